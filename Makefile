@@ -1,0 +1,52 @@
+# The two commands of the README are `make demo` and `make test`; each makes the environment if it is not there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+BENCH  ?= all
+OUT    ?= out/penguins
+
+export OMP_NUM_THREADS ?= 1
+export PYTHONWARNINGS ?= default
+
+.PHONY: demo test lint docs bench clean
+
+demo: $(VENV)/.run
+	@$(BIN)/probgen study penguins --target species --out $(OUT) --force
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks $(BENCH)
+
+clean:
+	rm -rf $(VENV) out docs/_build docs/models
+
+# torch comes first and pinned: an unconstrained installation can fetch several gigabytes of CUDA libraries.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	@touch $@
+
+$(VENV)/.run: pyproject.toml $(VENV)/.torch
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.torch
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.torch
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.run $(VENV)/.test
