@@ -1,0 +1,262 @@
+"""Tables as tensors: standardisation with its log Jacobian, pieces, minibatches, and features for networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from probgen.data.schema import Column, Schema
+
+__all__ = ["Batch", "Batches", "Source", "Standardiser", "features", "n_features"]
+
+AFFINE = ("real", "datetime")
+LOGARITHMIC = ("positive", "semicontinuous")
+PIECE_ROWS = 2**17
+
+
+class Source(Protocol):
+    """Anything that yields tables piece by piece: a Table, or a parquet folder larger than memory."""
+
+    schema: Schema
+    weights: Any
+
+    def __len__(self) -> int: ...
+
+    def pieces(self, rows: int) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """The affine map of each column to model coordinates: x -> (x - shift) / scale.
+
+    Real columns get mean 0 and standard deviation 1; positive ones geometric mean 1; bounded ones the unit interval;
+    discrete ones and counts stay as they are. Only continuous columns carry a Jacobian.
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+    continuous: np.ndarray
+
+    @classmethod
+    def of(cls, source: Source) -> Standardiser:
+        """Moments over the known cells, added up over the source's pieces."""
+        columns = list(source.schema)
+        sums = np.zeros((3, len(columns)))
+        for piece in source.pieces(PIECE_ROWS):
+            sums += moments(piece.values, piece.weights, columns)
+        count, mean = sums[0], sums[1] / np.maximum(sums[0], 1e-300)
+        spread = np.sqrt(np.maximum(sums[2] / np.maximum(count, 1e-300) - mean**2, 0.0))
+        shift, scale = np.zeros(len(columns)), np.ones(len(columns))
+        for at, column in enumerate(columns):
+            if column.kind in AFFINE:
+                reference = mean[at] + origin(column)
+                shift[at], scale[at] = reference, spread[at] if spread[at] > 1e-12 * abs(mean[at]) else 1.0
+            elif column.kind in LOGARITHMIC:
+                scale[at] = np.exp(mean[at])
+            elif column.kind == "bounded":
+                low, high = column.bounds or (0.0, 1.0)
+                shift[at], scale[at] = low, high - low
+        return cls(shift, scale, np.array([c.is_continuous for c in columns]))
+
+    def forward(self, values: np.ndarray) -> np.ndarray:
+        return (values - self.shift) / self.scale
+
+    def inverse(self, x: np.ndarray) -> np.ndarray:
+        return x * self.scale + self.shift
+
+    def log_jacobian(self, known: np.ndarray) -> np.ndarray:
+        """log |d model coordinates / d original units| of the known cells of each row, in nats."""
+        return -(known * np.where(self.continuous, np.log(self.scale), 0.0)).sum(1)
+
+    def select(self, index: list[int]) -> Standardiser:
+        return Standardiser(self.shift[index], self.scale[index], self.continuous[index])
+
+
+def origin(column: Column) -> float:
+    """A fixed offset that keeps sums of squares accurate where values are large (dates)."""
+    return 10_000.0 if column.kind == "datetime" else 0.0
+
+
+def moments(values: np.ndarray, weights: np.ndarray | None, columns: list[Column]) -> np.ndarray:
+    """Weighted count, sum and sum of squares of each column, on the scale on which it is standardised."""
+    y = values - np.array([origin(c) for c in columns])
+    for at, column in enumerate(columns):
+        if column.kind in LOGARITHMIC:
+            y[:, at] = np.log(np.where(values[:, at] > 0, values[:, at], np.nan))
+    known = ~np.isnan(y)
+    w = known if weights is None else known * weights[:, None]
+    y = np.where(known, y, 0.0)
+    return np.stack([w.sum(0), (w * y).sum(0), (w * y**2).sum(0)])
+
+
+class Batch:
+    """Some rows of a table in model coordinates: what a program sees.
+
+    Attributes:
+        x: ``(B, D)``, NaN where unknown.
+        weights: ``(B,)`` or None.
+        total: N, the number of rows of the whole table (the plate scales by N / B).
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        schema: Schema,
+        *,
+        total: int | None = None,
+        weights: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> None:
+        self.x, self.schema, self.weights = x, schema, weights
+        self.total = len(x) if total is None else total
+        self._features = features
+        self._parts: dict[Any, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self) -> pyro.plate:
+        """The plate over rows; a minibatch stands for the whole table."""
+        return pyro.plate("rows", self.total, subsample=self._positions, dim=-1)
+
+    @cached_property
+    def _positions(self) -> Tensor:
+        return torch.arange(len(self.x), device=self.x.device)
+
+    def column(self, name: str) -> Tensor:
+        """One column, ``(B,)``."""
+        if name not in self._parts:
+            self._parts[name] = self.x[:, self.schema.index(name)]
+        return self._parts[name]
+
+    def select(self, names: tuple[str, ...]) -> Tensor:
+        """Some columns, ``(B, len(names))``."""
+        if names == self.schema.names:
+            return self.x
+        if names not in self._parts:
+            self._parts[names] = self.x[:, [self.schema.index(name) for name in names]]
+        return self._parts[names]
+
+    def places(self, value: Tensor) -> list[int]:
+        """Which columns a tensor taken from this batch holds; empty for any other tensor."""
+        if value is self.x:
+            return list(range(self.x.shape[1]))
+        for key, part in self._parts.items():
+            if part is value:
+                return [self.schema.index(name) for name in ([key] if isinstance(key, str) else key)]
+        return []
+
+    def features(self) -> Tensor:
+        """What an encoder reads: centred cells, one-hot levels, and a mask for columns that have holes."""
+        if self._features is None:
+            self._features = features(self.x, self.schema)
+        return self._features
+
+
+class Batches:
+    """A source as batches of tensors.
+
+    Args:
+        source: a Table or a parquet folder.
+        standardiser: its affine map.
+        batch_size: rows a minibatch; None for the whole piece.
+        rows: rows a piece when reading in order.
+        dtype, device: of the tensors.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        standardiser: Standardiser,
+        *,
+        batch_size: int | None = None,
+        rows: int = PIECE_ROWS,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "cpu",
+        schema: Schema | None = None,
+    ) -> None:
+        self.source, self.standardiser, self.batch_size = source, standardiser, batch_size
+        self.rows, self.dtype, self.device = rows, dtype, device
+        self.schema = schema or source.schema
+        self.total = len(source)
+        self._kept: list[Batch] | None = None
+
+    def __len__(self) -> int:
+        return self.total
+
+    def resize(self, rows: int) -> None:
+        """Read in pieces of this many rows from now on."""
+        self.rows, self._kept = rows, None
+
+    def pieces(self) -> Iterator[Batch]:
+        """All rows in order. A table in memory keeps its tensors, so that data statistics are made once."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        keep = hasattr(self.source, "values")
+        made = []
+        for table in self.source.pieces(self.rows):
+            batch = self.batch(table)
+            if keep:
+                made.append(batch)
+            yield batch
+        if keep:
+            self._kept = made
+
+    def batch(self, table: Any) -> Batch:
+        """A table as one batch that stands for the whole source."""
+        x = torch.as_tensor(self.standardiser.forward(table.values), dtype=self.dtype, device=self.device)
+        weights = None if table.weights is None else torch.as_tensor(table.weights, dtype=self.dtype, device=self.device)
+        return Batch(x, self.schema, total=len(x), weights=weights)
+
+    def epoch(self, seed: int) -> Iterator[Batch]:
+        """Minibatches in an order drawn from the seed; a folder is shuffled within its pieces."""
+        generator = torch.Generator().manual_seed(seed)
+        for piece in self.pieces():
+            order = torch.randperm(len(piece), generator=generator).to(self.device)
+            read = piece.features()
+            for index in order.split(self.batch_size or len(piece)):
+                weights = None if piece.weights is None else piece.weights[index]
+                yield Batch(piece.x[index], self.schema, total=self.total, weights=weights, features=read[index])
+
+
+# ---------------------------------------------------------------------------------------------------- features
+def features(x: Tensor, schema: Schema) -> Tensor:
+    """``(..., F)`` numbers of order one, zeros for unknown cells, and a mask for columns with holes."""
+    if all(column.kind == "binary" and not column.incomplete for column in schema):
+        return x.nan_to_num()
+    pieces = [read_column(x[..., at], column) for at, column in enumerate(schema)]
+    masks = [x[..., at : at + 1].isnan().to(x) for at, column in enumerate(schema) if column.incomplete]
+    return torch.cat(pieces + masks, -1)
+
+
+def n_features(schema: Schema) -> int:
+    """F, the width of :func:`features`."""
+    return features(torch.zeros(1, len(schema)), schema).shape[-1]
+
+
+def read_column(x: Tensor, column: Column) -> Tensor:
+    """One column's features, ``(..., 1)`` or ``(..., L)``."""
+    if column.kind in AFFINE or column.kind == "binary":
+        read = x
+    elif column.kind == "positive":
+        read = x.clamp_min(1e-30).log()
+    elif column.kind == "bounded":
+        read = 2 * x - 1
+    elif column.kind == "count":
+        read = x.clamp_min(0).log1p() - 1
+    elif column.kind == "semicontinuous":
+        read = torch.stack([(x > 0).to(x), torch.where(x > 0, x, 1.0).log()], -1).where(~x.isnan()[..., None], 0.0)
+        return read.nan_to_num()
+    elif column.kind == "ordinal":
+        read = 2 * x / max(len(column.levels) - 1, 1) - 1
+    else:
+        return (x[..., None] == torch.arange(len(column.levels), device=x.device)).to(x)
+    return read.nan_to_num()[..., None]

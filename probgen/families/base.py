@@ -1,0 +1,281 @@
+r"""The contract of a family: one conditional distribution :math:`p(x \mid \text{row})`, used in two ways.
+
+*As a table.* A family holds K rows of parameters. ``draw(name)`` makes them global sample sites; the result is
+called with a discrete index. The density of all rows at once is a matrix product
+
+.. math:: \log p(x \mid k) = b(x) + \langle W_k, T(x) \rangle,
+
+where :math:`W_k` (``natural``) holds the natural parameters *and* minus the log normaliser. Because W is not
+renormalised inside, the gradient of any log evidence with respect to W is the expected sum of T(x) (Fisher's
+identity): that is all that EM asks for. ``update`` turns these statistics into new parameters in closed form.
+
+*As a network's head.* ``family(output)`` turns a decoder's output into the same distribution, row by row.
+
+In both uses NaN means "unknown": the density integrates it out, and ``fill`` draws it given the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import pyro
+import torch
+from pyro.distributions import Distribution, TorchDistribution
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from probgen._pyro import effectful
+
+Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
+Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
+SUM_OUT = {"enumerate": "parallel"}  # pyro.sample(..., infer=SUM_OUT): this discrete site is summed out
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """The value of a summed-out discrete site: a named dimension instead of a number."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A log density as a tensor of shape ``(*sizes of the symbols, *plates)``."""
+
+    symbols: tuple[Symbol, ...]
+    value: Tensor
+
+
+def once_per_tensor(function: Callable) -> Callable:
+    """Remember ``function(self, x)`` while the data tensor x is alive: data statistics are computed once a fit."""
+    memory: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+    @wraps(function)
+    def remembered(self: Any, x: Tensor) -> Any:
+        if x.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return function(self, x)
+        kept = memory.setdefault(x, WeakKeyDictionary())
+        version, value = kept.get(self, (None, None))
+        if version != x._version:
+            value = function(self, x)
+            kept[self] = (x._version, value)
+        return value
+
+    return remembered
+
+
+class _Holes:
+    """Owner of the memory of :func:`known`."""
+
+    @once_per_tensor
+    def known(self, x: Tensor) -> Tensor | None:
+        seen = ~x.isnan()
+        return None if bool(seen.all()) else seen
+
+
+_HOLES = _Holes()
+
+
+def known(x: Tensor) -> Tensor | None:
+    """Mask of the known cells, or None where every cell is known."""
+    return _HOLES.known(x)
+
+
+class Family(nn.Module, ABC):
+    """A distribution over ``columns`` columns (``None``: one bare value) with a table of ``table`` rows.
+
+    Args:
+        columns: D, the number of columns that one draw holds.
+        table: K, the number of parameter rows.
+        prior: "default", scaled to the data by :meth:`calibrate`, or ``None`` for maximum likelihood.
+    """
+
+    filler = 0.0  # a value inside the support that stands in for unknown cells
+
+    def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
+        super().__init__()
+        self.columns, self.table, self.prior_choice = columns, table, prior
+
+    # -- parameters --------------------------------------------------------------------------------------------
+    @abstractmethod
+    def prior(self) -> dict[str, Distribution]:
+        """Independent prior sites from which :meth:`assemble` makes the parameters."""
+
+    @abstractmethod
+    def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
+        """Readable parameters from the values of the prior's sites."""
+
+    @abstractmethod
+    def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
+        """Values of the prior's sites that :meth:`assemble` turns into ``theta``: its inverse."""
+
+    @abstractmethod
+    def log_prior(self, theta: Parameters) -> Tensor:
+        """Log prior density in the coordinates in which :meth:`update` takes the mode, up to a constant."""
+
+    @abstractmethod
+    def start(self) -> Parameters:
+        """Neutral parameters, the same in every row."""
+
+    @abstractmethod
+    def update(self, statistics: Natural, current: Parameters) -> Parameters:
+        """The maximum of the expected log likelihood (plus the log prior, where there is one)."""
+
+    @abstractmethod
+    def posterior_draw(self, statistics: Natural) -> Parameters:
+        """Parameters drawn from their posterior given the statistics of completed data."""
+
+    def calibrate(self, statistics: Natural) -> None:
+        """Scale the default prior to the data, given the statistics of all rows taken together."""
+
+    def describe(self, theta: Parameters) -> Parameters:
+        """The parameters that a person reads."""
+        return theta
+
+    # -- densities ---------------------------------------------------------------------------------------------
+    @abstractmethod
+    def natural(self, theta: Parameters) -> Natural:
+        """Natural parameters with the log normaliser, K rows each."""
+
+    @abstractmethod
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        """``(K, N)``: log density of each row of x under each row of the table; NaN cells integrated out."""
+
+    @abstractmethod
+    def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
+        """Log density of x under parameters that already stand one a row; NaN cells integrated out."""
+
+    @abstractmethod
+    def sample(self, theta: Parameters) -> Tensor:
+        """One draw for each row of parameters."""
+
+    @abstractmethod
+    def fill(self, theta: Parameters, x: Tensor) -> Tensor:
+        """x with its NaN cells drawn given the known ones."""
+
+    @abstractmethod
+    def mean(self, theta: Parameters) -> Tensor:
+        """Expectation of each column (codes: the probabilities' mode)."""
+
+    # -- network head ------------------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many numbers a decoder has to give for one row."""
+
+    @abstractmethod
+    def head(self, output: Tensor) -> Parameters:
+        """Parameters from a decoder's output of shape ``(..., outputs)``."""
+
+    # -- use in a program --------------------------------------------------------------------------------------
+    def draw(self, name: str) -> Table:
+        """Make the parameters global sample sites called ``name.*``; the result is called with an index."""
+        return table_of_parameters(self, name)
+
+    def forward(self, output: Tensor) -> Rows:
+        """The distribution that a decoder's output describes."""
+        return Rows(self, self.head(output), output.shape[:-1])
+
+
+@effectful(type="parameters")
+def table_of_parameters(family: Family, name: str) -> Table:
+    """Draw the prior's sites. An engine may answer this effect with parameters of its own."""
+    sites = {key: pyro.sample(f"{name}.{key}", prior) for key, prior in family.prior().items()}
+    theta = family.assemble(sites)
+    for key, value in family.describe(theta).items():
+        if key not in sites:
+            pyro.deterministic(f"{name}.{key}", value)
+    return Table(family, family.natural(theta), theta)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A family with its parameters: call it with an index (or with nothing, for a single row)."""
+
+    family: Family
+    natural: Natural
+    theta: Parameters | None = None
+
+    def __call__(self, index: Tensor | Symbol | None = None) -> Rows | Scored:
+        if isinstance(index, Symbol) or self.theta is None:
+            return Scored(self, index)
+        row = 0 if index is None else index
+        batch_shape = torch.Size() if index is None else index.shape
+        return Rows(self.family, {key: value[row] for key, value in self.theta.items()}, batch_shape)
+
+
+class Observable(TorchDistribution):
+    """What ``pyro.sample`` gets from a family."""
+
+    arg_constraints: dict = {}
+    has_enumerate_support = False
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Observable:
+        return self  # log_prob broadcasts over plates by itself
+
+    @property
+    def levels(self) -> int:
+        """Number of values of a discrete variable that may be summed out."""
+        return self.family.levels
+
+    def factor(self, value: Tensor | Symbol) -> Factor:
+        """The log density as a factor over named dimensions."""
+        if isinstance(value, Symbol):
+            return Factor((value,), self.theta["logits"].movedim(-1, 0))
+        return Factor((), self.log_prob(value))
+
+
+def event_shape(family: Family) -> torch.Size:
+    return torch.Size([] if family.columns is None else [family.columns])
+
+
+class Rows(Observable):
+    """A family with one set of parameters a row: by lookup in a table, or from a decoder."""
+
+    def __init__(self, family: Family, theta: Parameters, batch_shape: torch.Size) -> None:
+        self.family, self.theta = family, theta
+        super().__init__(batch_shape, event_shape(family), validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Rows:
+        if self.batch_shape:
+            return self
+        theta = {key: value.expand(*batch_shape, *value.shape) for key, value in self.theta.items()}
+        return Rows(self.family, theta, torch.Size(batch_shape))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.family.log_prob(self.theta, x)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        return self.family.sample(self.theta)
+
+    def fill(self, x: Tensor) -> Tensor:
+        """x with its NaN cells drawn given the known ones."""
+        return self.family.fill(self.theta, x)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.family.mean(self.theta)
+
+
+class Scored(Observable):
+    """A family's whole table against the data: the index is a symbol (or there is a single row)."""
+
+    def __init__(self, table: Table, index: Symbol | None) -> None:
+        self.table, self.index, self.family = table, index, table.family
+        super().__init__(torch.Size(), event_shape(table.family), validate_args=False)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.table.family.score(self.table.natural, x)
+
+    def factor(self, value: Tensor | Symbol) -> Factor:
+        symbols = () if self.index is None else (self.index,)
+        if isinstance(value, Symbol):
+            return Factor((*symbols, value), self.table.family.cells(self.table.natural, self.index))
+        scores = self.log_prob(value)
+        return Factor(symbols, scores if symbols else scores[0])

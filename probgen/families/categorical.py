@@ -1,0 +1,120 @@
+r"""Categorical columns, and the discrete latent of every mixture.
+
+.. math:: p(x = l \mid k) = \pi_{kl}, \qquad \pi_k \sim \mathrm{Dirichlet}(\alpha)
+
+The default prior adds one pseudo-observation a row of the table, spread as the data's own (smoothed) frequencies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from probgen.families.base import Family, Natural, Parameters, Symbol, once_per_tensor
+
+__all__ = ["Categorical"]
+
+
+class Categorical(Family):
+    """D columns of L levels each (``columns=None``: a bare code, as a mixture's component).
+
+    Args:
+        levels: L, the number of levels; codes are 0 .. L-1.
+        columns: D, or None for a single value without a column dimension.
+        table: K, the number of parameter rows.
+        prior: "default" or None (maximum likelihood).
+    """
+
+    def __init__(self, levels: int, columns: int | None = None, table: int = 1, prior: str | None = "default") -> None:
+        super().__init__(columns, table, prior)
+        self.levels = levels
+        self.shape = (table, levels) if columns is None else (table, columns, levels)
+        self.register_buffer("concentration", torch.full(self.shape, 1.0 + 1.0 / levels))
+        self.concentration: Tensor
+
+    def prior(self) -> dict[str, dist.Distribution]:
+        return {"probs": dist.Dirichlet(self.concentration).to_event(len(self.shape) - 1)}
+
+    def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
+        return {"logits": safe_log(sites["probs"])}
+
+    def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
+        return {"probs": theta["logits"].exp()}
+
+    def describe(self, theta: Parameters) -> Parameters:
+        return {"probs": theta["logits"].exp()}
+
+    def log_prior(self, theta: Parameters) -> Tensor:
+        return ((self.concentration - 1) * theta["logits"]).sum()
+
+    def start(self) -> Parameters:
+        return {"logits": safe_log(torch.full_like(self.concentration, 1.0 / self.levels))}
+
+    def calibrate(self, statistics: Natural) -> None:
+        total = statistics["logits"].sum(0) + 1.0
+        self.concentration = 1.0 + (total / total.sum(-1, keepdim=True)).expand(self.shape).clone()
+
+    def counts(self, statistics: Natural) -> Tensor:
+        pseudo = 0.0 if self.prior_choice is None else self.concentration - 1.0
+        return statistics["logits"] + pseudo
+
+    def update(self, statistics: Natural, current: Parameters) -> Parameters:
+        counts = self.counts(statistics)
+        total = counts.sum(-1, keepdim=True)
+        return {"logits": torch.where(total > 0, safe_log(counts / total), current["logits"])}
+
+    def posterior_draw(self, statistics: Natural) -> Parameters:
+        return {"logits": safe_log(dist.Dirichlet(statistics["logits"] + self.concentration).sample())}
+
+    # -- densities ---------------------------------------------------------------------------------------------
+    def natural(self, theta: Parameters) -> Natural:
+        return {"logits": theta["logits"]}
+
+    @once_per_tensor
+    def indicators(self, x: Tensor) -> Tensor:
+        """One-hot codes ``(N, D * L)`` with zeros for unknown cells."""
+        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype)
+        return (x[..., None] == levels).to(x.dtype).flatten(1)
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        return natural["logits"].flatten(1) @ self.indicators(x).mT
+
+    def cells(self, natural: Natural, index: Symbol | None) -> Tensor:
+        """The table itself, as the log density of a value that is a symbol."""
+        return natural["logits"][0] if index is None else natural["logits"]
+
+    def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
+        unknown = x.isnan()
+        code = torch.where(unknown, 0.0, x).long()
+        logits = theta["logits"]
+        batch = torch.broadcast_shapes(logits.shape[:-1], code.shape)
+        cells = logits.expand(*batch, self.levels).gather(-1, code.expand(batch)[..., None])[..., 0]
+        cells = torch.where(unknown, 0.0, cells)
+        return cells if self.columns is None else cells.sum(-1)
+
+    def sample(self, theta: Parameters) -> Tensor:
+        code = dist.Categorical(logits=theta["logits"]).sample()
+        return code if self.columns is None else code.to(theta["logits"])
+
+    def fill(self, theta: Parameters, x: Tensor) -> Tensor:
+        return torch.where(x.isnan(), self.sample(theta).to(x), x)
+
+    def mean(self, theta: Parameters) -> Tensor:
+        return theta["logits"].argmax(-1).to(theta["logits"])
+
+    # -- network head ------------------------------------------------------------------------------------------
+    @property
+    def outputs(self) -> int:
+        return (self.columns or 1) * self.levels
+
+    def head(self, output: Tensor) -> Parameters:
+        shape = (self.levels,) if self.columns is None else (self.columns, self.levels)
+        return {"logits": output.unflatten(-1, shape).log_softmax(-1)}
+
+
+def safe_log(probs: Tensor) -> Tensor:
+    """log with a floor at the smallest normal number, so that zero times it stays finite."""
+    return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()

@@ -1,0 +1,205 @@
+r"""A table's columns, each with the family of its kind, as one distribution.
+
+.. math:: p(x \mid k) = \prod_{\text{blocks } b} p_b(x_b \mid \theta_{bk})
+
+Columns of one kind stand in one block. With a ``covariance``, the continuous columns share one Gaussian block in the
+coordinates of :class:`Link` (the log of a positive column, the log odds of a bounded one), so that they are coupled
+given the component; without it every column is independent given the component, by the family of its kind.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probgen.data.schema import Column, Schema
+from probgen.families.base import Factor, Family, Observable, Symbol, once_per_tensor
+from probgen.families.bernoulli import Bernoulli
+from probgen.families.beta import Beta
+from probgen.families.categorical import Categorical
+from probgen.families.gaussian import DiagonalGaussian, gaussian
+from probgen.families.hurdle import Hurdle
+from probgen.families.log_normal import LogNormal
+from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.ordered_logistic import OrderedLogistic
+
+__all__ = ["Columns"]
+
+FAMILIES: dict[str, Callable[..., Family]] = {
+    "real": DiagonalGaussian,
+    "datetime": DiagonalGaussian,
+    "positive": LogNormal,
+    "bounded": Beta,
+    "count": NegativeBinomial,
+    "binary": Bernoulli,
+    "categorical": Categorical,
+    "ordinal": OrderedLogistic,
+    "semicontinuous": Hurdle,
+}
+LEVELLED = ("categorical", "ordinal")
+GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """Coordinates in which a block's family works: y = g(x), elementwise, one g a column."""
+
+    log: Tensor  # mask of the columns read as logarithms
+    logit: Tensor  # mask of the columns read as log odds
+
+    @once_per_tensor
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """y and the log Jacobian of each row, unknown cells left out."""
+        y = torch.where(self.log, x.clamp_min(torch.finfo(x.dtype).tiny).log(), x)
+        y = torch.where(self.logit, x.clamp(1e-6, 1 - 1e-6).logit(), y)
+        slope = torch.where(self.log, -y, 0.0) + torch.where(self.logit, softplus_pair(y), 0.0)
+        return y, slope.nan_to_num().sum(-1)
+
+    def write(self, y: Tensor) -> Tensor:
+        return torch.where(self.log, y.exp(), torch.where(self.logit, y.sigmoid(), y))
+
+
+def softplus_pair(y: Tensor) -> Tensor:
+    """-log of the derivative of the logistic function."""
+    return nn.functional.softplus(y) + nn.functional.softplus(-y)
+
+
+class Block(nn.Module):
+    """Some columns of the table and the family that they share."""
+
+    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Link | None = None) -> None:
+        super().__init__()
+        self.name, self.family, self.link, self.width = name, family, link, width
+        self.whole = index == list(range(width))
+        self.index = torch.tensor(index)
+
+    @once_per_tensor
+    def select(self, x: Tensor) -> Tensor:
+        """The block's columns of x."""
+        return x if self.whole else x[..., self.index]
+
+    def read(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The block's columns in its family's coordinates, and the log Jacobian of each row."""
+        return (self.select(x), None) if self.link is None else self.link.read(self.select(x))
+
+    def write(self, y: Tensor) -> Tensor:
+        """Back to the table's coordinates."""
+        return y if self.link is None else self.link.write(y)
+
+
+class Columns(nn.Module):
+    """One distribution over the columns of a schema.
+
+    Args:
+        schema: the columns.
+        table: K, the number of parameter rows (components, classes).
+        covariance: ``None``, or the structure of the Gaussian that couples the continuous columns.
+        prior: "default" or None (maximum likelihood).
+    """
+
+    def __init__(
+        self,
+        schema: Schema | Iterable[Column],
+        table: int = 1,
+        covariance: str | None = None,
+        prior: str | None = "default",
+    ) -> None:
+        super().__init__()
+        columns = list(schema)
+        self.width = len(columns)
+        groups: dict[tuple, list[int]] = defaultdict(list)
+        for at, column in enumerate(columns):
+            groups[block_key(column, covariance)].append(at)
+        self.blocks = nn.ModuleList(
+            make_block(key, [columns[i] for i in index], index, self.width, table, covariance, prior)
+            for key, index in groups.items()
+        )
+
+    def draw(self, name: str) -> Callable[[Tensor | Symbol | None], Joint]:
+        """Make all parameters global sample sites ``name.block.*``; the result is called with an index."""
+        tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.blocks]
+        return lambda index=None: Joint(self.width, [(block, table(index)) for block, table in tables])
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a decoder has to give for one row."""
+        return sum(block.family.outputs for block in self.blocks)
+
+    def forward(self, output: Tensor) -> Joint:
+        """The distribution that a decoder's output of shape ``(..., outputs)`` describes."""
+        pieces = output.split([block.family.outputs for block in self.blocks], -1)
+        return Joint(self.width, [(b, b.family(piece)) for b, piece in zip(self.blocks, pieces, strict=True)])
+
+
+class Joint(Observable):
+    """The product of the blocks' distributions."""
+
+    def __init__(self, width: int, parts: list[tuple[Block, Any]]) -> None:
+        self.width, self.parts = width, parts
+        super().__init__(parts[0][1].batch_shape, torch.Size([width]), validate_args=False)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Joint:
+        return Joint(self.width, [(block, part.expand(batch_shape)) for block, part in self.parts])
+
+    def factor(self, value: Tensor) -> Factor:
+        total, symbols = None, ()
+        for block, part in self.parts:
+            y, log_jacobian = block.read(value)
+            found = part.factor(y)
+            symbols = found.symbols
+            score = found.value if log_jacobian is None else found.value + log_jacobian
+            total = score if total is None else total + score
+        return Factor(symbols, total)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.factor(value).value
+
+    def fill(self, x: Tensor) -> Tensor:
+        """x with its NaN cells drawn given the known ones; known cells keep their bits."""
+        drawn = self.gather(lambda block, part: part.fill(block.read(x)[0]), x)
+        return torch.where(x.isnan(), drawn, x)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        return self.gather(lambda block, part: part.sample())
+
+    @property
+    def mean(self) -> Tensor:
+        """The centre of each column: mean, or the mode of codes, carried back through the block's coordinates."""
+        return self.gather(lambda block, part: part.mean)
+
+    def gather(self, of: Callable[[Block, Any], Tensor], like: Tensor | None = None) -> Tensor:
+        """Put the blocks' columns side by side in the table's order."""
+        pieces = [(block.index, block.write(of(block, part))) for block, part in self.parts]
+        first = pieces[0][1]
+        out = first.new_empty(*first.shape[:-1], self.width)
+        for index, piece in pieces:
+            out[..., index] = piece.to(out)
+        return out
+
+
+def block_key(column: Column, covariance: str | None) -> tuple:
+    """Columns with the same key share a block."""
+    if covariance is not None and column.kind in GAUSSIAN_LINKS:
+        return ("gaussian", 0)
+    return (column.kind, len(column.levels) if column.kind in LEVELLED else 0)
+
+
+def make_block(
+    key: tuple, columns: list[Column], index: list[int], width: int, table: int, covariance: str | None, prior: str | None
+) -> Block:
+    kind, levels = key
+    if kind == "gaussian":
+        family = gaussian(len(index), table, covariance or "diagonal", prior)
+        links = [GAUSSIAN_LINKS[column.kind] for column in columns]
+        plain = all(link == "identity" for link in links)
+        masks = (torch.tensor([link == kind for link in links]) for kind in ("log", "logit"))
+        return Block(kind, index, width, family, None if plain else Link(*masks))
+    name = f"{kind}{levels}" if levels else kind
+    if levels:
+        return Block(name, index, width, FAMILIES[kind](levels, columns=len(index), table=table, prior=prior))
+    return Block(name, index, width, FAMILIES[kind](columns=len(index), table=table, prior=prior))

@@ -1,0 +1,305 @@
+r"""Gaussians that couple their columns: full and tied covariance, with exact conditionals for any holes.
+
+With unknown cells the density is the marginal of the *un-normalised* Gaussian
+
+.. math:: \exp(c + h^\top x - \tfrac12 x^\top P x)
+
+as a function of (c, h, P): a Schur complement for each pattern of holes. Its gradient is then the expectation of
+(1, x, xx') given the known cells, which is the E-step of Ghahramani and Jordan (1994).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from probgen.families.base import Family, Natural, Parameters, known, once_per_tensor
+
+LOG_TWO_PI = math.log(2 * math.pi)
+SHRINKAGE = 0.01  # kappa, in observations
+MANY = 2**24  # numbers in one temporary
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """The distinct patterns of unknown cells ``(G, D)`` and, for each row, which one it has."""
+
+    unknown: Tensor
+    of_row: Tensor
+
+    def groups(self) -> list[tuple[Tensor, Tensor]]:
+        """(pattern, its rows), one pair a pattern."""
+        order = self.of_row.argsort(stable=True)
+        sizes = torch.bincount(self.of_row, minlength=len(self.unknown)).tolist()
+        return list(zip(self.unknown, order.split(sizes), strict=True))
+
+
+class JointGaussian(Family):
+    """Columns coupled by a precision matrix for each row. Parameters: ``loc (K, D)``, ``precision (K, D, D)``."""
+
+    def __init__(self, columns: int, table: int = 1, prior: str | None = "default") -> None:
+        super().__init__(columns, table, prior)
+        i, j = torch.triu_indices(columns, columns)
+        self.i, self.j = i, j
+        self.register_buffer("half", torch.where(i == j, -0.5, -1.0), persistent=False)
+        self.register_buffer("center", torch.zeros(columns))
+        self.register_buffer("scatter", torch.eye(columns))
+        self.half: Tensor
+        self.center: Tensor
+        self.scatter: Tensor
+        self.concentration, self.freedom = SHRINKAGE, columns + 2.0
+
+    # -- parameters --------------------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def matrices(self) -> int:
+        """How many precision matrices the table has: K, or 1 where they are tied."""
+
+    def calibrate(self, statistics: Natural) -> None:
+        n, s, square = self.moments({key: value.sum(0, keepdim=True) for key, value in statistics.items()})
+        self.center = s[0] / n[0]
+        spread = square[0] / n[0] - self.center[:, None] * self.center
+        spread = 0.95 * spread + 0.05 * torch.diag(spread.diagonal().clamp_min(1e-8))
+        self.scatter = spread / self.matrices ** (2 / self.columns)
+
+    def prior(self) -> dict[str, dist.Distribution]:
+        """Bartlett's factors of a Wishart matrix: every site is one-dimensional and has a simple support."""
+        M, D = self.matrices, self.columns
+        freedom = (self.freedom - torch.arange(D).to(self.center)).expand(M, D)
+        zero = torch.zeros((), dtype=self.center.dtype, device=self.center.device)
+        return {
+            "chi2": dist.Chi2(freedom).to_event(2),
+            "lower": dist.Normal(zero, 1.0).expand([M, D * (D - 1) // 2]).to_event(2),
+            "white": dist.Normal(zero, 1.0).expand([self.table, D]).to_event(2),
+        }
+
+    def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
+        row, column = torch.tril_indices(self.columns, self.columns, -1)
+        A = torch.diag_embed(sites["chi2"].sqrt()).index_put(
+            (torch.arange(self.matrices)[:, None], row, column), sites["lower"]
+        )
+        root = torch.linalg.cholesky(torch.linalg.inv(self.scatter)) @ A  # of the precision
+        white = torch.linalg.solve_triangular(root.mT, sites["white"][..., None], upper=True)[..., 0]
+        precision = (root @ root.mT).expand(self.table, -1, -1)
+        return {"loc": self.center + white / self.concentration**0.5, "precision": precision}
+
+    def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
+        row, column = torch.tril_indices(self.columns, self.columns, -1)
+        root = torch.linalg.cholesky(theta["precision"])
+        base = torch.linalg.cholesky(torch.linalg.inv(self.scatter))
+        A = torch.linalg.solve_triangular(base, root[: self.matrices], upper=False)
+        white = (root.mT @ (theta["loc"] - self.center)[..., None])[..., 0] * self.concentration**0.5
+        return {"chi2": A.diagonal(0, -2, -1).square(), "lower": A[..., row, column], "white": white}
+
+    def describe(self, theta: Parameters) -> Parameters:
+        return {"loc": theta["loc"], "covariance": torch.linalg.inv(theta["precision"])}
+
+    def log_prior(self, theta: Parameters) -> Tensor:
+        P, gap = theta["precision"], theta["loc"] - self.center
+        M = self.matrices
+        log_det = 2 * torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
+        normal = 0.5 * log_det - 0.5 * self.concentration * torch.einsum("ki,kij,kj->k", gap, P, gap)
+        wishart = 0.5 * (self.freedom - self.columns - 1) * log_det[:M] - 0.5 * (self.scatter * P[:M]).sum((-2, -1))
+        return normal.sum() + wishart.sum()
+
+    def start(self) -> Parameters:
+        loc = torch.zeros(self.table, self.columns).to(self.center)
+        return {"loc": loc, "precision": torch.eye(self.columns).to(loc).expand(self.table, -1, -1).clone()}
+
+    def moments(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor]:
+        """Expected number, sum and scatter about zero: (K,), (K, D), (K, D, D)."""
+        n, s, packed = statistics["log_normaliser"], statistics["linear"], statistics["square"]
+        square = packed.new_zeros(len(packed), self.columns, self.columns)
+        square[:, self.i, self.j] = square[:, self.j, self.i] = packed
+        return n, s, square
+
+    def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
+        n, s, square = self.moments(statistics)
+        prior = self.prior_choice is not None
+        kappa = n + (self.concentration if prior else 0.0)
+        m = (s + (self.concentration * self.center if prior else 0.0)) / kappa[:, None]
+        scatter = square - kappa[:, None, None] * m[:, :, None] * m[:, None, :]
+        if prior:
+            scatter = scatter + self.concentration * self.center[:, None] * self.center
+        freedom, scatter = self.pool(n), self.pool(scatter)
+        return kappa, m, freedom + (self.freedom if prior else 0.0), scatter + (self.scatter if prior else 0.0)
+
+    @abstractmethod
+    def pool(self, value: Tensor) -> Tensor:
+        """Sum over the rows that share a precision matrix: (K, ...) -> (M, ...)."""
+
+    def update(self, statistics: Natural, current: Parameters) -> Parameters:
+        kappa, m, freedom, scatter = self.posterior(statistics)
+        if self.prior_choice is not None:  # mode of the joint density of loc and precision
+            freedom = freedom + self.table / self.matrices - self.columns - 1
+        used, filled = kappa > 1e-10, freedom > 1e-10
+        scatter = torch.where(filled[:, None, None], scatter, torch.eye(self.columns).to(scatter))
+        precision = symmetric(freedom[:, None, None] * torch.cholesky_inverse(torch.linalg.cholesky(scatter)))
+        precision = torch.where(filled[:, None, None], precision, current["precision"][: self.matrices])
+        return {
+            "loc": torch.where(used[:, None], m, current["loc"]),
+            "precision": precision.expand(self.table, -1, -1),
+        }
+
+    def posterior_draw(self, statistics: Natural) -> Parameters:
+        kappa, m, freedom, scatter = self.posterior(statistics)
+        precision = dist.Wishart(freedom, precision_matrix=scatter).sample().expand(self.table, -1, -1)
+        root = torch.linalg.cholesky(precision)
+        white = torch.linalg.solve_triangular(root.mT, torch.randn_like(m)[..., None], upper=True)[..., 0]
+        return {"loc": m + white / kappa[:, None] ** 0.5, "precision": precision}
+
+    # -- densities ---------------------------------------------------------------------------------------------
+    def natural(self, theta: Parameters) -> Natural:
+        loc, P = theta["loc"], theta["precision"]
+        linear = (P @ loc[..., None])[..., 0]
+        log_det = torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
+        constant = log_det - 0.5 * (linear * loc).sum(-1) - 0.5 * self.columns * LOG_TWO_PI
+        return {"log_normaliser": constant, "linear": linear, "square": P[..., self.i, self.j] * self.half}
+
+    @once_per_tensor
+    def statistics(self, x: Tensor) -> Tensor:
+        """(x, upper triangle of xx') side by side, zeros for unknown cells: (N, D + D(D+1)/2)."""
+        x = x.nan_to_num()
+        return torch.cat([x, x[:, self.i] * x[:, self.j]], 1)
+
+    @once_per_tensor
+    def patterns(self, x: Tensor) -> Patterns:
+        unknown, of_row = torch.unique(x.isnan(), dim=0, return_inverse=True)
+        return Patterns(unknown, of_row)
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        if known(x) is None:
+            weights = torch.cat([natural["linear"], natural["square"]], 1)
+            return torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
+        patterns = self.patterns(x)
+        few = len(patterns.unknown) <= 32 or len(patterns.unknown) * 64 <= len(x)
+        return self.score_by_group(natural, x, patterns) if few else self.score_by_row(natural, x, patterns)
+
+    def score_by_group(self, natural: Natural, x: Tensor, patterns: Patterns) -> Tensor:
+        """One matrix product for each pattern of holes."""
+        T, pieces, order = self.statistics(x), [], []
+        for unknown, rows in patterns.groups():
+            constant, weights = self.marginal(natural, unknown[None])
+            pieces.append(torch.addmm(constant[0][:, None], weights[0], T[rows].mT))
+            order.append(rows)
+        return torch.cat(pieces, 1)[:, torch.cat(order).argsort()]
+
+    def score_by_row(self, natural: Natural, x: Tensor, patterns: Patterns) -> Tensor:
+        """Many patterns with few rows each: look the marginal of every row up, in pieces that fit memory."""
+        T, (K, D) = self.statistics(x), natural["linear"].shape
+        pieces, order = [], []
+        step = max(1, MANY // (4 * K * D * D))
+        groups = patterns.of_row.argsort(stable=True)
+        edges = torch.bincount(patterns.of_row, minlength=len(patterns.unknown)).cumsum(0).tolist()
+        for first in range(0, len(patterns.unknown), step):
+            last = min(first + step, len(patterns.unknown))
+            rows = groups[edges[first - 1] if first else 0 : edges[last - 1]]
+            constant, weights = self.marginal(natural, patterns.unknown[first:last])  # (G, K), (G, K, P)
+            at = patterns.of_row[rows] - first
+            pieces.append(constant[at].mT + torch.einsum("nkp,np->kn", weights[at], T[rows]))
+            order.append(rows)
+        return torch.cat(pieces, 1)[:, torch.cat(order).argsort()]
+
+    def marginal(self, natural: Natural, unknown: Tensor) -> tuple[Tensor, Tensor]:
+        """Constant (G, K) and weights (G, K, P) of the density of the known cells, for G patterns at once."""
+        c, h, P = natural["log_normaliser"], natural["linear"], self.unpack(natural["square"])
+        miss = unknown.to(h)[:, None, :]  # (G, 1, D)
+        keep = 1.0 - miss
+        hidden = P * miss[..., :, None] * miss[..., None, :] + torch.diag_embed(keep)  # P_mm, identity elsewhere
+        root = torch.linalg.cholesky(hidden)
+        cross = P * miss[..., :, None] * keep[..., None, :]  # P_mo
+        solved = torch.cholesky_solve(torch.cat([cross, (h * miss)[..., None].expand(*cross.shape[:-1], 1)], -1), root)
+        gain, offset = solved[..., :-1], solved[..., -1]  # P_mm^-1 P_mo, P_mm^-1 h_m
+        log_det = root.diagonal(0, -2, -1).log().sum(-1)
+        constant = c + 0.5 * (h * miss * offset).sum(-1) - log_det + 0.5 * LOG_TWO_PI * miss.sum(-1)
+        linear = (h - (cross.mT @ offset[..., None])[..., 0]) * keep
+        square = (P - cross.mT @ gain) * keep[..., :, None] * keep[..., None, :]
+        return constant, torch.cat([linear, square[..., self.i, self.j] * self.half], -1)
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """Precision matrices from the packed natural parameters."""
+        P = packed.new_zeros(*packed.shape[:-1], self.columns, self.columns)
+        value = packed / self.half
+        P = P.index_put((torch.arange(len(P))[:, None], self.i, self.j), value)
+        upper = P.triu(1)
+        return upper + upper.mT + torch.diag_embed(P.diagonal(0, -2, -1))
+
+    # -- rows --------------------------------------------------------------------------------------------------
+    def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
+        keep = (~x.isnan()).to(x)
+        gap = torch.where(x.isnan(), 0.0, x - theta["loc"])
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+        covariance = covariance * keep[..., :, None] * keep[..., None, :] + torch.diag_embed(1.0 - keep)
+        root = torch.linalg.cholesky(covariance)
+        white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
+        log_det = root.diagonal(0, -2, -1).log().sum(-1)
+        return -0.5 * (white**2).sum(-1) - log_det - 0.5 * LOG_TWO_PI * keep.sum(-1)
+
+    def sample(self, theta: Parameters) -> Tensor:
+        loc = theta["loc"]
+        root = torch.linalg.cholesky(theta["precision"])
+        white = torch.linalg.solve_triangular(root.mT, torch.randn_like(loc)[..., None], upper=True)[..., 0]
+        return loc + white
+
+    def fill(self, theta: Parameters, x: Tensor) -> Tensor:
+        """Unknown cells from N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1), all rows at once."""
+        loc, P = theta["loc"], theta["precision"]
+        miss = x.isnan().to(P)
+        gap = torch.where(x.isnan(), 0.0, x - loc)
+        hidden = P * miss[..., :, None] * miss[..., None, :] + torch.diag_embed(1.0 - miss)
+        root = torch.linalg.cholesky(hidden)
+        pull = torch.cholesky_solve((P @ gap[..., None]) * miss[..., None], root)[..., 0]
+        noise = torch.linalg.solve_triangular(root.mT, torch.randn_like(gap)[..., None], upper=True)[..., 0]
+        return torch.where(x.isnan(), loc - pull + noise, x)
+
+    def mean(self, theta: Parameters) -> Tensor:
+        return theta["loc"]
+
+    # -- network head ------------------------------------------------------------------------------------------
+    @property
+    def outputs(self) -> int:
+        return self.columns + self.columns * (self.columns + 1) // 2
+
+    def head(self, output: Tensor) -> Parameters:
+        """loc and the rows of a lower triangular root of the precision."""
+        loc, raw = output.split([self.columns, self.outputs - self.columns], -1)
+        root = raw.new_zeros(*raw.shape[:-1], self.columns, self.columns)
+        row, column = torch.tril_indices(self.columns, self.columns)
+        root[..., row, column] = raw
+        diagonal = softplus(root.diagonal(0, -2, -1) + 0.5) + 1e-2
+        root = root.tril(-1) + torch.diag_embed(diagonal)
+        return {"loc": loc, "precision": root @ root.mT}
+
+
+class FullGaussian(JointGaussian):
+    """A precision matrix of its own for each row of the table."""
+
+    @property
+    def matrices(self) -> int:
+        return self.table
+
+    def pool(self, value: Tensor) -> Tensor:
+        return value
+
+
+class TiedGaussian(JointGaussian):
+    """One precision matrix for all rows of the table."""
+
+    @property
+    def matrices(self) -> int:
+        return 1
+
+    def pool(self, value: Tensor) -> Tensor:
+        return value.sum(0, keepdim=True)
+
+
+def symmetric(matrix: Tensor) -> Tensor:
+    return 0.5 * (matrix + matrix.mT)

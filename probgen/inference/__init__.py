@@ -1,0 +1,1 @@
+"""The engine: one scalar, and the methods that use it."""

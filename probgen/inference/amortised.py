@@ -1,0 +1,73 @@
+r"""Local continuous latents under their guide: log importance weights for every draw and row.
+
+.. math:: \log w_{sn} = \log p(x_n, z_{sn}) - \log q(z_{sn} \mid x_n), \qquad z_{sn} \sim q(\cdot \mid x_n)
+
+Discrete sites of the program are summed out inside, so that a program may have both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from probgen._pyro import Messenger
+from probgen.families.base import Parameters
+from probgen.inference.evidence import Evidence, log_evidence
+
+__all__ = ["Proposal", "log_weights", "propose"]
+
+
+@dataclass
+class Proposal:
+    """Draws of the local latents and their log density under the guide, ``(B,)`` or ``(S, B)``."""
+
+    sites: dict[str, Tensor]
+    log_q: Tensor
+
+
+class GuideTracer(Messenger):
+    """Collect the guide's draws and their log density."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sites: dict[str, Tensor] = {}
+        self.log_q: Tensor | None = None
+
+    def _pyro_post_sample(self, message: dict) -> None:
+        self.sites[message["name"]] = message["value"]
+        term = message["fn"].log_prob(message["value"])
+        self.log_q = term if self.log_q is None else self.log_q + term
+
+
+def draws_plate(draws: int) -> Any:
+    """S draws side by side, to the left of the rows; no dimension for a single draw."""
+    return nullcontext() if draws == 1 else pyro.plate("draws", draws, dim=-2)
+
+
+def propose(program: Any, batch: Any, draws: int) -> Proposal:
+    """Draw the local latents from the guide."""
+    with GuideTracer() as tracer, draws_plate(draws):
+        program.guide(batch)
+    log_q = batch.x.new_zeros(len(batch)) if tracer.log_q is None else tracer.log_q
+    return Proposal(tracer.sites, log_q)
+
+
+def log_weights(
+    program: Any,
+    batch: Any,
+    draws: int = 1,
+    theta: Mapping[str, Parameters] | None = None,
+    sites: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Evidence, Proposal]:
+    """Log importance weights ``(B,)`` or ``(S, B)``; without local latents the log evidence itself."""
+    proposal = propose(program, batch, draws)
+    values = {**(sites or {}), **proposal.sites}
+    with draws_plate(draws if proposal.sites else 1):
+        evidence = log_evidence(program, batch, theta=theta, sites=values)
+    return evidence.rows - proposal.log_q, evidence, proposal

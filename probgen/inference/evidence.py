@@ -1,0 +1,247 @@
+r"""The one scalar: log p(known cells | parameters), with every summed-out discrete site summed out.
+
+A messenger runs the program once. Summed-out sites get a :class:`Symbol` as their value, the families turn symbols
+into factors over named dimensions, and bucket elimination sums them out, batched over rows. Because families hand
+over un-normalised natural parameters, the gradient of the result is the expected sufficient statistics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probgen._pyro import Messenger, in_plates
+from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
+
+__all__ = ["Bucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
+
+
+class Given(Messenger):
+    """Answer ``family.draw(name)`` with these parameters, and latent sites with these values."""
+
+    def __init__(
+        self,
+        theta: Mapping[str, Parameters] | None = None,
+        natural: Mapping[str, Natural] | None = None,
+        sites: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.theta, self.natural, self.sites = theta or {}, natural or {}, sites or {}
+
+    def _pyro_parameters(self, message: dict) -> None:
+        family, name = message["args"]
+        if name in self.natural:
+            message["value"], message["done"] = Table(family, self.natural[name], self.theta.get(name)), True
+        elif name in self.theta:
+            theta = self.theta[name]
+            message["value"], message["done"] = Table(family, family.natural(theta), theta), True
+
+    def _pyro_sample(self, message: dict) -> None:
+        if message["name"] in self.sites:
+            message["value"], message["done"] = self.sites[message["name"]], True
+
+
+@dataclass
+class Site:
+    """One sample statement as the program ran it."""
+
+    name: str
+    distribution: Any
+    value: Any
+    observed: bool
+    scale: float
+    family: bool = False  # drawn by a family as its parameters
+
+
+class Tracer(Messenger):
+    """Collect the local sites, their factors, the global sites and the families of one run.
+
+    Args:
+        sum_out: give latent discrete sites marked with ``SUM_OUT`` a symbol; otherwise they are drawn.
+    """
+
+    def __init__(self, sum_out: bool = True) -> None:
+        super().__init__()
+        self.sum_out = sum_out
+        self.sites: dict[str, Site] = {}
+        self.global_sites: dict[str, Site] = {}
+        self.families: dict[str, Family] = {}
+        self.tables: dict[str, Table] = {}
+        self.factors: list[Factor] = []
+        self._drawing = 0
+
+    def global_sites_outside_families(self) -> list[str]:
+        """Names of parameters that no family owns."""
+        return [name for name, site in self.global_sites.items() if not site.family]
+
+    def _pyro_parameters(self, message: dict) -> None:
+        self._drawing += 1
+        family, name = message["args"]
+        self.families[name] = family
+
+    def _pyro_post_parameters(self, message: dict) -> None:
+        self._drawing -= 1
+        self.tables[message["args"][1]] = message["value"]
+
+    def _pyro_sample(self, message: dict) -> None:
+        if not self.sum_out or message["done"] or not is_summed_out(message):
+            return
+        known = message["value"] if message["is_observed"] else None
+        symbol = Symbol(message["name"], message["fn"].levels)
+        if known is not None:
+            self.factors.append(Factor((symbol,), labels(known, symbol.size)))
+        message["value"], message["done"], message["is_observed"] = symbol, True, True
+
+    def _pyro_post_sample(self, message: dict) -> None:
+        if message["infer"].get("_deterministic"):
+            return
+        name, value = message["name"], message["value"]
+        observed = message["is_observed"] and not isinstance(value, Symbol)
+        site = Site(name, message["fn"], value, observed, message["scale"], family=self._drawing > 0)
+        if in_plates(message) or isinstance(value, Symbol) or observed:
+            self.sites[name] = site
+            self.factors.append(factor_of(message["fn"], value))
+        else:
+            self.global_sites[name] = site
+
+
+def is_summed_out(message: dict) -> bool:
+    return message["infer"].get("enumerate") == "parallel"
+
+
+def factor_of(distribution: Any, value: Any) -> Factor:
+    """A site's log density over named dimensions; any Pyro distribution has one without names."""
+    if hasattr(distribution, "factor"):
+        return distribution.factor(value)
+    return Factor((), distribution.log_prob(value))
+
+
+def labels(codes: Tensor, size: int) -> Tensor:
+    """Log indicator ``(size, N)`` of partly known codes: 0 where possible, -inf where excluded."""
+    levels = torch.arange(size, device=codes.device, dtype=codes.dtype)[:, None]
+    return torch.where(codes.isnan() | (codes == levels), 0.0, -torch.inf).to(codes)
+
+
+# -------------------------------------------------------------------------------------------------- elimination
+@dataclass
+class Bucket:
+    """One summed-out symbol: the factors it stood in, joined. The axes are ``symbols`` then plates."""
+
+    symbol: Symbol
+    symbols: tuple[Symbol, ...]
+    value: Tensor
+
+
+@dataclass
+class Evidence:
+    """Log evidence of each row, with what made it."""
+
+    rows: Tensor
+    buckets: list[Bucket] = field(default_factory=list)
+    trace: Tracer = field(default_factory=Tracer)
+
+    @property
+    def scale(self) -> float:
+        """How many rows of the whole table one row of the batch stands for (the plate's N / B)."""
+        return next((site.scale for site in self.trace.sites.values()), 1.0)
+
+    def total(self, weights: Tensor | None = None) -> Tensor:
+        """Weighted sum over rows, scaled to the whole table."""
+        rows = self.rows if weights is None else self.rows * weights
+        return rows.sum() * self.scale
+
+
+def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket]]:
+    """Sum all symbols out, smallest clique first. Returns the log sum and the buckets in the order of elimination."""
+    pool, buckets = list(factors), []
+    while any(factor.symbols for factor in pool):
+        symbol = cheapest(pool)
+        touching = [factor for factor in pool if symbol in factor.symbols]
+        pool = [factor for factor in pool if symbol not in factor.symbols]
+        joined = join(touching, first=symbol)
+        buckets.append(Bucket(symbol, joined.symbols, joined.value))
+        pool.append(Factor(joined.symbols[1:], joined.value.logsumexp(0)))
+    total = pool[0].value
+    for factor in pool[1:]:
+        total = total + factor.value
+    return total, buckets
+
+
+def cheapest(factors: list[Factor]) -> Symbol:
+    """The symbol whose clique has the fewest states (the min-weight heuristic)."""
+    cliques: dict[Symbol, set[Symbol]] = {}
+    for factor in factors:
+        for symbol in factor.symbols:
+            cliques.setdefault(symbol, set()).update(factor.symbols)
+
+    def states(symbol: Symbol) -> int:
+        product = 1
+        for member in cliques[symbol]:
+            product *= member.size
+        return product
+
+    return min(cliques, key=states)
+
+
+def join(factors: list[Factor], first: Symbol) -> Factor:
+    """Add factors over the union of their symbols, smallest first; ``first`` becomes the leading axis."""
+    union = {first: None} | {symbol: None for factor in factors for symbol in factor.symbols}
+    symbols = tuple(union)
+    plates = max(factor.value.dim() - len(factor.symbols) for factor in factors)
+    ordered = sorted(factors, key=lambda factor: factor.value.numel())
+    total = align(ordered[0], symbols, plates)
+    for factor in ordered[1:]:
+        total = total + align(factor, symbols, plates)
+    return Factor(symbols, total)
+
+
+def align(factor: Factor, symbols: tuple[Symbol, ...], plates: int) -> Tensor:
+    """The factor with one axis for each of ``symbols`` and ``plates`` trailing axes, ready to broadcast."""
+    value, own = factor.value, list(factor.symbols)
+    if tuple(own) != tuple(s for s in symbols if s in own):
+        order = [own.index(s) for s in symbols if s in own]
+        value = value.permute(*order, *range(len(own), value.dim()))
+    batch = value.shape[len(own) :]
+    shape = [s.size if s in own else 1 for s in symbols] + [1] * (plates - len(batch)) + list(batch)
+    return value.reshape(shape)
+
+
+# --------------------------------------------------------------------------------------------------- the scalar
+def observe(program: Any, batch: Any, *givens: Messenger, sum_out: bool = True) -> Tracer:
+    """Run the program's model once under the given handlers and collect what happened."""
+    tracer = Tracer(sum_out)
+    with ExitStack() as stack:
+        stack.enter_context(tracer)
+        for given in givens:
+            stack.enter_context(given)
+        program.model(batch)
+    return tracer
+
+
+def log_evidence(
+    program: Any,
+    batch: Any,
+    *,
+    theta: Mapping[str, Parameters] | None = None,
+    natural: Mapping[str, Natural] | None = None,
+    sites: Mapping[str, Tensor] | None = None,
+    extra: tuple[Factor, ...] = (),
+) -> Evidence:
+    """log p(known cells, given local sites | parameters) of each row, discrete sites summed out.
+
+    Args:
+        program: a Model.
+        batch: the rows.
+        theta: parameters of families by their name in the program.
+        natural: natural parameters that stand in for ``theta``'s (leaves whose gradient is wanted).
+        sites: values of latent sites, global or local.
+        extra: further factors, for instance a known assignment to components.
+    """
+    tracer = observe(program, batch, Given(theta, natural, sites))
+    rows, buckets = eliminate([*tracer.factors, *extra])
+    return Evidence(rows, buckets, tracer)

@@ -1,0 +1,271 @@
+"""The one loop around every method: seeds, device, progress, restarts, interruption, checkpoints, history."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+
+from probgen.data.batches import Batches, Standardiser
+from probgen.errors import CapabilityError, ConvergenceWarning, FitError
+from probgen.inference import methods as methods_package
+from probgen.inference.methods.base import Method, Task
+from probgen.inference.posterior import Posterior
+from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
+from probgen.program import Model
+
+__all__ = ["Outcome", "find_method", "method_names", "run"]
+
+Callback = Callable[[int, dict[str, float], Method], None]
+
+
+@dataclass
+class Outcome:
+    """What a run leaves behind."""
+
+    program: Model
+    posterior: Posterior
+    method: str
+    history: dict[str, list[float]]
+    diagnostics: dict[str, Any]
+    seconds: float
+    dtype: torch.dtype
+    device: torch.device
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def method_names() -> list[str]:
+    """Names of the methods: the files of ``probgen.inference.methods``."""
+    return [info.name for info in pkgutil.iter_modules(methods_package.__path__) if info.name != "base"]
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of this name."""
+    if name not in method_names():
+        raise CapabilityError(f"There is no method {name!r}. Available: auto, {', '.join(method_names())}.")
+    module = importlib.import_module(f"probgen.inference.methods.{name}")
+    return next(
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    )
+
+
+def choose_method(program: Model, method: str) -> str:
+    """``auto`` is the model's first choice; anything else has to be among what the model supports."""
+    if method == "auto":
+        return program.traits.methods[0]
+    find_method(method)
+    if method not in program.traits.methods:
+        able = ", ".join(program.traits.methods)
+        raise CapabilityError(f"{program.name!r} cannot be fitted by method={method!r}; it supports: {able}.")
+    return method
+
+
+def run(
+    program: Model,
+    source: Any,
+    standardiser: Standardiser | None,
+    *,
+    method: str = "auto",
+    seed: int = 0,
+    max_steps: int | None = None,
+    tolerance: float | None = None,
+    restarts: int | None = None,
+    validation_fraction: float = 0.1,
+    device: str | None = None,
+    dtype: str | None = None,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    callback: Callback | None = None,
+    **options: Any,
+) -> Outcome:
+    """Fit a program to a source of rows (or, with ``standardiser=None``, to a user's own data)."""
+    name = choose_method(program, method)
+    kind = find_method(name)
+    unknown = sorted(set(options) - set(kind.defaults))
+    if unknown:
+        raise CapabilityError(
+            f"Method {name!r} has no option {', '.join(map(repr, unknown))}; it accepts: {', '.join(kind.defaults)},"
+            " max_steps, tolerance, restarts, seed, device, dtype, progress, checkpoint, callback."
+        )
+    networks = any(p.requires_grad for p in program.parameters())
+    found_dtype = to_dtype(dtype, torch.float32 if networks and name == "svi" else torch.float64)
+    where = to_device(device)
+    program.to(device=where, dtype=found_dtype)
+    training, validation = divide(source, validation_fraction if kind.validates else 0.0, seed)
+    loop = Loop(
+        kind, program, max_steps or kind.max_steps, kind.tolerance if tolerance is None else tolerance,
+        {**kind.defaults, **options}, progress, Path(checkpoint) if checkpoint else None, checkpoint_seconds, callback,
+    )  # fmt: skip
+    with setting(found_dtype, where):
+        make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
+        began = time.perf_counter()
+        best = loop.best_of(restarts or kind.restarts, make(training), None if validation is None else make(validation), seed)
+    if not best.diagnostics["converged"] and name in ("em", "map"):
+        warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
+    posterior = best.posterior
+    return Outcome(
+        program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
+        {**kind.defaults, **options},
+    )  # fmt: skip
+
+
+def divide(source: Any, fraction: float, seed: int) -> tuple[Any, Any]:
+    """Rows to train on, and rows to stop by."""
+    if not fraction or not hasattr(source, "split") or len(source) < 40:
+        return source, None
+    return source.split(1 - fraction, fraction, seed=seed_of(seed, "validation") % 2**31)
+
+
+class Whole:
+    """A user's own data as the one batch of a fit."""
+
+    source = None
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return 1
+
+    def pieces(self) -> Any:
+        yield self.data
+
+
+def as_batches(rows: Any, standardiser: Standardiser | None, program: Model, dtype: torch.dtype, device: torch.device) -> Any:
+    if standardiser is None:
+        return Whole(rows)
+    return Batches(rows, standardiser, dtype=dtype, device=device, schema=program.schema)
+
+
+@dataclass
+class Attempt:
+    """One run from one start."""
+
+    posterior: Posterior
+    history: dict[str, list[float]]
+    diagnostics: dict[str, Any]
+    score: float
+
+    def advice(self) -> str:
+        rise = self.diagnostics.get("last_rise", float("nan"))
+        return (
+            f"not converged after {self.diagnostics['steps']} steps (last rise {rise:.2g} nats a row);"
+            " raise max_steps or tolerance, or look at fit.history."
+        )
+
+
+@dataclass
+class Loop:
+    """Steps of one method until it is done, with everything around them."""
+
+    kind: type[Method]
+    program: Model
+    max_steps: int
+    tolerance: float
+    options: dict[str, Any]
+    progress: bool
+    checkpoint: Path | None
+    checkpoint_seconds: float
+    callback: Callback | None
+
+    def best_of(self, restarts: int, training: Any, validation: Any, seed: int) -> Attempt:
+        """The best of several starts by the objective; failures are counted, and fatal only if all fail."""
+        attempts, failures = [], []
+        for number in range(restarts):
+            task = Task(
+                self.program, training, validation, seed_of(seed, "restart", number) if number else seed,
+                self.max_steps, self.tolerance, dict(self.options),
+            )  # fmt: skip
+            try:
+                attempts.append(self.attempt(task, number, restarts))
+            except FitError as error:
+                failures.append(error)
+            if not isinstance(self.options.get("start", ""), str) or (attempts and attempts[-1].diagnostics["interrupted"]):
+                break
+        if not attempts:
+            raise failures[0]
+        best = max(attempts, key=lambda attempt: attempt.score)
+        best.diagnostics |= {"restarts": [a.score for a in attempts], "failed_restarts": len(failures)}
+        return best
+
+    def attempt(self, task: Task, number: int, restarts: int) -> Attempt:
+        method = self.kind(task)
+        method.init()
+        history: dict[str, list[float]] = {}
+        start = self.resume(method, history) if number == 0 else 0
+        label = f"{task.program.name} · {self.kind.__module__.rsplit('.', 1)[-1]}"
+        label += f" {number + 1}/{restarts}" if restarts > 1 else ""
+        interrupted, step, saved = False, None, time.monotonic()
+        bar = tqdm(total=None if self.max_steps > 10**8 else self.max_steps, desc=label, disable=not self.progress, leave=False, initial=start)
+        try:
+            for count in range(start, self.max_steps):
+                step = method.step()
+                record(history, step.values)
+                bar.update()
+                bar.set_postfix({k: f"{v:.4f}" for k, v in list(step.values.items())[:1]}, refresh=False)
+                if self.callback is not None:
+                    self.callback(count, step.values, method)
+                if step.done:
+                    break
+                if self.checkpoint is not None and time.monotonic() - saved > self.checkpoint_seconds:
+                    self.save(method, history)
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            interrupted = True
+            warnings.warn("Interrupted: the fit so far is returned.", ConvergenceWarning, stacklevel=4)
+        finally:
+            bar.close()
+        if self.checkpoint is not None:
+            self.save(method, history)
+        return self.finish(method, history, step, interrupted)
+
+    def finish(self, method: Method, history: dict[str, list[float]], step: Any, interrupted: bool) -> Attempt:
+        posterior = method.result()
+        objective = history.get("objective") or [float("nan")]
+        diagnostics = {
+            "converged": bool(step is not None and step.converged),
+            "interrupted": interrupted,
+            "steps": len(objective),
+            "last_rise": objective[-1] - objective[-2] if len(objective) > 1 else float("nan"),
+            **method.diagnostics(),
+        }
+        score = diagnostics.get("best_validation")
+        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score)
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+    def save(self, method: Method, history: dict[str, list[float]]) -> None:
+        """Write to a neighbour first, so that an interruption never leaves half a file."""
+        assert self.checkpoint is not None
+        tensors = {f"state:{k}": v.detach().contiguous().clone() for k, v in method.pack().items()}
+        tensors |= {f"history:{k}": torch.tensor(v, dtype=torch.float64) for k, v in history.items()}
+        beside = self.checkpoint.with_suffix(self.checkpoint.suffix + ".part")
+        save_file(tensors, beside)
+        beside.replace(self.checkpoint)
+
+    def resume(self, method: Method, history: dict[str, list[float]]) -> int:
+        """Go on from the checkpoint where there is one; returns the number of steps already done."""
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return 0
+        tensors = load_file(self.checkpoint)
+        method.unpack({k[6:]: v for k, v in tensors.items() if k.startswith("state:")})
+        history |= {k[8:]: v.tolist() for k, v in tensors.items() if k.startswith("history:")}
+        return len(history.get("objective", []))
+
+
+def record(history: dict[str, list[float]], values: dict[str, float]) -> None:
+    for key, value in values.items():
+        history.setdefault(key, []).append(value)
+
+

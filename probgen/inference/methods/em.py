@@ -1,0 +1,217 @@
+"""Expectation maximisation (Dempster, Laird and Rubin, 1977) for any program whose latent sites can be summed out.
+
+Expectation: the gradient of the log evidence with respect to the families' natural parameters is the expected
+sufficient statistics (Fisher's identity), added up over pieces of the table. Maximisation: each family's own update,
+to the mode of its posterior with a prior, to the maximum likelihood without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probgen.data.batches import PIECE_ROWS, Batch
+from probgen.errors import CapabilityError, FitError
+from probgen.families.base import Factor, Family, Natural, Symbol
+from probgen.inference.evidence import Tracer, log_evidence, observe
+from probgen.inference.methods.base import Method, Step
+from probgen.inference.posterior import Posterior, Theta
+from probgen.inference.runtime import seeded
+from probgen.inference.starts import assign
+
+__all__ = ["ExpectationMaximisation", "expected_statistics"]
+
+Statistics = dict[str, Natural]
+
+
+class ExpectationMaximisation(Method):
+    """Monotone ascent of the log evidence (plus the log prior) in nats a row.
+
+    Options:
+        start: "kmeans" (k-means++), "random", an array of responsibilities ``(N, K)``, or parameters.
+    """
+
+    defaults = {"start": "kmeans"}
+    max_steps = 500
+    tolerance = 1e-6
+    restarts = 4
+    iterates = "iteration"
+
+    def init(self) -> None:
+        task = self.task
+        tracer = self.inspect()
+        self.families = tracer.families
+        if not self.families or tracer.global_sites_outside_families():
+            raise CapabilityError(
+                f"method 'em' needs a program whose parameters all belong to families; {task.program.name!r} is not one."
+                " Use method='svi' or method='nuts'."
+            )
+        self.narrow_pieces()
+        self.weight = total_weight(task.batches)
+        self.previous = -np.inf
+        self.falls = 0.0
+        start = task.options["start"]
+        self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(tracer, start)
+
+    def inspect(self) -> Tracer:
+        """One run of the program on the first piece, to learn its families and discrete sites."""
+        self.first = next(self.task.batches.pieces())
+        with seeded(self.task.seed, "inspect"):
+            return observe(self.task.program, self.first)
+
+    def narrow_pieces(self) -> None:
+        """Couple rows and pieces so that marginal precision matrices of rows with holes fit in memory."""
+        numbers = sum(f.table * (f.columns or 1) ** 2 for f in self.families.values() if hasattr(f, "scatter"))
+        if numbers and self.first.x.isnan().any():
+            self.task.batches.resize(int(np.clip(2**26 // numbers, 256, PIECE_ROWS)))
+
+    # -- starting ----------------------------------------------------------------------------------------------
+    def first_theta(self, tracer: Tracer, start: Any) -> Theta:
+        program, neutral = self.task.program, {name: f.start() for name, f in self.families.items()}
+        first = next(self.task.batches.pieces())
+        _, pooled = expected_statistics(program, self.families, neutral, first)
+        for name, family in self.families.items():
+            if family.prior_choice is not None:
+                family.calibrate(pooled[name])
+        neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
+        symbols = [b.symbol for b in log_evidence(program, first, theta=neutral).buckets]
+        if not symbols:
+            return neutral
+        if not isinstance(start, str):
+            return self.from_responsibilities(neutral, symbols, start)
+        observed = partly_observed(program, first, neutral)
+        with seeded(self.task.seed, "start"):
+            unknown = [symbol for symbol in symbols if symbol not in observed]
+            extra = assign(start, first, unknown) if unknown else ()
+        known = labelled_rows(observed)
+        _, statistics = expected_statistics(program, self.families, neutral, first, extra, known)
+        return maximise(self.families, statistics, neutral)
+
+    def from_responsibilities(self, neutral: Theta, symbols: list[Symbol], start: Any) -> Theta:
+        share = torch.as_tensor(np.asarray(start), dtype=self.first.x.dtype, device=self.first.x.device)
+        if len(symbols) != 1 or share.shape != (len(self.task.batches), symbols[0].size):
+            expected = f"({len(self.task.batches)}, {symbols[0].size})"
+            raise FitError(f"start must be responsibilities of shape {expected} for one discrete site, got {tuple(share.shape)}.")
+        at, statistics = 0, None
+        for piece in self.task.batches.pieces():
+            factor = pinned(share[at : at + len(piece)].mT, symbols[0])
+            _, found = expected_statistics(self.task.program, self.families, neutral, piece, pin=factor)
+            statistics, at = found if statistics is None else added(statistics, found), at + len(piece)
+        return maximise(self.families, statistics or {}, neutral)
+
+    # -- iterating ---------------------------------------------------------------------------------------------
+    def step(self) -> Step:
+        program, total, statistics = self.task.program, 0.0, None
+        for piece in self.task.batches.pieces():
+            value, found = expected_statistics(program, self.families, self.theta, piece)
+            total, statistics = total + value, found if statistics is None else added(statistics, found)
+        prior = sum(float(f.log_prior(self.theta[n])) for n, f in self.families.items() if f.prior_choice is not None)
+        objective = (total + prior) / self.weight
+        if not np.isfinite(objective):
+            raise FitError(collapse_message(self.families))
+        rise, self.previous = objective - self.previous, objective
+        self.falls = min(self.falls, rise)
+        converged = 0 <= rise < self.task.tolerance
+        self.last = self.theta
+        if not converged:
+            try:
+                self.theta = maximise(self.families, statistics or {}, self.theta)
+            except torch.linalg.LinAlgError as error:
+                raise FitError(collapse_message(self.families)) from error
+        return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
+
+    def result(self) -> Posterior:
+        return Posterior.at(self.theta)
+
+    def diagnostics(self) -> dict[str, Any]:
+        return {"largest_fall": float(self.falls), "monotone": bool(self.falls > -1e-8)}
+
+    def pack(self) -> dict[str, Tensor]:
+        return {f"{name}|{key}": value for name, theta in self.theta.items() for key, value in theta.items()}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        theta: Theta = {}
+        for path, value in tensors.items():
+            name, key = path.split("|")
+            theta.setdefault(name, {})[key] = value
+        self.theta = theta
+
+
+# ------------------------------------------------------------------------------------------------------ the steps
+def expected_statistics(
+    program: Any,
+    families: Mapping[str, Family],
+    theta: Theta,
+    batch: Batch,
+    extra: tuple[Factor, ...] = (),
+    weights: Tensor | None = None,
+    pin: Factor | None = None,
+) -> tuple[float, Statistics]:
+    """Log evidence of the batch and its gradient with respect to the natural parameters: the expectation step."""
+    leaves = {n: {k: v.detach().requires_grad_() for k, v in f.natural(theta[n]).items()} for n, f in families.items()}
+    evidence = log_evidence(program, batch, natural=leaves, extra=extra)
+    weights = batch.weights if weights is None else weights
+    target = evidence.total(weights) if pin is None else pinned_total(evidence, pin, batch.weights)
+    flat = [leaf for group in leaves.values() for leaf in group.values()]
+    gradients = iter(torch.autograd.grad(target, flat, allow_unused=True, materialize_grads=True))
+    return float(target.detach()), {name: {key: next(gradients) for key in group} for name, group in leaves.items()}
+
+
+def maximise(families: Mapping[str, Family], statistics: Statistics, current: Theta) -> Theta:
+    """The maximisation step."""
+    with torch.no_grad():
+        return {name: family.update(statistics[name], current[name]) for name, family in families.items()}
+
+
+def added(one: Statistics, other: Statistics) -> Statistics:
+    """Statistics are additive over pieces, files and processes."""
+    return {name: {key: value + other[name][key] for key, value in group.items()} for name, group in one.items()}
+
+
+def spread_over_rows(statistics: Natural) -> Natural:
+    """The same statistics in every row of the table."""
+    return {key: value.mean(0, keepdim=True).expand_as(value).clone() for key, value in statistics.items()}
+
+
+def pinned(share: Tensor, symbol: Symbol) -> Factor:
+    """Responsibilities ``(K, N)`` as weights on the joint factor of a symbol."""
+    return Factor((symbol,), share)
+
+
+def pinned_total(evidence: Any, pin: Factor, weights: Tensor | None) -> Tensor:
+    """The expected complete-data log likelihood under given responsibilities."""
+    bucket = next(b for b in evidence.buckets if b.symbol == pin.symbols[0])
+    rows = (bucket.value * pin.value).sum(0)
+    return (rows if weights is None else rows * weights).sum()
+
+
+def partly_observed(program: Any, batch: Batch, theta: Theta) -> dict[Symbol, Tensor]:
+    """Discrete sites of which some rows are labelled, with the mask of these rows."""
+    tracer = log_evidence(program, batch, theta=theta).trace
+    found = {}
+    for factor in tracer.factors:
+        if len(factor.symbols) == 1 and bool(torch.isneginf(factor.value).any()):
+            found[factor.symbols[0]] = torch.isneginf(factor.value).any(0)
+    return found
+
+
+def labelled_rows(observed: dict[Symbol, Tensor]) -> Tensor | None:
+    """Weight one for rows with every label known; None where no site is labelled."""
+    if not observed:
+        return None
+    return torch.stack(list(observed.values())).all(0).double()
+
+
+def total_weight(batches: Any) -> float:
+    weights = batches.source.weights
+    return float(len(batches)) if weights is None else float(np.sum(weights))
+
+
+def collapse_message(families: Mapping[str, Family]) -> str:
+    bare = [name for name, family in families.items() if family.prior_choice is None]
+    remedy = "Use prior='default', fewer components, or another start." if bare else "Use fewer components or another seed."
+    return f"The likelihood is unbounded here: a component has collapsed onto too few distinct rows. {remedy}"

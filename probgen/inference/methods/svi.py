@@ -1,0 +1,224 @@
+r"""Stochastic variational inference (Hoffman et al., 2013; Kingma and Welling, 2014).
+
+Network weights are points; continuous local latents have the program's amortised guide; global sites, where there
+are any, a mean-field Gaussian on their unconstrained values. One loss, in nats a row:
+
+.. math:: -\frac1B \sum_n \mathrm{objective}(\log w_n) - \frac1N \bigl(\log p(\theta) - \log q(\theta)\bigr)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probgen.data.batches import Batch
+from probgen.errors import FitError
+from probgen.inference.amortised import log_weights
+from probgen.inference.methods.base import Method, Step, Task
+from probgen.inference.objectives import objective
+from probgen.inference.posterior import Posterior
+from probgen.inference.potential import Potential
+from probgen.inference.runtime import seed_of, seeded
+
+__all__ = ["VariationalInference"]
+
+
+class MeanField(torch.nn.Module):
+    """Independent Gaussians on the unconstrained values of a program's global sites."""
+
+    def __init__(self, potential: Potential, start: Tensor) -> None:
+        super().__init__()
+        self.potential = potential
+        self.loc = torch.nn.Parameter(start.clone())
+        self.log_scale = torch.nn.Parameter(torch.full_like(start, -3.0))
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """u and log q(u)."""
+        noise = torch.randn_like(self.loc)
+        log_q = -0.5 * noise.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
+        return self.loc + self.log_scale.exp() * noise, log_q.sum()
+
+
+class VariationalInference(Method):
+    """Adam on minibatches with warm-up and cosine decay, gradient clipping, and early stopping on held-out rows.
+
+    Options:
+        objective: "elbo" or "iwae".
+        draws: importance draws a row for the objective.
+        batch_size, learning_rate: of the optimiser.
+        validate_every: steps between looks at the held-out rows.
+        patience: looks without improvement before stopping; the best weights are kept.
+        guide_draws: posterior draws kept of global sites.
+        clip: largest norm of the gradient.
+    """
+
+    defaults = {
+        "objective": "elbo",
+        "draws": 1,
+        "batch_size": 128,
+        "learning_rate": 1e-3,
+        "validate_every": 50,
+        "patience": 20,
+        "guide_draws": 400,
+        "clip": 100.0,
+        "start": "kmeans",
+    }
+    max_steps = 4000
+    tolerance = 0.0
+    validates = True
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.objective = objective(task.options["objective"])
+        self.best, self.best_state, self.stale, self.count = -math.inf, None, 0, 0
+        self.skipped = 0
+
+    def init(self) -> None:
+        task, options = self.task, self.task.options
+        with seeded(task.seed, "svi start"):
+            batch = next(task.batches.pieces())
+            potential = Potential(task.program, batch)
+            self.guide = MeanField(potential, self.start(potential)) if potential.size else None
+        self.modules = torch.nn.ModuleList([task.program] + ([self.guide] if self.guide else []))
+        self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise FitError(f"The program {task.program.name!r} has nothing that svi could learn.")
+        rate = options["learning_rate"] * (10.0 if self.guide else 1.0)
+        fused = all(p.is_floating_point() for p in self.parameters)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=rate, fused=fused)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.learning_rate_factor)
+        self.stream = self.minibatches(0)
+
+    def start(self, potential: Potential) -> Tensor:
+        """Where EM starts, for programs made of families; a draw from the prior otherwise."""
+        from probgen.inference.methods.em import ExpectationMaximisation
+
+        if not all(slot.name.rsplit(".", 1)[0] in potential.families for slot in potential.slots):
+            return potential.prior_draw()
+        em = ExpectationMaximisation(self.task)
+        em.init()
+        return potential.at(em.theta)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up over the first 2 %, then a cosine to 1 %."""
+        total = max(self.task.max_steps, 1)
+        warm = max(1, total // 50)
+        if step < warm:
+            return (step + 1) / warm
+        return 0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(total - warm, 1))))
+
+    def minibatches(self, epoch: int) -> Iterator[Batch]:
+        self.task.batches.batch_size = self.task.options["batch_size"]
+        while True:
+            yield from self.task.batches.epoch(seed_of(self.task.seed, "epoch", epoch) % 2**62)
+            epoch += 1
+
+    # -- one step ----------------------------------------------------------------------------------------------
+    def loss(self, batch: Batch) -> Tensor:
+        """Minus the objective in nats a row."""
+        if self.guide is None:
+            weights, _, _ = log_weights(self.task.program, batch, self.task.options["draws"])
+            return -row_mean(self.objective(weights), batch.weights)
+        u, log_q = self.guide.draw()
+        sites, log_jacobian = self.guide.potential.constrain(u)
+        weights, evidence, _ = log_weights(self.task.program, batch, self.task.options["draws"], sites=sites)
+        prior = sum(s.distribution.log_prob(s.value).sum() for s in evidence.trace.global_sites.values())
+        return -row_mean(self.objective(weights), batch.weights) - (prior + log_jacobian - log_q) / batch.total
+
+    def step(self) -> Step:
+        with seeded(self.task.seed, "svi", self.count):
+            loss = self.loss(next(self.stream))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.task.options["clip"])
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        else:
+            self.skipped += 1
+            if self.skipped > 50:
+                raise FitError("The gradient was not finite in more than 50 steps; lower learning_rate or check the data's scale.")
+        self.schedule.step()
+        self.count += 1
+        values = {"objective": -float(loss.detach())}
+        done = self.look(values) if self.count % self.task.options["validate_every"] == 0 else False
+        return Step(values, done, done)
+
+    def look(self, values: dict[str, float]) -> bool:
+        """Score the held-out rows, keep the best weights, and say whether patience is exhausted."""
+        if self.task.validation is None:
+            return False
+        with torch.no_grad(), seeded(self.task.seed, "validation"):
+            scores = [(-float(self.loss(batch)), len(batch)) for batch in self.task.validation.pieces()]
+        value = sum(s * n for s, n in scores) / sum(n for _, n in scores)
+        values["validation"] = value
+        if value > self.best:
+            self.best, self.stale = value, 0
+            self.best_state = copy.deepcopy(self.modules.state_dict())
+        else:
+            self.stale += 1
+        return self.stale >= self.task.options["patience"]
+
+    # -- the end -----------------------------------------------------------------------------------------------
+    def result(self) -> Posterior:
+        if self.best_state is not None:
+            self.modules.load_state_dict(self.best_state)
+        if self.guide is None:
+            return Posterior()
+        with torch.no_grad(), seeded(self.task.seed, "posterior"):
+            found = [self.guide.potential.theta(self.guide.draw()[0]) for _ in range(self.task.options["guide_draws"])]
+        return stack_draws([found])
+
+    def diagnostics(self) -> dict[str, Any]:
+        return {"skipped_steps": self.skipped, "best_validation": None if self.best == -math.inf else self.best}
+
+    def pack(self) -> dict[str, Tensor]:
+        packed = {f"module|{k}": v for k, v in self.modules.state_dict().items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            packed |= {f"optimiser|{number}|{key}": torch.as_tensor(value) for key, value in state.items()}
+        if self.best_state is not None:
+            packed |= {f"best|{k}": v for k, v in self.best_state.items()}
+        return packed | {"count": torch.tensor([self.count, self.stale, self.skipped]), "best_value": torch.tensor(self.best)}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        self.count, self.stale, self.skipped = (int(v) for v in tensors["count"])
+        self.best = float(tensors["best_value"])
+        self.modules.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module|")})
+        best = {k[5:]: v for k, v in tensors.items() if k.startswith("best|")}
+        self.best_state = best or None
+        state = self.optimiser.state_dict()
+        for path, value in tensors.items():
+            if path.startswith("optimiser|"):
+                _, number, key = path.split("|")
+                state["state"].setdefault(int(number), {})[key] = value
+        self.optimiser.load_state_dict(state)
+        self.schedule.last_epoch = self.count - 1
+        self.schedule.step()
+        size = self.task.options["batch_size"]
+        per_epoch = max(1, math.ceil(len(self.task.batches) / size))
+        self.stream = self.minibatches(self.count // per_epoch)
+        for _ in range(self.count % per_epoch):
+            next(self.stream)
+
+
+def row_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over rows by their weights."""
+    return values.mean() if weights is None else (values * weights).sum() / weights.sum()
+
+
+def stack_draws(chains: list[list[tuple[Any, Any]]]) -> Posterior:
+    """A posterior from lists of (families' parameters, other sites), one list a chain."""
+    first_theta, first_sites = chains[0][0]
+
+    def stacked(pick: Any) -> Tensor:
+        return torch.stack([torch.stack([pick(draw).detach() for draw in chain]) for chain in chains])
+
+    parameters = {
+        name: {key: stacked(lambda d, n=name, k=key: d[0][n][k]) for key in theta} for name, theta in first_theta.items()
+    }
+    sites = {name: stacked(lambda d, n=name: d[1][n]) for name in first_sites}
+    return Posterior(parameters, sites, point=False)

@@ -1,0 +1,59 @@
+"""What a method leaves behind: draws of the families' parameters, or one point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from probgen.families.base import Parameters
+
+__all__ = ["Posterior"]
+
+Theta = dict[str, Parameters]  # family's name in the program -> its parameters
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Draws ``[chain, draw, ...]`` of every global parameter.
+
+    Attributes:
+        parameters: readable parameters of the families, keyed by family and parameter.
+        sites: global sample sites outside families (users' programs), keyed by name.
+        point: True for a point estimate, which is one chain of one draw.
+    """
+
+    parameters: dict[str, Parameters] = field(default_factory=dict)
+    sites: Parameters = field(default_factory=dict)
+    point: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(chains, draws)."""
+        for theta in self.parameters.values():
+            for value in theta.values():
+                return value.shape[0], value.shape[1]
+        for value in self.sites.values():
+            return value.shape[0], value.shape[1]
+        return 1, 1
+
+    def __len__(self) -> int:
+        chains, draws = self.shape
+        return chains * draws
+
+    def theta(self, number: int = 0) -> Theta:
+        """The families' parameters of one draw, counted over chains and draws."""
+        chain, draw = divmod(number % len(self), self.shape[1])
+        return {name: {k: v[chain, draw] for k, v in theta.items()} for name, theta in self.parameters.items()}
+
+    def spread(self, most: int) -> Iterator[Theta]:
+        """At most ``most`` draws, evenly spaced over all of them."""
+        total = len(self)
+        for k in range(min(most, total)):
+            yield self.theta(k * total // min(most, total))
+
+    @classmethod
+    def at(cls, theta: Theta) -> Posterior:
+        """A point estimate."""
+        return cls({name: {k: v.detach()[None, None] for k, v in t.items()} for name, t in theta.items()})

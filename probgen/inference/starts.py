@@ -1,0 +1,58 @@
+"""Where iterative methods start: assignments of rows to the values of a discrete site, holes or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from probgen.data.batches import Batch
+from probgen.errors import FitError
+from probgen.families.base import Factor, Symbol
+
+__all__ = ["assign", "kmeans_plus_plus"]
+
+SAMPLE = 10_000  # rows on which centres are sought
+
+
+def kmeans_plus_plus(points: Tensor, clusters: int, iterations: int = 20) -> Tensor:
+    """Centres ``(K, F)`` by k-means++ seeding (Arthur and Vassilvitskii, 2007) and a few Lloyd steps."""
+    centres = points[torch.randint(len(points), (1,))]
+    distance = (points - centres).square().sum(1)
+    for _ in range(clusters - 1):
+        weight = distance + 1e-12
+        chosen = points[torch.multinomial(weight, 1)]
+        centres = torch.cat([centres, chosen])
+        distance = torch.minimum(distance, (points - chosen).square().sum(1))
+    for _ in range(iterations):
+        nearest = torch.cdist(points, centres).argmin(1)
+        member = torch.nn.functional.one_hot(nearest, clusters).to(points)
+        count = member.sum(0)[:, None]
+        centres = torch.where(count > 0, member.mT @ points / count.clamp_min(1.0), centres)
+    return centres
+
+
+def by_kmeans(batch: Batch, size: int) -> Tensor:
+    """Log assignment ``(K, N)``: certain membership of the nearest centre."""
+    points = batch.features()
+    sample = points[torch.randperm(len(points))[:SAMPLE]]
+    centres = kmeans_plus_plus(sample, size)
+    nearest = torch.cdist(points, centres).argmin(1)
+    return torch.nn.functional.one_hot(nearest, size).mT.to(points).log()
+
+
+def by_random(batch: Batch, size: int) -> Tensor:
+    """Log assignment ``(K, N)``: a draw from the flat Dirichlet for every row."""
+    return torch.distributions.Dirichlet(torch.ones(size).to(batch.x)).sample((len(batch),)).mT.log()
+
+
+STARTS: dict[str, Callable[[Batch, int], Tensor]] = {"kmeans": by_kmeans, "random": by_random}
+
+
+def assign(how: str, batch: Batch, symbols: list[Symbol]) -> tuple[Factor, ...]:
+    """One factor for each discrete site that makes its values differ."""
+    if how not in STARTS:
+        raise FitError(f"start must be one of {', '.join(STARTS)}, or an array of responsibilities; got {how!r}.")
+    chosen = STARTS[how] if len(symbols) == 1 else by_random
+    return tuple(Factor((symbol,), chosen(batch, symbol.size)) for symbol in symbols)

@@ -1,0 +1,34 @@
+r"""Mixture of Gaussians (Pearson, 1894; Dempster, Laird and Rubin, 1977).
+
+.. math::
+    z \sim \mathrm{Categorical}(\pi), \qquad
+    x \mid z = k \sim \mathcal N(\mu_k, \Sigma_k)
+
+Continuous columns are coupled inside a component, positive ones through their logarithm and bounded ones through
+their log odds. Counts, categories and other discrete columns are independent given the component.
+"""
+
+import pyro
+
+from probgen.data.schema import Schema
+from probgen.families import SUM_OUT, Categorical, Columns
+from probgen.program import Model, Traits
+
+
+class GaussianMixture(Model):
+    """K Gaussians with "full", "tied", "diagonal" or "spherical" covariance; holes are integrated out exactly."""
+
+    traits = Traits(embedding="probabilities", summary="mixture of Gaussians, columns coupled inside a component")
+
+    def __init__(
+        self, schema: Schema, components: int = 8, covariance: str = "full", prior: str | None = "default"
+    ) -> None:
+        super().__init__(schema)
+        self.weights = Categorical(components, prior=prior)
+        self.component = Columns(schema, table=components, covariance=covariance, prior=prior)
+
+    def model(self, batch):
+        weights, component = self.weights.draw("weights"), self.component.draw("component")
+        with batch.rows():
+            z = pyro.sample("z", weights(), infer=SUM_OUT)
+            pyro.sample("x", component(z), obs=batch.x)

@@ -1,0 +1,163 @@
+"""Programs: what a model is, what it can do, and where models are found.
+
+A model is one file in ``probgen/models`` with one class that extends :class:`Model`; the file's name is its name in
+the registry. Other packages add theirs through the entry point group ``probgen.models``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+from torch import nn
+
+from probgen.data.schema import Schema
+from probgen.errors import CapabilityError
+
+__all__ = ["Model", "Traits", "available", "find", "program"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a model can do.
+
+    Attributes:
+        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), or "none".
+        methods: the ways it can be fitted; the first is its default.
+        embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
+        summary: one line for lists.
+    """
+
+    density: str = "exact"
+    methods: tuple[str, ...] = ("em", "map", "svi", "nuts")
+    embedding: str = "none"
+    summary: str = ""
+
+
+class Model(nn.Module, ABC):
+    """One Pyro program over the columns of a schema.
+
+    Subclasses state ``model(batch)``, the joint distribution, and, where a continuous local latent has to be
+    inferred, ``guide(batch)``. They contain no training code.
+    """
+
+    traits: ClassVar[Traits] = Traits()
+    schema: Schema
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Model:
+        made = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(made, *args, **kwargs)
+        bound.apply_defaults()
+        options = {key: value for key, value in list(bound.arguments.items())[1:] if key != "schema"}
+        made.__dict__["options"] = options  # what builds it again from a file
+        return made
+
+    options: dict[str, Any]
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.schema = schema
+
+    @property
+    def name(self) -> str:
+        """The model's name in the registry: its file's name."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    @abstractmethod
+    def model(self, batch: Any) -> Any:
+        """p(theta) p(z | theta) p(x | z, theta)."""
+
+    def guide(self, batch: Any) -> Any:
+        """q(z | x) for continuous local latents; nothing where there are none."""
+
+
+class UserProgram(Model):
+    """A user's own functions as a model."""
+
+    traits = Traits(density="none", methods=("nuts", "map", "svi"), summary="a user's own Pyro program")
+
+    def __init__(self, model_function: Callable, guide_function: Callable | None = None) -> None:
+        super().__init__(Schema(()))
+        self.model_function, self.guide_function = model_function, guide_function
+
+    @property
+    def name(self) -> str:
+        return getattr(self.model_function, "__name__", "program")
+
+    def model(self, batch: Any) -> Any:
+        return self.model_function(batch)
+
+    def guide(self, batch: Any) -> Any:
+        return None if self.guide_function is None else self.guide_function(batch)
+
+
+def program(model_function: Callable, guide_function: Callable | None = None) -> Model:
+    """A model from plain Pyro functions of one argument, the data.
+
+    Example:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> def coin(data):
+        ...     p = pyro.sample("p", dist.Beta(2.0, 2.0))
+        ...     with pyro.plate("tosses", len(data)):
+        ...         pyro.sample("x", dist.Bernoulli(p), obs=data)
+        >>> program(coin).name
+        'coin'
+    """
+    return UserProgram(model_function, guide_function)
+
+
+# ------------------------------------------------------------------------------------------------------ registry
+@cache
+def model_classes() -> dict[str, type[Model]]:
+    """All models by name: the package's files, then other packages' entry points."""
+    package = importlib.import_module("probgen.models")
+    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+    found = {name: class_in(f"probgen.models.{name}") for name in names}
+    for point in entry_points(group="probgen.models"):
+        found.setdefault(point.name, point.load())
+    return found
+
+
+def class_in(module_name: str) -> type[Model]:
+    """The one Model that a module defines."""
+    module = importlib.import_module(module_name)
+    own = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, Model) and value.__module__ == module_name
+    ]
+    if len(own) != 1:
+        raise CapabilityError(f"{module_name} must define exactly one Model, it defines {len(own)}.")
+    return own[0]
+
+
+def available() -> dict[str, Traits]:
+    """Registered names with what each model can do."""
+    return {name: cls.traits for name, cls in model_classes().items()}
+
+
+def find(name: str) -> type[Model]:
+    """The model's class.
+
+    Raises:
+        CapabilityError: no such model; the message lists the names and the nearest one.
+    """
+    known = model_classes()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise CapabilityError(f"There is no model {name!r}.{hint} Available: {', '.join(known)}.")
+    return known[name]
+
+
+def accepted_options(cls: type[Model]) -> tuple[str, ...]:
+    """The keywords that build a model, without its schema."""
+    return tuple(name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "schema"))
