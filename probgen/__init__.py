@@ -9,6 +9,8 @@ Example:
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,5 +83,14 @@ def public_names() -> dict[str, tuple[str, str]]:
     return found
 
 
+class Face(ModuleType):
+    """Keeps ``probgen.program`` the function, also when the module of that name has been imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in LAZY):
+            super().__setattr__(name, value)
+
+
 LAZY = public_names()
-__all__ = ["__version__", *sorted(LAZY)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(LAZY)]
+sys.modules[__name__].__class__ = Face

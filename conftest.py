@@ -1,0 +1,39 @@
+"""What holds for every test and every doctest: one thread, a fixed seed, no parameters left behind in Pyro."""
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def calm():
+    """One thread and the same random numbers for each test, whatever ran before."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(0)  # noqa: NPY002 - for code of others that still draws from it
+
+
+@pytest.fixture(autouse=True)
+def empty_param_store():
+    """The library never uses Pyro's global store: a second model would share the first one's weights."""
+    yield
+    pyro = sys.modules.get("pyro")
+    if pyro is not None:
+        left = sorted(pyro.get_param_store().keys())
+        pyro.clear_param_store()
+        assert not left, f"left in Pyro's global ParamStore: {left}"
+
+
+@pytest.fixture(autouse=True)
+def default_dtype():
+    """No test leaves another default dtype behind."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        assert found == torch.float32, f"left the default dtype at {found}"

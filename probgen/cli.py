@@ -1,0 +1,397 @@
+"""The command line: the verbs of the Python functions, one command each.
+
+Nothing heavy is imported before a command runs, so that ``probgen --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import probgen as pg
+from probgen.errors import CapabilityError, DataError, ProbgenError, ProbgenWarning
+
+if TYPE_CHECKING:
+    from probgen.data.table import Table
+    from probgen.queries.fit import Fit
+
+__all__ = ["main"]
+
+WRITERS = {
+    ".csv": lambda frame, path: frame.to_csv(path, index=False),
+    ".tsv": lambda frame, path: frame.to_csv(path, index=False, sep="\t"),
+    ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0, or 2 after an error that the user can mend, or 1 after one that we have to.
+    """
+    given = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            announce_warnings(given.debug)
+            given.command(given)
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+    except (ProbgenError, OSError) as error:
+        if given.debug:
+            raise
+        return complain(f"error: {error}", 2)
+    except Exception as error:
+        if given.debug:
+            raise
+        return complain(f"internal error: {type(error).__name__}: {error} (--debug shows where)", 1)
+    return 0
+
+
+def complain(message: str, status: int) -> int:
+    """One line on the error stream."""
+    print("probgen:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+def announce_warnings(debug: bool) -> None:
+    """The library's own warnings as one line each; other libraries' only when debugging."""
+    if debug:
+        return
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", ProbgenWarning)
+    warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}", 0) and None
+
+
+# ---------------------------------------------------------------------------------------------------------- commands
+def study(given: argparse.Namespace) -> None:
+    """Compare models on a table: density, imputation, classification, representation; write a report."""
+    out = Path(given.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        refuse_overwriting(out, given.force)
+    from probgen.studies import main_study
+
+    result = main_study.run(
+        open_table(given),
+        target=given.target,
+        models=names_in(given.models),
+        out=out,
+        seed=given.seed,
+        fast=given.fast,
+        progress=not given.quiet,
+    )
+    print(result.report)
+
+
+def fit(given: argparse.Namespace) -> None:
+    """Fit a model to a table and save it."""
+    if is_saved(given.model):
+        raise CapabilityError(f"--model {given.model} is a saved model; `fit` takes the name of a model.")
+    refuse_overwriting(given.out, given.force)
+    fitted = model_for(given, open_table(given))
+    fitted.save(given.out)
+    print(fitted.summary())
+    print(given.out)
+
+
+def score(given: argparse.Namespace) -> None:
+    """Log density of every row, in nats and in the data's own units."""
+    refuse_overwriting(given.out, given.force)
+    table, fitted = table_and_model(given)
+    found = fitted.log_prob(table)
+    columns = {"log_prob": found.value}
+    if found.standard_error is not None:
+        columns["standard_error"] = found.standard_error
+    write_columns(columns, given.out)
+    complain(f"{len(table)} rows, mean {found.mean()}", 0)
+
+
+def impute(given: argparse.Namespace) -> None:
+    """Fill the holes; known cells stay as they are."""
+    paths = numbered(given.out, given.draws)
+    for path in paths:
+        refuse_overwriting(path, given.force)
+    table, fitted = table_and_model(given)
+    for path, filled in zip(paths, fitted.fill(table, draws=given.draws, seed=given.seed)):
+        write_table(filled, path)
+        print(path)
+
+
+def sample(given: argparse.Namespace) -> None:
+    """New rows drawn from a model."""
+    refuse_overwriting(given.out, given.force)
+    if is_saved(given.model):
+        fitted = pg.load(given.model)
+    elif given.table is None:
+        raise DataError(
+            f"There is no saved model {given.model!r}. Give a file made by `probgen fit`, or a table to fit it to."
+        )
+    else:
+        fitted = model_for(given, open_table(given))
+    write_table(fitted.sample(given.rows, seed=given.seed), given.out)
+    print(given.out)
+
+
+def embed(given: argparse.Namespace) -> None:
+    """Coordinates of every row in the model's latent space."""
+    refuse_overwriting(given.out, given.force)
+    table, fitted = table_and_model(given)
+    latent = fitted.embed(table)  # (N, L)
+    write_columns({f"z{i + 1}": latent[:, i] for i in range(latent.shape[1])}, given.out)
+
+
+def models(given: argparse.Namespace) -> None:
+    """The models there are, with what each can do; or one model with its options."""
+    if given.name is not None:
+        return describe_model(given.name)
+    known = pg.available()
+    if given.json:
+        return print(json.dumps({name: vars(traits) for name, traits in known.items()}, indent=2))
+    width = max(map(len, known))
+    for name, traits in known.items():
+        print(f"{name:{width}}  {traits.density:11}  {traits.summary}")
+    return None
+
+
+def describe_model(name: str) -> None:
+    """A model's summary, ways of fitting and options."""
+    from probgen.program import find
+
+    model = find(name)
+    print(f"{name}: {model.traits.summary}")
+    print(f"  density    {model.traits.density}")
+    print(f"  methods    {', '.join(model.traits.methods)}")
+    print(f"  embedding  {model.traits.embedding}")
+    for option in list(inspect.signature(model.__init__).parameters.values())[2:]:
+        print(f"  --set {option.name}={json.dumps(option.default)}")
+
+
+def schema(given: argparse.Namespace) -> None:
+    """The kind of every column and why it was chosen."""
+    refuse_overwriting(given.out, given.force)
+    found = open_table(given).schema
+    print(found.explain())
+    if given.out is not None:
+        Path(given.out).write_text(found.to_json(), encoding="utf-8")
+        print(given.out)
+
+
+# ------------------------------------------------------------------------------------------------- tables and models
+def open_table(given: argparse.Namespace, known: Any = None) -> Table:
+    """The table a command is about: a file, or the name of a packaged or local data set."""
+    from probgen.data import datasets
+
+    if known is None and given.schema is not None:
+        known = pg.Schema.from_json(Path(given.schema).read_text(encoding="utf-8"))
+    if not Path(given.table).exists() and given.table in datasets.names():
+        return pg.Table(datasets.load(given.table), schema=known, target=given.target)
+    return pg.read_table(
+        given.table, schema=known, weights=given.weights, target=given.target, columns=names_in(given.columns)
+    )
+
+
+def table_and_model(given: argparse.Namespace) -> tuple[Table, Fit]:
+    """A saved model reads the table with its own schema; a model's name is fitted to the table first."""
+    if is_saved(given.model):
+        fitted = pg.load(given.model)
+        return open_table(given, fitted.schema), fitted
+    table = open_table(given)
+    return table, model_for(given, table)
+
+
+def model_for(given: argparse.Namespace, table: Table) -> Fit:
+    """The named model fitted to the table."""
+    return pg.fit(
+        given.model,
+        table,
+        method=given.method,
+        seed=given.seed,
+        progress=not given.quiet,
+        **dict(map(option, given.set)),
+    )
+
+
+def is_saved(model: str) -> bool:
+    """Whether ``--model`` names a file rather than a registered model."""
+    return model.endswith(".probgen") or Path(model).exists()
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """``a,b`` -> ["a", "b"]."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def option(text: str) -> tuple[str, Any]:
+    """``name=value`` with the value read as JSON where it is JSON, else as text.
+
+    Example:
+        >>> option("components=4"), option("covariance=full"), option("hidden=64,64"), option("prior=none")
+        (('components', 4), ('covariance', 'full'), ('hidden', (64, 64)), ('prior', None))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ProbgenError(f"--set expects name=value, it got {text!r}; for example --set components=4.")
+    if value.lower() == "none":
+        return name, None
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        parts = value.split(",")
+        return name, value if len(parts) == 1 else tuple(option(f"{name}={part}")[1] for part in parts)
+
+
+# ----------------------------------------------------------------------------------------------------------- writing
+def refuse_overwriting(path: str | Path | None, force: bool) -> None:
+    """Say no to an output that exists, before any work is done."""
+    if path is not None and Path(path).exists() and not force:
+        raise ProbgenError(f"{path} exists already and is left as it is; choose another name or add --force.")
+
+
+def numbered(path: str, copies: int) -> list[str]:
+    """One name a completed table.
+
+    Example:
+        >>> numbered("filled.csv", 1), numbered("filled.csv", 2)
+        (['filled.csv'], ['filled_01.csv', 'filled_02.csv'])
+    """
+    if copies < 1:
+        raise ProbgenError(f"--draws must be at least 1, it is {copies}.")
+    place = Path(path)
+    if copies == 1:
+        return [path]
+    digits = max(2, len(str(copies)))
+    return [str(place.with_name(f"{place.stem}_{i + 1:0{digits}}{place.suffix}")) for i in range(copies)]
+
+
+def write_table(table: Table, path: str) -> None:
+    """A table as the kind of file its name asks for."""
+    ending = Path(path).suffix
+    if ending not in WRITERS:
+        raise DataError(f"Cannot write {path!r}: the name should end in {', '.join(WRITERS)}.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    WRITERS[ending](table.to_pandas(), path)
+
+
+def write_columns(columns: dict[str, Any], path: str | None) -> None:
+    """Numbers, one row a line, as CSV into a file or on standard output."""
+    lines = [",".join(columns)]
+    lines += [",".join(f"{value:.10g}" for value in row) for row in zip(*columns.values())]
+    text = "\n".join(lines) + "\n"
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        Path(path).write_text(text, encoding="utf-8")
+        print(path)
+
+
+# ----------------------------------------------------------------------------------------------------------- grammar
+def parser() -> argparse.ArgumentParser:
+    """The whole grammar."""
+    top = argparse.ArgumentParser(prog="probgen", description="Generative models of data tables with holes.")
+    top.add_argument("--version", action="version", version=f"probgen {pg.__version__}")
+    top.add_argument("--debug", action="store_true", help="show where an error comes from")
+    verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_study(verbs)
+    for verb in (fit, score, impute, sample, embed):
+        add_model_command(verbs, verb)
+    add_models(verbs)
+    add_schema(verbs)
+    return top
+
+
+def command(verbs: Any, run: Any) -> argparse.ArgumentParser:
+    """A command named after its function and explained by its docstring."""
+    made = verbs.add_parser(run.__name__, help=first_line(run), description=first_line(run))
+    made.set_defaults(command=run)
+    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return made
+
+
+def first_line(function: Any) -> str:
+    """The summary of a docstring, as help."""
+    return (function.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def add_table(made: argparse.ArgumentParser, optional: bool = False) -> None:
+    """The table and how to read it."""
+    explain = "CSV, TSV, Parquet or Feather file, or the name of a data set such as penguins"
+    made.add_argument("table", nargs="?" if optional else None, help=explain)
+    made.add_argument("--target", metavar="COLUMN", help="the column of labels")
+    made.add_argument("--schema", metavar="FILE", help="JSON file with the kinds of the columns (probgen schema -o)")
+    made.add_argument("--weights", metavar="COLUMN", help="column with the weight of each row")
+    made.add_argument("--columns", metavar="A,B", help="read these columns only")
+
+
+def add_run(made: argparse.ArgumentParser) -> None:
+    """Settings of anything that computes."""
+    made.add_argument("--seed", type=int, default=0, help="the same seed gives the same bits (default 0)")
+    made.add_argument("--quiet", action="store_true", help="no progress bar")
+    made.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+def add_study(verbs: Any) -> None:
+    """``probgen study``."""
+    made = command(verbs, study)
+    add_table(made)
+    made.add_argument("--models", metavar="A,B", help="models to compare (default: a choice that suits the table)")
+    made.add_argument("-o", "--out", default="out", metavar="FOLDER", help="where the report goes (default out/)")
+    made.add_argument("--fast", action="store_true", help="fewer repetitions, for a first look")
+    add_run(made)
+
+
+def add_model_command(verbs: Any, verb: Any) -> None:
+    """A command that asks something of one model."""
+    made = command(verbs, verb)
+    add_table(made, optional=verb is sample)
+    made.add_argument(
+        "-m",
+        "--model",
+        required=True,
+        help="a model's name (probgen models)" + ("" if verb is fit else ", fitted to the table, or a saved model"),
+    )
+    made.add_argument("--method", default="auto", help="how to fit: em, map, svi, nuts ... (default: the model's own)")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model or method")
+    wants_file = verb in (fit, impute, sample)
+    made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
+    if verb is impute:
+        made.add_argument("--draws", type=int, default=1, help="completed tables to draw, in numbered files (default 1)")
+    if verb is sample:
+        made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
+    add_run(made)
+
+
+OUTPUT = {
+    "fit": "the saved model, NAME.probgen",
+    "impute": "the completed table, .csv, .tsv or .parquet",
+    "sample": "the new table, .csv, .tsv or .parquet",
+    "score": "CSV file (default: standard output)",
+    "embed": "CSV file (default: standard output)",
+}
+
+
+def add_models(verbs: Any) -> None:
+    """``probgen models``."""
+    made = command(verbs, models)
+    made.add_argument("name", nargs="?", help="one model: its options too")
+    made.add_argument("--json", action="store_true", help="for programs")
+
+
+def add_schema(verbs: Any) -> None:
+    """``probgen schema``."""
+    made = command(verbs, schema)
+    add_table(made)
+    made.add_argument("-o", "--out", metavar="FILE", help="save as JSON, to edit and give back with --schema")
+    made.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
