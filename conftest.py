@@ -1,4 +1,4 @@
-"""What holds for every test and every doctest: one thread, a fixed seed, no parameters left behind in Pyro."""
+"""What holds for every test and doctest: one thread, a fixed seed, nothing left behind in Pyro."""
 
 import sys
 
@@ -14,12 +14,12 @@ def calm():
         torch.manual_seed(0)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed(0)  # noqa: NPY002 - for code of others that still draws from it
+        numpy.random.seed(0)  # for code of others that still draws from it
 
 
 @pytest.fixture(autouse=True)
 def empty_param_store():
-    """The library never uses Pyro's global store: a second model would share the first one's weights."""
+    """Pyro's global store stays unused: a second model would share the first one's weights."""
     yield
     pyro = sys.modules.get("pyro")
     if pyro is not None:

@@ -1,4 +1,4 @@
-"""Generative models of data: give a table with holes, get a joint distribution that can be asked anything.
+"""Generative models of data: a table with holes in, a joint distribution to ask anything out.
 
 Example:
     >>> import probgen as pg
@@ -14,25 +14,30 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probgen.data.datasets import load as load_dataset
-    from probgen.data.missing import ampute
-    from probgen.data.schema import Column, Schema
-    from probgen.data.streams import ParquetFolder
-    from probgen.data.table import Table, read_table
-    from probgen.errors import (
-        CapabilityError,
-        ConvergenceWarning,
-        DataError,
-        DataWarning,
-        FitError,
-        ImproperWarning,
-        ProbgenError,
-        ProbgenWarning,
-        SchemaError,
-    )
-    from probgen.estimate import Estimate
-    from probgen.program import Model, Traits, available, program
-    from probgen.queries.fit import Fit, fit, load
+    from probgen.data.datasets import load as load_dataset  # noqa: F401
+    from probgen.data.missing import ampute as ampute
+    from probgen.data.schema import Column as Column
+    from probgen.data.schema import Schema as Schema
+    from probgen.data.streams import ParquetFolder as ParquetFolder
+    from probgen.data.table import Table as Table
+    from probgen.data.table import read_table as read_table
+    from probgen.errors import CapabilityError as CapabilityError
+    from probgen.errors import ConvergenceWarning as ConvergenceWarning
+    from probgen.errors import DataError as DataError
+    from probgen.errors import DataWarning as DataWarning
+    from probgen.errors import FitError as FitError
+    from probgen.errors import ImproperWarning as ImproperWarning
+    from probgen.errors import ProbgenError as ProbgenError
+    from probgen.errors import ProbgenWarning as ProbgenWarning
+    from probgen.errors import SchemaError as SchemaError
+    from probgen.estimate import Estimate as Estimate
+    from probgen.program import Model as Model
+    from probgen.program import Traits as Traits
+    from probgen.program import available as available
+    from probgen.program import program as program
+    from probgen.queries.fit import Fit as Fit
+    from probgen.queries.fit import fit as fit
+    from probgen.queries.fit import load as load
 
 __version__ = "0.1.0"
 
@@ -84,7 +89,7 @@ def public_names() -> dict[str, tuple[str, str]]:
 
 
 class Face(ModuleType):
-    """Keeps ``probgen.program`` the function, also when the module of that name has been imported."""
+    """Keeps ``probgen.program`` the function when the module of that name is imported."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (isinstance(value, ModuleType) and name in LAZY):

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0, or 2 after an error that the user can mend, or 1 after one that we have to.
+        The exit status: 0; 2 after an error that the user can mend; 1 after one that we have to.
     """
     given = parser().parse_args(arguments)
     try:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if given.debug:
             raise
-        return complain(f"internal error: {type(error).__name__}: {error} (--debug shows where)", 1)
+        return complain(f"internal error (see --debug): {type(error).__name__}: {error}", 1)
     return 0
 
 
@@ -72,9 +72,9 @@ def announce_warnings(debug: bool) -> None:
     warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}", 0) and None
 
 
-# ---------------------------------------------------------------------------------------------------------- commands
+# ---------------------------------------------------------------------------------------- commands
 def study(given: argparse.Namespace) -> None:
-    """Compare models on a table: density, imputation, classification, representation; write a report."""
+    """Compare models on a table and write a report."""
     out = Path(given.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         refuse_overwriting(out, given.force)
@@ -95,7 +95,7 @@ def study(given: argparse.Namespace) -> None:
 def fit(given: argparse.Namespace) -> None:
     """Fit a model to a table and save it."""
     if is_saved(given.model):
-        raise CapabilityError(f"--model {given.model} is a saved model; `fit` takes the name of a model.")
+        raise CapabilityError(f"{given.model} is a saved model; `fit` takes the name of a model.")
     refuse_overwriting(given.out, given.force)
     fitted = model_for(given, open_table(given))
     fitted.save(given.out)
@@ -133,7 +133,8 @@ def sample(given: argparse.Namespace) -> None:
         fitted = pg.load(given.model)
     elif given.table is None:
         raise DataError(
-            f"There is no saved model {given.model!r}. Give a file made by `probgen fit`, or a table to fit it to."
+            f"There is no saved model {given.model!r}. "
+            "Give a file made by `probgen fit`, or a table to fit the model to."
         )
     else:
         fitted = model_for(given, open_table(given))
@@ -185,7 +186,7 @@ def schema(given: argparse.Namespace) -> None:
         print(given.out)
 
 
-# ------------------------------------------------------------------------------------------------- tables and models
+# ------------------------------------------------------------------------------- tables and models
 def open_table(given: argparse.Namespace, known: Any = None) -> Table:
     """The table a command is about: a file, or the name of a packaged or local data set."""
     from probgen.data import datasets
@@ -195,12 +196,16 @@ def open_table(given: argparse.Namespace, known: Any = None) -> Table:
     if not Path(given.table).exists() and given.table in datasets.names():
         return pg.Table(datasets.load(given.table), schema=known, target=given.target)
     return pg.read_table(
-        given.table, schema=known, weights=given.weights, target=given.target, columns=names_in(given.columns)
+        given.table,
+        schema=known,
+        weights=given.weights,
+        target=given.target,
+        columns=names_in(given.columns),
     )
 
 
 def table_and_model(given: argparse.Namespace) -> tuple[Table, Fit]:
-    """A saved model reads the table with its own schema; a model's name is fitted to the table first."""
+    """A saved model reads the table with its own schema; a named one is fitted to it first."""
     if is_saved(given.model):
         fitted = pg.load(given.model)
         return open_table(given, fitted.schema), fitted
@@ -234,26 +239,31 @@ def option(text: str) -> tuple[str, Any]:
     """``name=value`` with the value read as JSON where it is JSON, else as text.
 
     Example:
-        >>> option("components=4"), option("covariance=full"), option("hidden=64,64"), option("prior=none")
-        (('components', 4), ('covariance', 'full'), ('hidden', (64, 64)), ('prior', None))
+        >>> option("components=4"), option("covariance=full")
+        (('components', 4), ('covariance', 'full'))
+        >>> option("hidden=64,64"), option("prior=none")
+        (('hidden', (64, 64)), ('prior', None))
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise ProbgenError(f"--set expects name=value, it got {text!r}; for example --set components=4.")
+        raise ProbgenError(f"--set expects name=value, such as components=4; it got {text!r}.")
     if value.lower() == "none":
         return name, None
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
-        parts = value.split(",")
-        return name, value if len(parts) == 1 else tuple(option(f"{name}={part}")[1] for part in parts)
+        if "," not in value:
+            return name, value
+        return name, tuple(option(f"{name}={part}")[1] for part in value.split(","))
 
 
-# ----------------------------------------------------------------------------------------------------------- writing
+# ----------------------------------------------------------------------------------------- writing
 def refuse_overwriting(path: str | Path | None, force: bool) -> None:
     """Say no to an output that exists, before any work is done."""
     if path is not None and Path(path).exists() and not force:
-        raise ProbgenError(f"{path} exists already and is left as it is; choose another name or add --force.")
+        raise ProbgenError(
+            f"{path} exists and is left as it is; choose another name or add --force."
+        )
 
 
 def numbered(path: str, copies: int) -> list[str]:
@@ -268,8 +278,8 @@ def numbered(path: str, copies: int) -> list[str]:
     place = Path(path)
     if copies == 1:
         return [path]
-    digits = max(2, len(str(copies)))
-    return [str(place.with_name(f"{place.stem}_{i + 1:0{digits}}{place.suffix}")) for i in range(copies)]
+    numbers = (f"{i:0{max(2, len(str(copies)))}}" for i in range(1, copies + 1))
+    return [str(place.with_name(f"{place.stem}_{number}{place.suffix}")) for number in numbers]
 
 
 def write_table(table: Table, path: str) -> None:
@@ -293,10 +303,10 @@ def write_columns(columns: dict[str, Any], path: str | None) -> None:
         print(path)
 
 
-# ----------------------------------------------------------------------------------------------------------- grammar
+# ----------------------------------------------------------------------------------------- grammar
 def parser() -> argparse.ArgumentParser:
     """The whole grammar."""
-    top = argparse.ArgumentParser(prog="probgen", description="Generative models of data tables with holes.")
+    top = argparse.ArgumentParser(prog="probgen", description="Models of data tables with holes.")
     top.add_argument("--version", action="version", version=f"probgen {pg.__version__}")
     top.add_argument("--debug", action="store_true", help="show where an error comes from")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -312,7 +322,9 @@ def command(verbs: Any, run: Any) -> argparse.ArgumentParser:
     """A command named after its function and explained by its docstring."""
     made = verbs.add_parser(run.__name__, help=first_line(run), description=first_line(run))
     made.set_defaults(command=run)
-    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    made.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
     return made
 
 
@@ -326,14 +338,16 @@ def add_table(made: argparse.ArgumentParser, optional: bool = False) -> None:
     explain = "CSV, TSV, Parquet or Feather file, or the name of a data set such as penguins"
     made.add_argument("table", nargs="?" if optional else None, help=explain)
     made.add_argument("--target", metavar="COLUMN", help="the column of labels")
-    made.add_argument("--schema", metavar="FILE", help="JSON file with the kinds of the columns (probgen schema -o)")
+    made.add_argument(
+        "--schema", metavar="FILE", help="kinds of the columns, JSON (probgen schema -o)"
+    )
     made.add_argument("--weights", metavar="COLUMN", help="column with the weight of each row")
     made.add_argument("--columns", metavar="A,B", help="read these columns only")
 
 
 def add_run(made: argparse.ArgumentParser) -> None:
     """Settings of anything that computes."""
-    made.add_argument("--seed", type=int, default=0, help="the same seed gives the same bits (default 0)")
+    made.add_argument("--seed", type=int, default=0, help="same seed, same bits (default 0)")
     made.add_argument("--quiet", action="store_true", help="no progress bar")
     made.add_argument("--force", action="store_true", help="replace an output that exists")
 
@@ -342,8 +356,10 @@ def add_study(verbs: Any) -> None:
     """``probgen study``."""
     made = command(verbs, study)
     add_table(made)
-    made.add_argument("--models", metavar="A,B", help="models to compare (default: a choice that suits the table)")
-    made.add_argument("-o", "--out", default="out", metavar="FOLDER", help="where the report goes (default out/)")
+    made.add_argument("--models", metavar="A,B", help="models to compare (default: what suits)")
+    made.add_argument(
+        "-o", "--out", default="out", metavar="FOLDER", help="folder of the report (default out/)"
+    )
     made.add_argument("--fast", action="store_true", help="fewer repetitions, for a first look")
     add_run(made)
 
@@ -356,16 +372,27 @@ def add_model_command(verbs: Any, verb: Any) -> None:
         "-m",
         "--model",
         required=True,
-        help="a model's name (probgen models)" + ("" if verb is fit else ", fitted to the table, or a saved model"),
+        help="name (probgen models)"
+        + ("" if verb is fit else " to fit to the table, or saved model"),
     )
-    made.add_argument("--method", default="auto", help="how to fit: em, map, svi, nuts ... (default: the model's own)")
-    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="an option of the model or method")
+    made.add_argument(
+        "--method", default="auto", help="em, map, svi ... (default: the model's own)"
+    )
+    made.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of fit"
+    )
     wants_file = verb in (fit, impute, sample)
-    made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
+    made.add_argument(
+        "-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__]
+    )
     if verb is impute:
-        made.add_argument("--draws", type=int, default=1, help="completed tables to draw, in numbered files (default 1)")
+        made.add_argument(
+            "--draws", type=int, default=1, help="completed tables, numbered (default 1)"
+        )
     if verb is sample:
-        made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
+        made.add_argument(
+            "-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)"
+        )
     add_run(made)
 
 
@@ -389,7 +416,7 @@ def add_schema(verbs: Any) -> None:
     """``probgen schema``."""
     made = command(verbs, schema)
     add_table(made)
-    made.add_argument("-o", "--out", metavar="FILE", help="save as JSON, to edit and give back with --schema")
+    made.add_argument("-o", "--out", metavar="FILE", help="save as JSON, for --schema")
     made.add_argument("--force", action="store_true", help="replace an output that exists")
 
 

@@ -8,11 +8,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
-    """The folder of public data sets: ``PROBGEN_DATA``, else ``../shared/data`` beside the repository."""
+    """The public data sets: ``PROBGEN_DATA``, else ``../shared/data`` beside the repository."""
     named = os.environ.get("PROBGEN_DATA")
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
     if not (folder / "tabular").is_dir():
-        pytest.skip(f"no data sets in {folder}; set PROBGEN_DATA to the folder that holds tabular/, binary/ ...")
+        pytest.skip(f"no data sets in {folder}; PROBGEN_DATA names the folder that holds tabular/")
     return folder
 
 
