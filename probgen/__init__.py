@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from probgen.program import program as program
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
-    from probgen.queries.fit import load as load
+    from probgen.queries.persistence import load as load
 
 __version__ = "0.1.0"
 
@@ -60,7 +60,8 @@ HOME = {
     ),
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
-    "probgen.queries.fit": ("Fit", "fit", "load"),
+    "probgen.queries.fit": ("Fit", "fit"),
+    "probgen.queries.persistence": ("load",),
 }
 """Where each public name lives; its module is imported when the name is first used."""
 

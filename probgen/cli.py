@@ -98,7 +98,7 @@ def fit(given: argparse.Namespace) -> None:
         raise CapabilityError(f"{given.model} is a saved model; `fit` takes the name of a model.")
     refuse_overwriting(given.out, given.force)
     fitted = model_for(given, open_table(given))
-    fitted.save(given.out)
+    fitted.save(given.out, overwrite=given.force)
     print(fitted.summary())
     print(given.out)
 
@@ -119,6 +119,7 @@ def impute(given: argparse.Namespace) -> None:
     """Fill the holes; known cells stay as they are."""
     paths = numbered(given.out, given.draws)
     for path in paths:
+        check_ending(path)
         refuse_overwriting(path, given.force)
     table, fitted = table_and_model(given)
     for path, filled in zip(paths, fitted.fill(table, draws=given.draws, seed=given.seed)):
@@ -128,6 +129,7 @@ def impute(given: argparse.Namespace) -> None:
 
 def sample(given: argparse.Namespace) -> None:
     """New rows drawn from a model."""
+    check_ending(given.out)
     refuse_overwriting(given.out, given.force)
     if is_saved(given.model):
         fitted = pg.load(given.model)
@@ -284,11 +286,14 @@ def numbered(path: str, copies: int) -> list[str]:
 
 def write_table(table: Table, path: str) -> None:
     """A table as the kind of file its name asks for."""
-    ending = Path(path).suffix
-    if ending not in WRITERS:
-        raise DataError(f"Cannot write {path!r}: the name should end in {', '.join(WRITERS)}.")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    WRITERS[ending](table.to_pandas(), path)
+    WRITERS[Path(path).suffix](table.to_pandas(), path)
+
+
+def check_ending(path: str) -> None:
+    """Say no to a kind of file that we do not write, before any work is done."""
+    if Path(path).suffix not in WRITERS:
+        raise DataError(f"Cannot write {path!r}: the name should end in {', '.join(WRITERS)}.")
 
 
 def write_columns(columns: dict[str, Any], path: str | None) -> None:

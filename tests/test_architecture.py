@@ -106,19 +106,8 @@ def test_a_model_file_is_named_as_its_model():
 
 
 def test_import_is_light():
-    heavy = [
-        "torch",
-        "pyro",
-        "pandas",
-        "polars",
-        "pyarrow",
-        "sklearn",
-        "matplotlib",
-        "arviz",
-        "scipy",
-        "numpy",
-        "pgmpy",
-    ]
+    heavy = ["torch", "pyro", "numpy", "scipy", "pandas", "polars", "pyarrow"]
+    heavy += ["matplotlib", "arviz", "sklearn", "pgmpy"]
     script = (
         "import sys, probgen, probgen.cli; probgen.cli.parser().format_help(); "
         f"print([name for name in {heavy} if name in sys.modules])"

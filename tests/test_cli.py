@@ -1,0 +1,297 @@
+"""The command line: fast help, one clear line for an error, nothing overwritten."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from probgen import cli
+
+COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "models", "schema"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process; its status, output and error stream."""
+
+    def call(*arguments):
+        status = cli.main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def small_csv(tmp_path):
+    """60 rows, three columns, two holes."""
+    path = tmp_path / "small.csv"
+    rows = [
+        [f"{0.1 * i + (i % 7):.3f}", f"{(i * 37 % 60) / 7:.3f}", "ab"[i % 2]] for i in range(60)
+    ]
+    rows[3][0] = ""
+    rows[5][2] = "NA"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["x", "y", "group"], *rows])
+    return path
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A saved model of the packaged penguins."""
+    path = tmp_path_factory.mktemp("cli") / "penguins.probgen"
+    status = cli.main(
+        ["fit", "penguins", "--model", "latent_class", "--set", "components=2", "-o", str(path)]
+    )
+    assert status == 0
+    return path
+
+
+def cells(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def error_line(status, err):
+    """An error is status 2 and one line without a traceback."""
+    lines = [line for line in err.splitlines() if "warning:" not in line]
+    assert status == 2, err
+    assert len(lines) == 1, err
+    assert lines[0].startswith("probgen: error: ")
+    return lines[0]
+
+
+# ------------------------------------------------------------------------------------------- help
+def test_help_is_fast():
+    """CPU time, not wall time, of the fastest of three, so that a busy machine does not count."""
+    script = (
+        "import time; from probgen.cli import parser; parser().format_help();"
+        "print(time.process_time())"
+    )
+    call = [sys.executable, "-c", script]
+    times = [
+        float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_the_commands_are_those_of_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"    {command} " in text for command in COMMANDS)
+
+
+def test_version(capsys):
+    import probgen
+
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.strip() == f"probgen {probgen.__version__}"
+
+
+# ----------------------------------------------------------------------------------------- models
+def test_models_lists_the_registry(run):
+    import probgen
+
+    status, out, _ = run("models")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(probgen.available())
+
+
+def test_models_for_programs(run):
+    status, out, _ = run("models", "--json")
+    assert status == 0
+    assert json.loads(out)["gaussian_mixture"]["density"] == "exact"
+
+
+def test_one_model_shows_its_options(run):
+    status, out, _ = run("models", "gaussian_mixture")
+    assert status == 0
+    assert "--set components=8" in out
+
+
+def test_an_unknown_model_lists_the_names_and_the_nearest(run, small_csv, tmp_path):
+    status, _, err = run(
+        "fit", small_csv, "--model", "gausian_mixture", "-o", tmp_path / "m.probgen"
+    )
+    line = error_line(status, err)
+    assert "'gaussian_mixture'" in line
+    assert "latent_class" in line
+    assert not (tmp_path / "m.probgen").exists()
+
+
+# ----------------------------------------------------------------------------------------- schema
+def test_schema_explains_and_saves(run, small_csv, tmp_path):
+    out_file = tmp_path / "schema.json"
+    status, out, _ = run("schema", small_csv, "-o", out_file)
+    assert status == 0
+    assert "group" in out
+    assert "binary" in out
+    again, second, _ = run("schema", small_csv, "--schema", out_file)
+    assert again == 0
+    assert second.splitlines()[0].split()[:2] == out.splitlines()[0].split()[:2]
+
+
+def test_schema_of_a_named_set(run):
+    status, out, _ = run("schema", "penguins")
+    assert status == 0
+    assert "species" in out
+
+
+# ------------------------------------------------------------------------------------------ verbs
+def test_fit_then_score_impute_sample_embed(run, saved, tmp_path):
+    """The saved model answers every verb; each answer has the shape it should."""
+    status, out, err = run("score", "penguins", "--model", saved)
+    rows = out.splitlines()
+    assert status == 0
+    assert rows[0].split(",")[0] == "log_prob"
+    assert len(rows) == 1 + 344
+    assert "nats" in err
+
+    filled = tmp_path / "filled.csv"
+    assert run("impute", "penguins", "--model", saved, "-o", filled)[0] == 0
+    assert len(cells(filled)) == 1 + 344
+    assert not any(cell == "" for row in cells(filled) for cell in row)
+
+    new = tmp_path / "new.csv"
+    assert run("sample", "--model", saved, "-n", 7, "-o", new)[0] == 0
+    assert len(cells(new)) == 8
+    assert cells(new)[0] == cells(filled)[0]
+
+    latent = tmp_path / "z.csv"
+    assert run("embed", "penguins", "--model", saved, "-o", latent)[0] == 0
+    assert len(cells(latent)) == 1 + 344
+    assert cells(latent)[0] == ["z1", "z2"]
+
+
+def test_impute_keeps_known_cells(run, small_csv, tmp_path):
+    filled = tmp_path / "filled.csv"
+    arguments = ("--model", "latent_class", "--set", "components=2", "--quiet", "-o", filled)
+    assert run("impute", small_csv, *arguments)[0] == 0
+    pairs = [
+        (before, after)
+        for old, new in zip(cells(small_csv)[1:], cells(filled)[1:])
+        for before, after in zip(old, new)
+        if before not in ("", "NA")
+    ]
+    assert all(a == b or float(a) == float(b) for a, b in pairs)
+    assert len(pairs) == 60 * 3 - 2
+
+
+def test_impute_numbers_several_draws(run, small_csv, tmp_path):
+    arguments = ("--model", "latent_class", "--set", "components=2", "--quiet")
+    status, out, _ = run("impute", small_csv, *arguments, "--draws", 2, "-o", tmp_path / "f.csv")
+    assert status == 0
+    assert [(tmp_path / name).exists() for name in ("f_01.csv", "f_02.csv")] == [True, True]
+    assert len(out.splitlines()) == 2
+
+
+def test_the_seed_decides_the_sample(run, saved, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        arguments = ("-n", 20, "--seed", seed, "-o", tmp_path / f"{name}.csv")
+        assert run("sample", "--model", saved, *arguments)[0] == 0
+    texts = [(tmp_path / f"{name}.csv").read_text() for name in "abc"]
+    assert texts[0] == texts[1] != texts[2]
+
+
+# ----------------------------------------------------------------------------------------- errors
+def test_nothing_is_overwritten(run, small_csv, tmp_path):
+    kept = tmp_path / "kept.csv"
+    kept.write_text("mine")
+    began = time.process_time()
+    status, _, err = run("impute", small_csv, "--model", "latent_class", "-o", kept)
+    assert "--force" in error_line(status, err)
+    assert kept.read_text() == "mine"
+    assert time.process_time() - began < 5, "the refusal comes before the work"
+
+
+def test_force_overwrites(run, small_csv, tmp_path):
+    kept = tmp_path / "kept.csv"
+    kept.write_text("mine")
+    arguments = (
+        "--model",
+        "latent_class",
+        "--set",
+        "components=2",
+        "--quiet",
+        "-o",
+        kept,
+        "--force",
+    )
+    assert run("impute", small_csv, *arguments)[0] == 0
+    assert kept.read_text() != "mine"
+
+
+def test_study_does_not_touch_a_full_folder(run, small_csv, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    status, _, err = run("study", small_csv, "--out", tmp_path / "out")
+    assert "--force" in error_line(status, err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["schema", "nowhere.csv"], "nowhere.csv"),
+        (["schema", "{csv}", "--target", "absent"], "absent"),
+        (
+            ["fit", "{csv}", "--model", "latent_class", "--set", "components", "-o", "{out}"],
+            "name=value",
+        ),
+        (
+            ["fit", "{csv}", "--model", "latent_class", "--set", "compnents=3", "-o", "{out}"],
+            "compnents",
+        ),
+        (["fit", "{csv}", "--model", "latent_class", "--method", "magic", "-o", "{out}"], "magic"),
+        (["fit", "{csv}", "--model", "old.probgen", "-o", "{out}"], "old.probgen"),
+        (["sample", "--model", "latent_class", "-o", "{out}"], "latent_class"),
+        (["sample", "--model", "absent.probgen", "-o", "{out}"], "absent.probgen"),
+        (["score", "{csv}", "--model", "{csv}"], "small.csv"),
+        (["impute", "{csv}", "--model", "latent_class", "--draws", "0", "-o", "{out}"], "--draws"),
+        (["impute", "{csv}", "--model", "latent_class", "-o", "{out}.xyz"], ".csv"),
+    ],
+)
+def test_a_wrong_input_is_one_clear_line(run, small_csv, tmp_path, arguments, said):
+    places = {"csv": small_csv, "out": tmp_path / "made.probgen"}
+    status, _, err = run(*[a.format(**places) for a in arguments])
+    assert said in error_line(status, err)
+    assert list(tmp_path.iterdir()) == [small_csv], "an error leaves nothing behind"
+
+
+def test_debug_shows_where(small_csv):
+    from probgen import ProbgenError
+
+    with pytest.raises((ProbgenError, OSError)):
+        cli.main(["--debug", "schema", "nowhere.csv"])
+
+
+def test_a_defect_of_ours_is_one_line_too(run, monkeypatch, small_csv):
+    def broken(given):
+        raise RuntimeError("a tensor\nof the wrong shape")
+
+    monkeypatch.setattr(cli, "open_table", lambda *_: broken(None))
+    status, _, err = run("schema", small_csv)
+    assert status == 1
+    assert (
+        err == "probgen: internal error (see --debug): RuntimeError: a tensor of the wrong shape\n"
+    )
+
+
+def test_settings_are_read_as_json():
+    read = dict(
+        map(cli.option, ["a=4", "b=0.5", "c=full", "d=none", "e=64,32", "f=true", "g=[1]"])
+    )
+    assert read == {"a": 4, "b": 0.5, "c": "full", "d": None, "e": (64, 32), "f": True, "g": [1]}

@@ -1,0 +1,55 @@
+"""The README's Python runs, its links and commands exist, the names it gives are there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from probgen import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+
+
+def test_python_runs(tmp_path, monkeypatch):
+    """All blocks in order, in one namespace, in an empty folder with the file they speak of."""
+    from probgen import load_dataset
+
+    load_dataset("penguins").to_pandas().to_csv(tmp_path / "penguins.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    code = blocks("python")
+    assert code
+    namespace = {}
+    for block in code:
+        exec(compile(block, "README.md", "exec"), namespace)
+
+
+def test_links_exist():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake (\w+)", " ".join(blocks("sh"))):
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
+
+
+def test_commands_parse():
+    lines = [line for line in "\n".join(blocks("sh")).splitlines() if line.startswith("probgen ")]
+    assert len(lines) >= 4
+    for line in lines:
+        words = line.split("#")[0].split(">")[0].split()[1:]
+        assert cli.parser().parse_args(words).command
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z]+_[a-z_]+|vae)`", README))))
+def test_names_are_models_or_verbs(name):
+    import probgen
+
+    known = {*probgen.available(), *probgen.__all__, *vars(probgen.Fit)}
+    assert name in known
