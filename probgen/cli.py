@@ -153,7 +153,7 @@ def embed(given: argparse.Namespace) -> None:
 
 
 def models(given: argparse.Namespace) -> None:
-    """The models there are, with what each can do; or one model with its options."""
+    """What models there are; or one of them with its options."""
     if given.name is not None:
         return describe_model(given.name)
     known = pg.available()

@@ -10,7 +10,8 @@ from probgen.program import model_classes
 INDEX = """Models
 ======
 
-One file in ``probgen/models`` is one model and one of these pages; ``probgen models`` prints the same list.
+One file in ``probgen/models`` is one model and one of these pages; ``probgen models`` prints the
+same list.
 
 .. list-table::
    :header-rows: 1
@@ -63,7 +64,7 @@ Its file
 
 
 def write_pages(app):
-    """Write ``models/index.rst`` and ``models/<name>.rst``; only what changed, so builds stay short."""
+    """Write ``models/index.rst`` and ``models/<name>.rst``, but only what changed."""
     folder = Path(app.srcdir) / "models"
     folder.mkdir(exist_ok=True)
     known = model_classes()
