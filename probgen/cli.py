@@ -69,7 +69,12 @@ def announce_warnings(debug: bool) -> None:
         return
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", ProbgenWarning)
-    warnings.showwarning = lambda message, *_, **__: complain(f"warning: {message}", 0) and None
+    warnings.showwarning = one_line_warning
+
+
+def one_line_warning(message: Warning | str, *_: Any) -> None:
+    """Replaces the two lines, with a place in our code, that Python prints."""
+    complain(f"warning: {message}", 0)
 
 
 # ---------------------------------------------------------------------------------------- commands

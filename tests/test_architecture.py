@@ -58,6 +58,18 @@ def test_nothing_forbidden(path):
     assert not found
 
 
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_pyros_internals_stay_in_one_module(path):
+    inside = re.search(r"\bpyro\.(?:poutine|ops|util|nn)\b", path.read_text(encoding="utf-8"))
+    assert path.name == "_pyro.py" or not inside
+
+
+def test_every_folder_is_a_package():
+    """The import rules do not see what is in a folder without ``__init__.py``."""
+    folders = {path.parent for path in SOURCES}
+    assert not [relative(folder) for folder in folders if not (folder / "__init__.py").exists()]
+
+
 @pytest.mark.parametrize(
     "line",
     [
