@@ -7,7 +7,6 @@ BENCH  ?= all
 OUT    ?= out/penguins
 
 export OMP_NUM_THREADS ?= 1
-export PYTHONWARNINGS ?= default
 
 .PHONY: demo test lint docs bench clean
 
@@ -35,18 +34,23 @@ clean:
 
 # torch comes first and pinned: an unconstrained installation can fetch several gigabytes of CUDA libraries.
 $(VENV)/.torch: constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch
+	@echo "making the environment in $(VENV): a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing torch"
+	@$(PIP) torch
 	@touch $@
 
 $(VENV)/.run: pyproject.toml $(VENV)/.torch
-	$(PIP) -e .
+	@echo "installing probgen"
+	@$(PIP) -e .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.torch
-	$(PIP) -e '.[test]'
+	@echo "installing probgen and what its tests need"
+	@$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.torch
-	$(PIP) -e '.[dev]'
+	@echo "installing probgen and what its development needs"
+	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.run $(VENV)/.test
