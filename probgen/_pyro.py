@@ -7,11 +7,11 @@ internals is a change in this file only.
 
 from __future__ import annotations
 
-from pyro.poutine.handlers import block as hide_from_handlers
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
+from pyro.poutine.subsample_messenger import _Subsample
 
-__all__ = ["Messenger", "effectful", "hide_from_handlers", "in_plates", "is_latent"]
+__all__ = ["Messenger", "effectful", "in_plates", "is_bookkeeping"]
 
 
 def in_plates(message: dict) -> bool:
@@ -19,6 +19,6 @@ def in_plates(message: dict) -> bool:
     return bool(message["cond_indep_stack"])
 
 
-def is_latent(message: dict) -> bool:
-    """True for a sample statement whose value is not given by the data."""
-    return message["type"] == "sample" and not message["is_observed"]
+def is_bookkeeping(message: dict) -> bool:
+    """True for what Pyro records as a sample statement but is none: a plate's indices, a deterministic value."""
+    return isinstance(message["fn"], _Subsample) or bool(message["infer"].get("_deterministic"))

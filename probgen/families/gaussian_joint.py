@@ -48,10 +48,10 @@ class JointGaussian(Family):
         super().__init__(columns, table, prior)
         i, j = torch.triu_indices(columns, columns)
         self.i, self.j = i, j
-        self.register_buffer("half", torch.where(i == j, -0.5, -1.0), persistent=False)
+        self.register_buffer("packing", torch.where(i == j, -0.5, -1.0), persistent=False)
         self.register_buffer("center", torch.zeros(columns))
         self.register_buffer("scatter", torch.eye(columns))
-        self.half: Tensor
+        self.packing: Tensor
         self.center: Tensor
         self.scatter: Tensor
         self.concentration, self.freedom = SHRINKAGE, columns + 2.0
@@ -162,7 +162,7 @@ class JointGaussian(Family):
         linear = (P @ loc[..., None])[..., 0]
         log_det = torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
         constant = log_det - 0.5 * (linear * loc).sum(-1) - 0.5 * self.columns * LOG_TWO_PI
-        return {"log_normaliser": constant, "linear": linear, "square": P[..., self.i, self.j] * self.half}
+        return {"log_normaliser": constant, "linear": linear, "square": P[..., self.i, self.j] * self.packing}
 
     @once_per_tensor
     def statistics(self, x: Tensor) -> Tensor:
@@ -222,12 +222,12 @@ class JointGaussian(Family):
         constant = c + 0.5 * (h * miss * offset).sum(-1) - log_det + 0.5 * LOG_TWO_PI * miss.sum(-1)
         linear = (h - (cross.mT @ offset[..., None])[..., 0]) * keep
         square = (P - cross.mT @ gain) * keep[..., :, None] * keep[..., None, :]
-        return constant, torch.cat([linear, square[..., self.i, self.j] * self.half], -1)
+        return constant, torch.cat([linear, square[..., self.i, self.j] * self.packing], -1)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Precision matrices from the packed natural parameters."""
         P = packed.new_zeros(*packed.shape[:-1], self.columns, self.columns)
-        value = packed / self.half
+        value = packed / self.packing
         P = P.index_put((torch.arange(len(P))[:, None], self.i, self.j), value)
         upper = P.triu(1)
         return upper + upper.mT + torch.diag_embed(P.diagonal(0, -2, -1))

@@ -16,11 +16,11 @@ import pyro
 import torch
 from torch import Tensor
 
-from probgen._pyro import Messenger
+from probgen._pyro import Messenger, is_bookkeeping
 from probgen.families.base import Parameters
-from probgen.inference.evidence import Evidence, log_evidence
+from probgen.inference.evidence import Evidence, Given, log_evidence, observe
 
-__all__ = ["Proposal", "log_weights", "propose"]
+__all__ = ["Proposal", "log_weights", "propose", "resample"]
 
 
 @dataclass
@@ -34,12 +34,19 @@ class Proposal:
 class GuideTracer(Messenger):
     """Collect the guide's draws and their log density."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
+        self.given = given or {}
         self.sites: dict[str, Tensor] = {}
         self.log_q: Tensor | None = None
 
+    def _pyro_sample(self, message: dict) -> None:
+        if message["name"] in self.given:
+            message["value"], message["done"] = self.given[message["name"]], True
+
     def _pyro_post_sample(self, message: dict) -> None:
+        if is_bookkeeping(message):
+            return
         self.sites[message["name"]] = message["value"]
         term = message["fn"].log_prob(message["value"])
         self.log_q = term if self.log_q is None else self.log_q + term
@@ -71,3 +78,28 @@ def log_weights(
     with draws_plate(draws if proposal.sites else 1):
         evidence = log_evidence(program, batch, theta=theta, sites=values)
     return evidence.rows - proposal.log_q, evidence, proposal
+
+
+def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidates: int = 64) -> dict[str, Tensor]:
+    """One draw a row of the local continuous latents given the known cells, by importance resampling.
+
+    Half of the candidates come from the guide, half from the prior; weights are taken against their mixture (Veach
+    and Guibas, 1995), so that rows with unusual holes, or with nothing known, are served too.
+    """
+    half = candidates // 2
+    if not propose(program, batch, 1).sites:
+        return {}
+    drawn = propose(program, batch, half).sites
+    names = set(drawn)
+    with draws_plate(half):
+        run = observe(program, batch, Given(theta), sum_out=False)
+    both = {name: torch.cat([drawn[name], run.sites[name].value]) for name in names}
+    with GuideTracer(both) as guide, draws_plate(2 * half):
+        program.guide(batch)
+    with draws_plate(2 * half):
+        evidence = log_evidence(program, batch, theta=theta, sites=both)
+    prior = sum(evidence.trace.sites[name].distribution.log_prob(both[name]) for name in names)
+    weights = evidence.rows - torch.logaddexp(guide.log_q, prior)
+    chosen = torch.distributions.Categorical(logits=weights.mT).sample()  # (B,)
+    row = torch.arange(len(batch), device=chosen.device)
+    return {name: value[chosen, row] for name, value in both.items()}

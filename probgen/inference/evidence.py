@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probgen._pyro import Messenger, in_plates
+from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
 
 __all__ = ["Bucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
@@ -43,6 +43,7 @@ class Given(Messenger):
 
     def _pyro_sample(self, message: dict) -> None:
         if message["name"] in self.sites:
+            message["infer"]["_data"] = message["value"] if message["is_observed"] else None
             message["value"], message["done"] = self.sites[message["name"]], True
 
 
@@ -56,13 +57,14 @@ class Site:
     observed: bool
     scale: float
     family: bool = False  # drawn by a family as its parameters
+    data: Tensor | None = None  # what the program observed, before anything stood in for it
 
 
 class Tracer(Messenger):
     """Collect the local sites, their factors, the global sites and the families of one run.
 
     Args:
-        sum_out: give latent discrete sites marked with ``SUM_OUT`` a symbol; otherwise they are drawn.
+        sum_out: give discrete sites marked with ``SUM_OUT`` a symbol and collect factors; otherwise just run and draw.
     """
 
     def __init__(self, sum_out: bool = True) -> None:
@@ -89,7 +91,12 @@ class Tracer(Messenger):
         self.tables[message["args"][1]] = message["value"]
 
     def _pyro_sample(self, message: dict) -> None:
-        if not self.sum_out or message["done"] or not is_summed_out(message):
+        if message["is_observed"]:
+            message["infer"]["_data"] = message["infer"].get("_data", message["value"])
+        if message["done"] or not is_summed_out(message):
+            return
+        if not self.sum_out:  # draw it from its own distribution
+            message["value"], message["is_observed"] = None, False
             return
         known = message["value"] if message["is_observed"] else None
         symbol = Symbol(message["name"], message["fn"].levels)
@@ -98,14 +105,17 @@ class Tracer(Messenger):
         message["value"], message["done"], message["is_observed"] = symbol, True, True
 
     def _pyro_post_sample(self, message: dict) -> None:
-        if message["infer"].get("_deterministic"):
+        if is_bookkeeping(message):
             return
         name, value = message["name"], message["value"]
         observed = message["is_observed"] and not isinstance(value, Symbol)
-        site = Site(name, message["fn"], value, observed, message["scale"], family=self._drawing > 0)
+        site = Site(
+            name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
+        )
         if in_plates(message) or isinstance(value, Symbol) or observed:
             self.sites[name] = site
-            self.factors.append(factor_of(message["fn"], value))
+            if self.sum_out:
+                self.factors.append(factor_of(message["fn"], value))
         else:
             self.global_sites[name] = site
 
@@ -165,11 +175,51 @@ def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket]]:
         pool = [factor for factor in pool if symbol not in factor.symbols]
         joined = join(touching, first=symbol)
         buckets.append(Bucket(symbol, joined.symbols, joined.value))
-        pool.append(Factor(joined.symbols[1:], joined.value.logsumexp(0)))
+        pool.append(Factor(joined.symbols[1:], LogSumExp.apply(joined.value)[0]))
     total = pool[0].value
     for factor in pool[1:]:
         total = total + factor.value
     return total, buckets
+
+
+class LogSumExp(torch.autograd.Function):
+    """log sum exp over the first axis, keeping the softmax that its gradient needs: one exponential, not two."""
+
+    @staticmethod
+    def forward(x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        top = x.amax(0)
+        top = torch.where(top.isinf(), 0.0, top)  # rows that are impossible stay -inf instead of NaN
+        share = (x - top).exp_()
+        total = share.sum(0)
+        share /= total.clamp_min(torch.finfo(x.dtype).tiny)
+        return top + total.log(), share
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(inputs[0], output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:  # type: ignore[override]
+        return Share.apply(*ctx.saved_tensors, gradient)
+
+
+class Share(torch.autograd.Function):
+    """gradient * softmax(x), with the softmax already known; differentiable again, so that Hessians are right."""
+
+    @staticmethod
+    def forward(x: Tensor, share: Tensor, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return share * gradient
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
+        share, gradient = ctx.saved_tensors
+        inner = outer * gradient
+        return share * (inner - (inner * share).sum(0)), None, (outer * share).sum(0)
 
 
 def cheapest(factors: list[Factor]) -> Symbol:

@@ -24,6 +24,8 @@ from probgen.inference.posterior import Theta
 
 __all__ = ["Potential"]
 
+GradientAndValue = Callable[[Tensor], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -114,19 +116,23 @@ class Potential:
         tables = {name: dict(table.theta or {}) for name, table in tracer.tables.items()}
         return tables, {name: tracer.global_sites[name].value for name in outside}
 
-    def compiled(self, function: Callable[[Tensor], Tensor], example: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def compiled(self, function: Callable[[Tensor], Tensor], example: Tensor) -> GradientAndValue:
         """u -> (gradient, value) as one graph traced below Pyro; eager where the program does not trace."""
-        function(example)  # data statistics are made now, outside the trace
-        eager = torch.func.grad_and_value(function)
+
+        def eager(u: Tensor) -> tuple[Tensor, Tensor]:
+            leaf = u.detach().requires_grad_()
+            with torch.enable_grad():
+                value = function(leaf)
+            return torch.autograd.grad(value, leaf)[0], value.detach()
+
+        eager(example)  # data statistics are made now, outside the trace
         try:
             graph = make_fx(eager)(example)
-            other = example + 0.1 * torch.randn_like(example)
-            expected, got = eager(other), graph(other)
-            if torch.allclose(expected[0], got[0], rtol=1e-6, atol=1e-8):
-                return graph
         except (RuntimeError, TypeError, ValueError):
-            pass
-        return eager
+            return eager  # control flow that depends on values
+        other = example + 0.1 * torch.randn_like(example)
+        agrees = all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(eager(other), graph(other), strict=True))
+        return graph if agrees else eager
 
 
 def log_likelihood(tracer: Tracer, data: Any) -> Tensor:

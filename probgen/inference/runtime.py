@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pyro
 import torch
@@ -34,10 +34,15 @@ def setting(dtype: torch.dtype, device: torch.device, validate: bool = False) ->
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.device(device), pyro.validation_enabled(validate):
+        with where_created(device), pyro.validation_enabled(validate):
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def where_created(device: torch.device) -> AbstractContextManager:
+    """A device context costs a Python call for every operation, so the CPU goes without one."""
+    return nullcontext() if device.type == "cpu" else torch.device(device)
 
 
 def to_device(device: str | torch.device | None) -> torch.device:

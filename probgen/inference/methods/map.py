@@ -53,7 +53,7 @@ class MaximumAPosteriori(Method):
             loss.backward()
             return loss
 
-        objective = -float(self.optimiser.step(closure))
+        objective = -float(self.optimiser.step(closure).detach())
         if objective != objective:
             raise FitError("The log posterior became NaN; use prior='default' or standardise the data.")
         gain, self.previous = objective - self.previous, objective

@@ -1,0 +1,70 @@
+"""A number about probability, with what kind of number it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Estimate"]
+
+KINDS = ("exact", "lower_bound", "importance", "annealed", "ode")
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Values in nats, how they were reached, and how far they can be trusted.
+
+    Attributes:
+        value: one number a row, or one number.
+        kind: "exact", "lower_bound", "importance", "annealed" or "ode".
+        standard_error: Monte-Carlo standard error of each value; None where there is none.
+        ess: effective number of importance draws behind each value; None where there are none.
+        units: of the value.
+
+    Example:
+        >>> Estimate(np.array([-1.0, -3.0]), "exact").mean()
+        Estimate(-2.0000 nats, exact)
+    """
+
+    value: Any
+    kind: str = "exact"
+    standard_error: Any = None
+    ess: Any = None
+    units: str = "nats"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
+
+    def mean(self) -> Estimate:
+        """The mean over rows, with the Monte-Carlo error of independent rows."""
+        n = max(len(self), 1)
+        return self._reduced(float(np.mean(self.value)), 1.0 / n)
+
+    def sum(self) -> Estimate:
+        """The sum over rows."""
+        return self._reduced(float(np.sum(self.value)), 1.0)
+
+    def _reduced(self, value: float, scale: float) -> Estimate:
+        error = None
+        if self.standard_error is not None:
+            error = float(np.sqrt(np.sum(np.square(self.standard_error)))) * scale
+        smallest = None if self.ess is None else float(np.min(self.ess))
+        return Estimate(value, self.kind, error, smallest, self.units)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.value, dtype=dtype)
+
+    def __len__(self) -> int:
+        return int(np.size(self.value))
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __repr__(self) -> str:
+        if np.ndim(self.value):
+            return f"Estimate({len(self)} values, mean {np.mean(self.value):.4f} {self.units}, {self.kind})"
+        error = "" if self.standard_error is None else f" ± {float(self.standard_error):.4f}"
+        return f"Estimate({float(self.value):.4f}{error} {self.units}, {self.kind})"

@@ -1,0 +1,102 @@
+"""Local latents: what a row is like (embed), and what a latent value means (decode)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probgen._pyro import Messenger, is_bookkeeping
+from probgen.data.batches import Batch
+from probgen.data.table import Table
+from probgen.errors import CapabilityError
+from probgen.families.base import Factor
+from probgen.inference.evidence import Given, log_evidence, observe
+from probgen.inference.posterior import Theta
+
+__all__ = ["decode", "embed"]
+
+ROWS = 8192
+
+
+class Means(Messenger):
+    """Collect the means of a guide's sites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, Tensor] = {}
+
+    def _pyro_sample(self, message: dict) -> None:
+        if is_bookkeeping(message):
+            return
+        self.found[message["name"]] = message["fn"].mean
+        message["value"], message["done"] = message["fn"].mean, True
+
+
+def embed(fit: Any, table: Table) -> np.ndarray:
+    """``(N, L)``: means of the guide, or posterior probabilities of the discrete sites."""
+    if fit.traits.embedding == "none":
+        raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
+    pieces = []
+    with fit.setting():
+        for batch in fit.batches(table, ROWS).pieces():
+            if fit.traits.embedding == "mean":
+                pieces.append(guide_means(fit.program, batch))
+            else:
+                thetas = list(fit.posterior.spread(50))
+                pieces.append(sum(probabilities(fit.program, batch, t) for t in thetas) / len(thetas))
+    return torch.cat(pieces).double().cpu().numpy()
+
+
+def guide_means(program: Any, batch: Batch) -> Tensor:
+    with torch.no_grad(), Means() as means:
+        program.guide(batch)
+    return torch.cat([value.flatten(1) for value in means.found.values()], 1)
+
+
+def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
+    """Marginal posterior of every summed-out site: the gradient with respect to a factor of its own."""
+    symbols = [bucket.symbol for bucket in log_evidence(program, batch, theta=theta).buckets]
+    probes = {s: batch.x.new_zeros(s.size, len(batch)).requires_grad_() for s in symbols}
+    extra = tuple(Factor((symbol,), probe) for symbol, probe in probes.items())
+    rows = log_evidence(program, batch, theta=theta, extra=extra).rows
+    return torch.cat([g.mT for g in torch.autograd.grad(rows.sum(), list(probes.values()))], 1)
+
+
+def decode(fit: Any, z: np.ndarray) -> Table:
+    """Centres of the columns given latent values; for probabilities, of the most probable value."""
+    if fit.traits.embedding == "none":
+        raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to decode.")
+    values = np.atleast_2d(np.asarray(z, dtype=float))
+    with torch.no_grad(), fit.setting():
+        batch = Batch(torch.full((len(values), len(fit.schema)), torch.nan), fit.schema)
+        sites = split_sites(fit, batch, torch.as_tensor(values).to(batch.x))
+        tracer = observe(fit.program, batch, Given(fit.posterior.theta(), sites=sites), sum_out=False)
+        out = batch.x.clone()
+        for site in tracer.sites.values():
+            places = [] if site.data is None else batch.places(site.data)
+            if places:
+                centre = site.value if site.data is not site.value else site.distribution.mean
+                out[:, places] = centre.to(out).reshape(len(out), len(places))
+    return Table.from_codes(fit.standardiser.inverse(out.double().cpu().numpy()), fit.schema)
+
+
+def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
+    """The columns of an embedding as values of the sites they came from."""
+    if fit.traits.embedding == "mean":
+        with Means() as means:
+            fit.program.guide(batch)
+        widths = {name: value.flatten(1).shape[1] for name, value in means.found.items()}
+        pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
+        return {name: piece.reshape(len(z), *means.found[name].shape[1:]) for name, piece in pieces.items()}
+    symbols = [b.symbol for b in log_evidence(fit.program, batch, theta=fit.posterior.theta()).buckets]
+    pieces = checked_split(z, [s.size for s in symbols])
+    return {symbol.name: piece.argmax(1) for symbol, piece in zip(symbols, pieces, strict=True)}
+
+
+def checked_split(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
+    if z.shape[1] != sum(widths):
+        raise CapabilityError(f"decode needs latent values of shape (N, {sum(widths)}), got {tuple(z.shape)}.")
+    return z.split(widths, 1)

@@ -1,0 +1,235 @@
+"""Fit a program, and ask the result: every question is "given what is known, what about the rest?"."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probgen.data.batches import Batches, Standardiser
+from probgen.data.schema import Schema
+from probgen.data.table import Table
+from probgen.errors import CapabilityError, FitError
+from probgen.estimate import Estimate
+from probgen.inference.fit import Outcome, find_method, method_names, run
+from probgen.inference.posterior import Posterior
+from probgen.inference.runtime import seeded, setting
+from probgen.program import Model, Traits, UserProgram, accepted_options, find
+
+__all__ = ["Fit", "fit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted program and its verbs. The same object whatever the method was.
+
+    Attributes:
+        program: the model, with its networks' weights.
+        schema: the columns it was fitted to.
+        posterior: draws ``[chain, draw, ...]`` of its parameters; a point estimate is 1 x 1 and says so.
+        history: numbers of every step, in nats a row.
+        diagnostics: what a careful reader should know.
+        provenance: versions, seed, data fingerprint, command.
+    """
+
+    program: Model
+    schema: Schema
+    standardiser: Standardiser | None
+    posterior: Posterior
+    method: str
+    history: dict[str, list[float]]
+    diagnostics: dict[str, Any]
+    provenance: dict[str, Any]
+    seconds: float
+    dtype: Any
+    device: Any
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's registry name."""
+        return self.program.name
+
+    @property
+    def traits(self) -> Traits:
+        return type(self.program).traits
+
+    # -- the verbs ---------------------------------------------------------------------------------------------
+    def log_prob(self, table: Any, *, draws: int = 200, seed: int = 0) -> Estimate:
+        """Log density of the known cells of every row, in nats and in the original units of the data.
+
+        Args:
+            table: rows with the columns of the schema; unknown cells are integrated out.
+            draws: importance draws a row, for models whose density is an integral.
+            seed: of these draws.
+        """
+        from probgen.queries.log_prob import log_prob
+
+        return log_prob(self, self.read(table), draws=draws, seed=seed)
+
+    def fill(self, table: Any, draws: int = 20, *, seed: int = 0) -> list[Table]:
+        """``draws`` completed tables, each drawn given the known cells, which keep their bits."""
+        from probgen.queries.fill import fill
+
+        return fill(self, self.read(table), draws, seed)
+
+    def marginals(self, table: Any, *, draws: int = 200, seed: int = 0) -> Any:
+        """For each unknown cell: mean, standard deviation, quantiles; probabilities for discrete columns."""
+        from probgen.queries.marginals import marginals
+
+        return marginals(self, self.read(table), draws, seed)
+
+    def sample(self, n: int, *, seed: int = 0) -> Table:
+        """n new rows: a table with nothing known, filled."""
+        from probgen.queries.fill import sample
+
+        return sample(self, n, seed)
+
+    def embed(self, table: Any) -> np.ndarray:
+        """``(N, L)``: the posterior of the local latents of each row."""
+        from probgen.queries.embed import embed
+
+        return embed(self, self.read(table))
+
+    def decode(self, z: np.ndarray) -> Table:
+        """The centre of every column given latent values ``(N, L)``."""
+        from probgen.queries.embed import decode
+
+        return decode(self, z)
+
+    # -- keeping and reading -----------------------------------------------------------------------------------
+    def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """One file of tensors and JSON; nothing in it can run code."""
+        from probgen.queries.persistence import save
+
+        save(self, Path(path), overwrite)
+
+    def to_arviz(self) -> Any:
+        """The posterior as ArviZ's InferenceData (0.x) or DataTree (1.x)."""
+        from probgen.queries.arviz import to_arviz
+
+        return to_arviz(self)
+
+    def parameters(self, draw: int = 0) -> dict[str, dict[str, np.ndarray]]:
+        """Readable parameters of each family for one posterior draw, in model coordinates."""
+        from probgen.queries.reading import described
+
+        return described(self, draw)
+
+    def summary(self) -> str:
+        """A few lines a person reads."""
+        from probgen.queries.reading import summary
+
+        return summary(self)
+
+    def __repr__(self) -> str:
+        objective = self.history.get("objective", [float("nan")])[-1]
+        return f"Fit({self.name!r}, method={self.method!r}, objective={objective:.4f} nats a row, seconds={self.seconds:.1f})"
+
+    # -- for the verbs -----------------------------------------------------------------------------------------
+    def read(self, table: Any) -> Table:
+        """Anything tabular as a table with this fit's columns."""
+        if self.standardiser is None:
+            raise CapabilityError(f"{self.name!r} is a program over your own data, not over a table; use fit.posterior or fit.to_arviz().")
+        if isinstance(table, Table) and table.schema.names == self.schema.names and same_coding(table.schema, self.schema):
+            return table
+        return Table(table.to_pandas() if isinstance(table, Table) else table, schema=self.schema)
+
+    def batches(self, table: Any, rows: int) -> Batches:
+        """The table as tensors of at most ``rows`` rows."""
+        assert self.standardiser is not None
+        return Batches(table, self.standardiser, rows=rows, dtype=self.dtype, device=self.device, schema=self.schema)
+
+    def setting(self) -> Any:
+        """Default dtype and device of this fit."""
+        return setting(self.dtype, self.device)
+
+
+def same_coding(one: Schema, other: Schema) -> bool:
+    """True where codes mean the same levels in both."""
+    return all(a.kind == b.kind and a.levels == b.levels for a, b in zip(one, other, strict=True))
+
+
+def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", seed: int = 0, **options: Any) -> Fit:
+    """Fit a model to data.
+
+    Args:
+        model: a name from :func:`probgen.available`, a Model, or ``program(model_fn, guide_fn)``.
+        data: a Table, anything a Table can be made of, a parquet folder, or the argument of a user's own program.
+        method: "auto" (the model's own choice), "em", "map", "svi" or "nuts".
+        seed: all random numbers come from it.
+        **options: of the model (``components``, ``covariance``, ``latent``, ``hidden``, ``prior``, ...) and of the
+            method (``max_steps``, ``tolerance``, ``restarts``, ``batch_size``, ``learning_rate``, ``objective``,
+            ``device``, ``dtype``, ``progress``, ``checkpoint``, ``callback``, ...).
+
+    Raises:
+        DataError: the table cannot be fitted (empty, a constant column, a row with nothing known, ...).
+        CapabilityError: an unknown name or option, or a method that the model does not support.
+        FitError: the numerics failed, with the remedy.
+    """
+    if isinstance(model, UserProgram):
+        outcome = run(model, data, None, method=method, seed=seed, **options)
+        return finished(outcome, None, {"seed": seed})
+    source = data if hasattr(data, "pieces") else Table(data)
+    if hasattr(source, "check_for_fit"):
+        source.check_for_fit()
+    program, rest = build(model, source.schema, seed, options)
+    check_size(program, source)
+    standardiser = Standardiser.of(source)
+    outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
+    fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
+    return finished(outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source)})
+
+
+def build(model: str | Model | type[Model], schema: Schema, seed: int, options: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """The program, and the options that are not its own."""
+    if isinstance(model, Model):
+        if model.schema.names != schema.names:
+            raise CapabilityError(f"The model was built for columns {list(model.schema.names)}, the table has {list(schema.names)}.")
+        return model, options
+    cls = find(model) if isinstance(model, str) else model
+    names = accepted_options(cls)
+    settings = {"max_steps", "tolerance", "restarts", "validation_fraction", "device", "dtype", "progress"}
+    settings |= {"checkpoint", "checkpoint_seconds", "callback"}
+    settings |= {key for method in method_names() for key in find_method(method).defaults}
+    unknown = sorted(set(options) - set(names) - settings)
+    if unknown:
+        raise CapabilityError(
+            f"{cls.__module__.rsplit('.', 1)[-1]!r} has no option {', '.join(map(repr, unknown))}."
+            f" Its own: {', '.join(names) or 'none'}; of the fit: {', '.join(sorted(settings))}."
+        )
+    with seeded(seed, "networks"):
+        program = cls(schema, **{key: value for key, value in options.items() if key in names})
+    return program, {key: value for key, value in options.items() if key not in names}
+
+
+def check_size(program: Model, source: Any) -> None:
+    """Refuse a table smaller than the number of components."""
+    components = program.options.get("components")
+    if isinstance(components, int) and len(source) < components:
+        raise FitError(
+            f"{program.name!r} with components={components} needs at least {components} rows, the table has {len(source)};"
+            " use fewer components."
+        )
+
+
+def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[str, Any]) -> Fit:
+    outcome.program.eval()
+    versions = {name: version(name) for name in ("torch", "pyro-ppl", "numpy")}
+    provenance = {
+        **origin,
+        "versions": {"probgen": version("probgen"), "python": platform.python_version(), **versions},
+        "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
+    }
+    return Fit(
+        outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, outcome.history,
+        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options,
+    )  # fmt: skip
+
+

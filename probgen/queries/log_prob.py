@@ -1,0 +1,66 @@
+"""Log density of the known cells, with the kind of number that it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probgen.data.table import Table
+from probgen.errors import CapabilityError
+from probgen.estimate import Estimate
+from probgen.inference.amortised import log_weights
+from probgen.inference.runtime import seeded
+
+__all__ = ["log_prob"]
+
+ROWS = 8192  # rows a piece for exact densities
+CELLS = 2**15  # draws times rows in one pass for importance-weighted ones
+POSTERIOR_DRAWS = 200
+
+
+def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
+    """One value a row, in nats and original units."""
+    if fit.traits.density == "none":
+        raise CapabilityError(f"{fit.name!r} has no density; use fit.sample or fit.embed, or a model whose traits have one.")
+    local = fit.traits.density == "lower_bound"
+    step = min(draws, max(1, CELLS // 256)) if local else 1
+    values, errors, sizes = [], [], []
+    with torch.no_grad(), fit.setting():
+        for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
+            with seeded(seed, "log_prob", number):
+                terms = torch.cat(list(weights(fit, batch, draws, step, local)), 0).double()
+            value, error, size = average(terms)
+            values.append(value)
+            errors.append(error)
+            sizes.append(size)
+    rows = np.concatenate(values) + fit.standardiser.log_jacobian(table.known)
+    if not local and len(fit.posterior) == 1:
+        return Estimate(rows, "exact")
+    return Estimate(rows, "importance", np.concatenate(errors), np.concatenate(sizes))
+
+
+def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:
+    """Log weights, (S, B) at a time: importance draws of the locals, or posterior draws of the parameters."""
+    for theta in fit.posterior.spread(POSTERIOR_DRAWS):
+        left = draws if local else 1
+        while left > 0:
+            now = min(step, left)
+            found, _, _ = log_weights(fit.program, batch, now, theta=theta)
+            yield found if found.dim() == 2 else found[None]
+            left -= now
+
+
+def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log mean exp over draws, its standard error by the delta method, and the effective sample size."""
+    draws = len(terms)
+    top = terms.amax(0)
+    w = (terms - top).exp()
+    mean = w.mean(0)
+    value = top + mean.log()
+    spread = w.std(0, correction=1) if draws > 1 else torch.zeros_like(mean)
+    size = w.sum(0).square() / w.square().sum(0)
+    return value.cpu().numpy(), (spread / mean / math.sqrt(draws)).cpu().numpy(), size.cpu().numpy()

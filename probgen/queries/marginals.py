@@ -1,0 +1,91 @@
+"""What is known of each unknown cell, one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from probgen.data.table import Table
+from probgen.errors import CapabilityError
+
+__all__ = ["Marginals", "class_probabilities", "marginals"]
+
+
+@dataclass(frozen=True)
+class Marginals:
+    """Posterior marginals of the unknown cells, one entry a cell, in the table's order.
+
+    Attributes:
+        row, column: places of the cells (column by name).
+        mean, sd: of the cell; NaN for categories, whose codes have no mean.
+        draws: ``(draws, cells)`` values (codes for discrete columns).
+        probabilities: for discrete cells, place in this list -> probabilities of the levels; elsewhere absent.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    draws: np.ndarray
+    probabilities: dict[int, dict[Any, float]]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def quantiles(self, q: float | list[float]) -> np.ndarray:
+        """Quantiles of each cell: ``(cells,)`` or ``(len(q), cells)``."""
+        return np.quantile(self.draws, q, axis=0)
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dictionary a cell."""
+        low, middle, high = self.quantiles([0.05, 0.5, 0.95]) if len(self) else np.zeros((3, 0))
+        return [
+            {"row": int(self.row[i]), "column": str(self.column[i]), "mean": self.mean[i], "sd": self.sd[i],
+             "q05": low[i], "median": middle[i], "q95": high[i], "probabilities": self.probabilities.get(i)}
+            for i in range(len(self))
+        ]  # fmt: skip
+
+
+def marginals(fit: Any, table: Table, draws: int, seed: int) -> Marginals:
+    """By draws for numbers; by the density itself for discrete columns, where there is one."""
+    row, at = np.nonzero(~table.known)
+    filled = np.stack([t.values[row, at] for t in fit.fill(table, draws, seed=seed)]) if len(row) else np.zeros((draws, 0))
+    names = np.array(fit.schema.names, dtype=object)[at] if len(row) else np.array([], dtype=object)
+    discrete = np.array([fit.schema[int(a)].kind in ("binary", "categorical") for a in at], dtype=bool)
+    mean = np.where(discrete, np.nan, filled.mean(0))
+    sd = np.where(discrete, np.nan, filled.std(0, ddof=1) if draws > 1 else np.nan)
+    return Marginals(row, names, mean, sd, filled, cell_probabilities(fit, table, row, at))
+
+
+def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) -> dict[int, dict[Any, float]]:
+    found: dict[int, dict[Any, float]] = {}
+    for number in np.unique(at):
+        column = fit.schema[int(number)]
+        if not column.is_discrete or fit.traits.density == "none":
+            continue
+        cells = np.nonzero(at == number)[0]
+        probabilities = class_probabilities(fit, table.take(row[cells]), column.name)
+        for cell, values in zip(cells, probabilities, strict=True):
+            found[int(cell)] = dict(zip(column.levels, values.tolist(), strict=True))
+    return found
+
+
+def class_probabilities(fit: Any, table: Any, column: str, *, draws: int = 200, seed: int = 0) -> np.ndarray:
+    """``(N, L)``: p(column = level | the other known cells), from the joint density at every level (Bayes' rule).
+
+    The column's own values in ``table`` are not looked at.
+    """
+    known = fit.read(table)
+    place, kind = fit.schema.index(column), fit.schema[column]
+    if not kind.is_discrete:
+        raise CapabilityError(f"class_probabilities needs a discrete column; {column!r} is {kind.kind}.")
+    scores = []
+    for code in range(len(kind.levels)):
+        values = known.values.copy()
+        values[:, place] = code
+        scores.append(np.asarray(fit.log_prob(known.with_values(values), draws=draws, seed=seed)))
+    joint = np.stack(scores, 1)
+    joint = np.exp(joint - joint.max(1, keepdims=True))
+    return joint / joint.sum(1, keepdims=True)

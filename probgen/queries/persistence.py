@@ -1,0 +1,111 @@
+"""A fit as one file: a zip of JSON and safetensors. Loading never runs code from the file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+
+from probgen.data.batches import Standardiser
+from probgen.data.schema import Schema
+from probgen.errors import CapabilityError, DataError
+from probgen.inference.posterior import Posterior
+from probgen.program import UserProgram, find
+from probgen.queries.fit import Fit
+
+__all__ = ["load", "save"]
+
+FORMAT = 1
+
+
+def save(fit: Fit, path: Path, overwrite: bool) -> None:
+    """Write next to the goal and move, so that nothing is lost or half written."""
+    if path.exists() and not overwrite:
+        raise DataError(f"{path} exists; give another path, or overwrite=True to replace it.")
+    if isinstance(fit.program, UserProgram):
+        raise CapabilityError("A user's own functions cannot be saved without code; save fit.posterior or fit.to_arviz() instead.")
+    tensors = {f"program/{key}": value for key, value in fit.program.state_dict().items()}
+    for name, theta in fit.posterior.parameters.items():
+        tensors |= {f"posterior/{name}/{key}": value for key, value in theta.items()}
+    tensors |= {f"history/{key}": torch.tensor(value, dtype=torch.float64) for key, value in fit.history.items()}
+    assert fit.standardiser is not None
+    for key in ("shift", "scale", "continuous"):
+        tensors[f"standardiser/{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(fit.standardiser, key)))
+    config = {
+        "format": FORMAT, "model": fit.name, "options": fit.program.options, "schema": json.loads(fit.schema.to_json()),
+        "method": fit.method, "point": fit.posterior.point, "diagnostics": fit.diagnostics, "provenance": fit.provenance,
+        "seconds": fit.seconds, "dtype": str(fit.dtype).removeprefix("torch."),
+    }  # fmt: skip
+    beside = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(config, indent=1, default=plain))
+        archive.writestr("tensors.safetensors", tensors_to_bytes({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
+    beside.replace(path)
+
+
+def plain(value: Any) -> Any:
+    """Numbers and tuples of other libraries as JSON knows them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    return str(value)
+
+
+def load(path: str | Path) -> Fit:
+    """A fit from its file.
+
+    Raises:
+        DataError: the file is missing, foreign, damaged, or made by a newer format.
+    """
+    config, tensors = read(Path(path))
+    try:
+        schema = Schema.from_json(json.dumps(config["schema"]))
+        program = find(config["model"])(schema, **{k: revive(v) for k, v in config["options"].items()})
+        dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
+        program.to(dtype)
+        program.load_state_dict(part(tensors, "program"))
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path} does not describe a fit that this version can rebuild ({error}); fit it again.") from error
+    program.eval()
+    parameters: dict[str, dict[str, torch.Tensor]] = {}
+    for key, value in part(tensors, "posterior").items():
+        name, _, parameter = key.rpartition("/")
+        parameters.setdefault(name, {})[parameter] = value
+    standardiser = Standardiser(**{key: value.numpy() for key, value in part(tensors, "standardiser").items()})
+    history = {key: value.tolist() for key, value in part(tensors, "history").items()}
+    return Fit(
+        program, schema, standardiser, Posterior(parameters, {}, config["point"]), config["method"], history,
+        config["diagnostics"], config["provenance"], config["seconds"], dtype, torch.device("cpu"),
+    )  # fmt: skip
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The two parts of the file, or a message that says what is wrong with it."""
+    if not path.exists():
+        raise DataError(f"There is no file {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            tensors = tensors_from_bytes(archive.read("tensors.safetensors"))
+    except (zipfile.BadZipFile, KeyError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path} is not a probgen model file, or it is damaged ({error}); fit and save it again.") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise DataError(f"{path} has format {config.get('format')!r}, this version reads {FORMAT}; update probgen or fit it again.")
+    return config, tensors
+
+
+def part(tensors: dict[str, torch.Tensor], folder: str) -> dict[str, torch.Tensor]:
+    return {key[len(folder) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{folder}/")}
+
+
+def revive(value: Any) -> Any:
+    """JSON turns tuples into lists."""
+    return tuple(value) if isinstance(value, list) else value
