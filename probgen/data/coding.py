@@ -1,0 +1,96 @@
+"""Cells as numbers and back, with every value checked against its column's kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probgen.data.infer import UNKNOWN_TEXT
+from probgen.data.schema import Column
+from probgen.errors import DataError
+
+__all__ = ["decode_column", "encode_column"]
+
+DAY = np.timedelta64(1, "D")
+EPOCH = pd.Timestamp("1970-01-01")
+
+
+def encode_column(series: pd.Series, column: Column) -> np.ndarray:
+    """float64 codes or values, NaN = unknown."""
+    if column.is_discrete:
+        return encode_levels(series, column)
+    if column.kind == "datetime":
+        return encode_dates(series, column)
+    x = numbers(series, column)
+    refuse(np.isinf(x), series, column, "is infinite", "mark it as unknown (NaN) or correct it")
+    check_support(x, series, column)
+    return x
+
+
+def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
+    codes: dict[Any, float] = {}
+    for code, level in enumerate(column.levels):  # the label itself first, then its text
+        codes[level] = float(code)
+        codes.setdefault(str(level), float(code))
+    values = series.astype(object).where(series.notna(), None)
+    found = np.array([np.nan if is_unknown(v) else codes.get(v, codes.get(str(v), -1.0)) for v in values], dtype=float)
+    known = ", ".join(map(repr, column.levels[:12]))
+    refuse(found == -1.0, series, column, "is none of its levels", f"known levels are {known}; add it to the schema or mark it as unknown")
+    return found
+
+
+def is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and np.isnan(value)) or (isinstance(value, str) and value.strip() in UNKNOWN_TEXT)
+
+
+def encode_dates(series: pd.Series, column: Column) -> np.ndarray:
+    dates = pd.to_datetime(series, errors="coerce", utc=True).dt.tz_localize(None)
+    refuse((dates.isna() & series.notna()).to_numpy(), series, column, "is not a date", "write it as YYYY-MM-DD")
+    days = (dates - EPOCH) / pd.Timedelta(days=1)
+    return days.to_numpy(dtype=float)
+
+
+def numbers(series: pd.Series, column: Column) -> np.ndarray:
+    if pd.api.types.is_complex_dtype(series):
+        raise DataError(f"Column {column.name!r} holds complex numbers; use their parts as two columns.")
+    plain = series.astype(object).where(series.notna(), None)
+    plain = plain.map(lambda v: None if is_unknown(v) else v)
+    x = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    refuse(np.isnan(x) & plain.notna().to_numpy(), series, column, "is not a number", "correct it, or set another kind")
+    return x
+
+
+def check_support(x: np.ndarray, series: pd.Series, column: Column) -> None:
+    if column.kind == "positive":
+        refuse(x <= 0, series, column, "is not positive", "correct it, or use kind 'real' or 'semicontinuous'")
+    elif column.kind == "count":
+        refuse((x < 0) | (np.nan_to_num(x) != np.round(np.nan_to_num(x))), series, column, "is not a count", "use kind 'real'")
+    elif column.kind == "semicontinuous":
+        refuse(x < 0, series, column, "is negative", "correct it, or use kind 'real'")
+    elif column.kind == "bounded" and column.bounds is not None:
+        low, high = column.bounds
+        refuse((x < low) | (x > high), series, column, f"is outside [{low:g}, {high:g}]", "correct it, or widen the bounds")
+
+
+def refuse(bad: np.ndarray, series: pd.Series, column: Column, what: str, remedy: str) -> None:
+    """Name the first bad cell."""
+    places = np.nonzero(bad)[0]
+    if len(places):
+        value, row = series.iloc[int(places[0])], series.index[int(places[0])]
+        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+        raise DataError(f"Column {column.name!r} ({column.kind}), row {row}: the value {value!r} {what}{more}; {remedy}.")
+
+
+def decode_column(values: np.ndarray, column: Column) -> np.ndarray:
+    """Labels, dates or numbers; None (NaT, NaN) where unknown."""
+    unknown = np.isnan(values)
+    if column.is_discrete:
+        labels = np.array([*column.levels, None], dtype=object)
+        return labels[np.where(unknown, len(column.levels), values).astype(int)]
+    if column.kind == "datetime":
+        nanoseconds = np.where(unknown, 0.0, values) * 86_400_000_000
+        dates = nanoseconds.round().astype("int64").astype("datetime64[us]")
+        return np.where(unknown, np.datetime64("NaT"), dates)
+    return values.copy()
