@@ -76,7 +76,7 @@ def from_numbers(values: pd.Series, found: dict[str, Any]) -> Column:
         levels = tuple(int(v) if whole else float(v) for v in distinct)
         return Column(kind="binary", levels=levels, reason="two values", **found)
     low, high = float(distinct[0]), float(distinct[-1])
-    small = whole and low >= 0 and not (low > 3 * (high - low) and low > 20) and high <= 1000 and len(distinct) <= 200
+    small = whole and low >= 0 and not (low > 2 * (high - low) and low > 20) and high <= 1000 and len(distinct) <= 200
     if small and len(distinct) > 1:
         return Column(kind="count", reason="whole numbers from zero up", **found)
     return from_reals(x, low, high, found)
