@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from probgen.families.base import Family, Natural, Parameters, known, once_per_tensor
+
+Statistics = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 class ColumnwiseFamily(Family):
@@ -51,24 +54,34 @@ class ExponentialFamily(ColumnwiseFamily):
         return None
 
     @once_per_tensor
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """All terms side by side ``(N, P)``, the mask of known cells, the carrier ``(N,)``."""
-        seen = known(x)
-        filled = x if seen is None else torch.where(seen, x, self.filler)
-        terms, carrier = self.terms(filled), self.carrier(filled)
-        if seen is not None:
-            terms = {key: mask_cells(term, seen) for key, term in terms.items()}
-            carrier = None if carrier is None else mask_cells(carrier, seen)
-        wide = torch.cat([term.flatten(1) for term in terms.values()], 1)
-        return wide, None if seen is None else seen.to(x), None if carrier is None else carrier.sum(-1)
+    def statistics(self, x: Tensor) -> Statistics:
+        """All terms side by side, made once for the data."""
+        return collect(self, x)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
-        terms, seen, carrier = self.statistics(x)
-        weights = torch.cat([value.flatten(1) for key, value in natural.items() if key != "log_normaliser"], 1)
-        constant = natural["log_normaliser"]  # (K, D)
-        constant = constant.sum(1, keepdim=True) if seen is None else constant @ seen.mT
-        scores = torch.addmm(constant, weights, terms.mT)  # (K, N)
-        return scores if carrier is None else scores + carrier
+        return linear_score(natural, self.statistics(x))
+
+
+def collect(family: Any, x: Tensor) -> Statistics:
+    """All terms side by side ``(N, P)``, the mask of known cells, the carrier ``(N,)``; zeros for unknown cells."""
+    seen = known(x)
+    filled = x if seen is None else torch.where(seen, x, family.filler)
+    terms, carrier = family.terms(filled), family.carrier(filled)
+    if seen is not None:
+        terms = {key: mask_cells(term, seen) for key, term in terms.items()}
+        carrier = None if carrier is None else mask_cells(carrier, seen)
+    wide = torch.cat([term.flatten(1) for term in terms.values()], 1)
+    return wide, None if seen is None else seen.to(x), None if carrier is None else carrier.sum(-1)
+
+
+def linear_score(natural: Natural, statistics: Statistics) -> Tensor:
+    """``(K, N)`` log densities as one matrix product of natural parameters and statistics."""
+    terms, seen, carrier = statistics
+    weights = torch.cat([value.flatten(1) for key, value in natural.items() if key != "log_normaliser"], 1)
+    constant = natural["log_normaliser"]  # (K, D)
+    constant = constant.sum(1, keepdim=True) if seen is None else constant @ seen.mT
+    scores = torch.addmm(constant, weights, terms.mT)
+    return scores if carrier is None else scores + carrier
 
 
 def mask_cells(term: Tensor, seen: Tensor) -> Tensor:

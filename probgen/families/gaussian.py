@@ -12,6 +12,7 @@ covariance over :math:`K^{2/D}`; it keeps components from collapsing and hardly 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import pyro.distributions as dist
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from probgen.errors import CapabilityError
 from probgen.families.base import Family, Natural, Parameters
 from probgen.families.columnwise import ExponentialFamily
 from probgen.families.gaussian_joint import FullGaussian, TiedGaussian
@@ -29,8 +31,8 @@ LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
 
 
-class IndependentGaussian(ExponentialFamily):
-    """What the diagonal and the spherical form share; they differ in how the precision is tied over columns."""
+class NormalGamma(ExponentialFamily):
+    """Independent Gaussians in some coordinates of the cells, with a Normal-Gamma prior."""
 
     def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
@@ -40,9 +42,13 @@ class IndependentGaussian(ExponentialFamily):
         self.rate: Tensor
         self.shape, self.concentration = 1.5, SHRINKAGE
 
+    @abstractmethod
+    def coordinates(self, x: Tensor) -> Tensor:
+        """The cells in the coordinates in which they are Gaussian."""
+
+    @abstractmethod
     def pool(self, value: Tensor) -> Tensor:
         """Sum over the columns that share a precision."""
-        raise TypeError("abstract")
 
     def calibrate(self, statistics: Natural) -> None:
         n, s, square = moments(statistics, 0)
@@ -113,10 +119,8 @@ class IndependentGaussian(ExponentialFamily):
         return {"log_normaliser": constant, "linear": linear, "square": -0.5 * precision}
 
     def terms(self, x: Tensor) -> dict[str, Tensor]:
-        return {"linear": x, "square": x * x}
-
-    def distribution(self, theta: Parameters) -> dist.Distribution:
-        return dist.Normal(theta["loc"], theta["precision"].rsqrt(), validate_args=False)
+        y = self.coordinates(x)
+        return {"linear": y, "square": y * y}
 
     @property
     def outputs(self) -> int:
@@ -125,6 +129,16 @@ class IndependentGaussian(ExponentialFamily):
     def head(self, output: Tensor) -> Parameters:
         loc, raw = output.chunk(2, -1)
         return {"loc": loc, "precision": (softplus(raw + 0.5) + 1e-2) ** -2}  # standard deviation near 1 at 0
+
+
+class IndependentGaussian(NormalGamma):
+    """Gaussian cells as they are; the forms differ in how the precision is tied over columns."""
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        return x
+
+    def distribution(self, theta: Parameters) -> dist.Distribution:
+        return dist.Normal(theta["loc"], theta["precision"].rsqrt(), validate_args=False)
 
 
 class DiagonalGaussian(IndependentGaussian):
@@ -157,8 +171,6 @@ COVARIANCES: dict[str, type[Family]] = {
 
 def gaussian(columns: int, table: int = 1, covariance: str = "full", prior: str | None = "default") -> Family:
     """A table of Gaussians with the given covariance structure."""
-    from probgen.errors import CapabilityError
-
     if covariance not in COVARIANCES:
         raise CapabilityError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}.")
     return COVARIANCES[covariance](columns, table, prior)  # type: ignore[call-arg, arg-type]

@@ -1,0 +1,35 @@
+"""Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
+
+from probgen.families.base import SUM_OUT, Family, Symbol
+from probgen.families.bernoulli import Bernoulli
+from probgen.families.beta import Beta
+from probgen.families.categorical import Categorical
+from probgen.families.columns import Columns
+from probgen.families.gamma import Gamma
+from probgen.families.gaussian import DiagonalGaussian, FullGaussian, SphericalGaussian, TiedGaussian, gaussian
+from probgen.families.hurdle import Hurdle
+from probgen.families.log_normal import LogNormal
+from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.ordered_logistic import OrderedLogistic
+from probgen.families.poisson import Poisson
+
+__all__ = [
+    "SUM_OUT",
+    "Bernoulli",
+    "Beta",
+    "Categorical",
+    "Columns",
+    "DiagonalGaussian",
+    "Family",
+    "FullGaussian",
+    "Gamma",
+    "Hurdle",
+    "LogNormal",
+    "NegativeBinomial",
+    "OrderedLogistic",
+    "Poisson",
+    "SphericalGaussian",
+    "Symbol",
+    "TiedGaussian",
+    "gaussian",
+]

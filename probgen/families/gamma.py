@@ -1,0 +1,78 @@
+r"""Positive columns with a Gamma distribution, and the latent rate of the negative binomial.
+
+.. math:: p(x \mid k) = \frac{(r/m)^r}{\Gamma(r)} x^{r-1} e^{-r x / m},
+    \qquad \log r_k,\ \log m_k \sim \text{Gaussians centred at the data's}
+
+with shape r and mean m. The maximisation has no closed form: a few Newton steps on (n, sum x, sum log x).
+"""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from probgen.families.base import Natural, Parameters, once_per_tensor
+from probgen.families.columnwise import Statistics, collect, linear_score
+from probgen.families.newton import TwoParameters
+
+__all__ = ["Gamma", "gamma_expected", "gamma_guess", "gamma_natural"]
+
+
+class Gamma(TwoParameters):
+    """D positive columns; parameters ``log_shape`` and ``log_mean``."""
+
+    names = ("log_shape", "log_mean")
+    filler = 1.0
+
+    def describe(self, theta: Parameters) -> Parameters:
+        return {"shape": theta["log_shape"].exp(), "mean": theta["log_mean"].exp()}
+
+    def expected(self, statistics: Natural, at: Tensor) -> Tensor:
+        return gamma_expected(statistics, at)
+
+    def guess(self, statistics: Natural) -> Tensor:
+        return gamma_guess(statistics)
+
+    def natural(self, theta: Parameters) -> Natural:
+        return gamma_natural(theta)
+
+    def terms(self, x: Tensor) -> dict[str, Tensor]:
+        return {"linear": x, "log": x.log()}
+
+    def carrier(self, x: Tensor) -> Tensor | None:
+        return None
+
+    @once_per_tensor
+    def statistics(self, x: Tensor) -> Statistics:
+        return collect(self, x)
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        return linear_score(natural, self.statistics(x))
+
+    def distribution(self, theta: Parameters) -> dist.Distribution:
+        shape = theta["log_shape"].exp()
+        return dist.Gamma(shape, shape * torch.exp(-theta["log_mean"]), validate_args=False)
+
+
+def gamma_natural(theta: Parameters) -> Natural:
+    """(log normaliser, -rate, shape - 1)."""
+    shape = theta["log_shape"].exp()
+    rate = shape * torch.exp(-theta["log_mean"])
+    return {"log_normaliser": shape * rate.log() - shape.lgamma(), "linear": -rate, "log": shape - 1.0}
+
+
+def gamma_expected(statistics: Natural, at: Tensor) -> Tensor:
+    """n (r log r - r log m - log Gamma(r)) + r sum log x - r / m sum x, up to a constant."""
+    n, total, log_total = statistics["log_normaliser"], statistics["linear"], statistics["log"]
+    shape = at[0].exp()
+    return n * (shape * (at[0] - at[1]) - shape.lgamma()) + shape * log_total - shape * torch.exp(-at[1]) * total
+
+
+def gamma_guess(statistics: Natural) -> Tensor:
+    """Mean by moments, shape by Minka's (2002) first approximation."""
+    n = statistics["log_normaliser"].clamp_min(1e-10)
+    mean = (statistics["linear"] / n).clamp_min(1e-10)
+    gap = (mean.log() - statistics["log"] / n).clamp_min(1e-6)
+    shape = (3 - gap + ((gap - 3).square() + 24 * gap).sqrt()) / (12 * gap)
+    return torch.stack([shape.clamp(1e-3, 1e5).log(), mean.log()])
