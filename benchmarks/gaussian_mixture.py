@@ -34,15 +34,10 @@ def case(n, d, k):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # neither has converged after a fixed number of steps
         times = paired(ours, lambda: peer.fit(x), repeats=3)
-        reached = float(ours().log_prob(table).mean().value)
-    return {
-        "rows": n,
-        "columns": d,
-        "components": k,
-        **times,
-        "nats": reached,
-        "peer_nats": float(peer.score(x)),
-    }
+        fitted = ours()
+    steps = {"steps": len(fitted.history["objective"]), "peer_steps": peer.n_iter_}
+    reached = {"nats": fitted.log_prob(table).mean().value, "peer_nats": peer.score(x)}
+    return {"rows": n, "columns": d, "components": k, **times, **steps, **reached}
 
 
 def clusters(n, d, k):
