@@ -77,6 +77,9 @@ def from_numbers(values: pd.Series, found: dict[str, Any]) -> Column:
         return Column(kind="binary", levels=levels, reason="two values", **found)
     low, high = float(distinct[0]), float(distinct[-1])
     small = whole and low >= 0 and not (low > 2 * (high - low) and low > 20) and high <= 1000 and len(distinct) <= 200
+    if whole and 2 < len(distinct) <= 10 and low > 20 and low > 2 * (high - low):
+        levels = tuple(int(v) for v in distinct)
+        return Column(kind="ordinal", levels=levels, reason=f"{len(levels)} whole numbers far from zero", **found)
     if small and len(distinct) > 1:
         return Column(kind="count", reason="whole numbers from zero up", **found)
     return from_reals(x, low, high, found)

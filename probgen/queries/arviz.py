@@ -36,5 +36,7 @@ def to_arviz(fit: Any) -> Any:
         tree.attrs.update(attributes)
         return tree
     made = arviz.from_dict(posterior=posterior)
-    made.posterior.attrs.update(attributes)
+    made.attrs.update(attributes)
+    if posterior:
+        made.posterior.attrs.update(attributes)
     return made

@@ -1,0 +1,84 @@
+"""Tables from files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from probgen.data.infer import UNKNOWN_TEXT
+from probgen.data.schema import Schema
+from probgen.data.streams import ParquetFolder
+from probgen.data.table import Table
+from probgen.errors import DataError
+
+__all__ = ["read_table"]
+
+TEXT = {".csv": ",", ".tsv": "\t", ".txt": None}
+
+
+def read_table(
+    path: str | Path,
+    schema: Schema | None = None,
+    *,
+    weights: str | None = None,
+    target: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> Table | ParquetFolder:
+    """A table from a csv, tsv, parquet or feather file, or a folder of parquet files as a stream.
+
+    Args:
+        path: of the file; ``.csv.gz`` and the like are unpacked.
+        schema: the columns' kinds; inferred where it is None.
+        weights: name of a column that holds row weights.
+        target: name of the column that is to be predicted.
+        columns: names of the columns to keep; all where it is None.
+
+    Raises:
+        DataError: the file is missing, empty or unreadable, or a column does not exist.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise DataError(f"There is no file {place}; check the path.")
+    if place.is_dir():
+        return ParquetFolder(place, schema)
+    frame = read_frame(place)
+    taken = None
+    if weights is not None:
+        require(frame, [weights], place)
+        taken = frame.pop(weights).to_numpy(dtype=float)
+    if columns is not None:
+        require(frame, columns, place)
+        frame = frame[list(columns)]
+    if target is not None:
+        require(frame, [target], place)
+    return Table(frame, schema=schema, weights=taken, target=target)
+
+
+def read_frame(place: Path) -> pd.DataFrame:
+    """Cells as pandas reads them, with the usual marks of unknown cells understood."""
+    kinds = [suffix for suffix in place.suffixes if suffix in (*TEXT, ".parquet", ".feather", ".arrow")]
+    if not kinds:
+        raise DataError(f"{place}: expected .csv, .tsv, .parquet or .feather, got {place.suffix or 'no ending'!r}; convert it.")
+    try:
+        if kinds[-1] in TEXT:
+            separator = TEXT[kinds[-1]]
+            engine: dict[str, Any] = {"sep": separator} if separator else {"sep": None, "engine": "python"}
+            header = pd.read_csv(place, nrows=1, header=None, dtype=str, **engine).iloc[0].tolist()
+            repeated = sorted({str(name) for name in header if header.count(name) > 1})
+            if repeated:
+                raise DataError(f"{place}: column names repeat: {', '.join(repeated)}; rename them.")
+            return pd.read_csv(place, na_values=list(UNKNOWN_TEXT), skipinitialspace=True, **engine)
+        return pd.read_parquet(place) if kinds[-1] == ".parquet" else pd.read_feather(place)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{place} cannot be read as {kinds[-1][1:]}: {error}") from error
+
+
+def require(frame: pd.DataFrame, names: Sequence[str], place: Path) -> None:
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise DataError(f"{place} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, frame.columns))}.")
