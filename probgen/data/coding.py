@@ -35,10 +35,17 @@ def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
         codes[level] = float(code)
         codes.setdefault(str(level), float(code))
     values = series.astype(object).where(series.notna(), None)
-    found = np.array([np.nan if is_unknown(v) else codes.get(v, codes.get(str(v), -1.0)) for v in values], dtype=float)
+    found = np.array([code_of(value, codes) for value in values], dtype=float)
     known = ", ".join(map(repr, column.levels[:12]))
     refuse(found == -1.0, series, column, "is none of its levels", f"known levels are {known}; add it to the schema or mark it as unknown")
     return found
+
+
+def code_of(value: Any, codes: dict[Any, float]) -> float:
+    """The code of a label, NaN where it is a mark of an unknown cell, -1 where it is neither."""
+    if value in codes:
+        return codes[value]
+    return np.nan if is_unknown(value) else codes.get(str(value), -1.0)
 
 
 def is_unknown(value: Any) -> bool:

@@ -185,7 +185,7 @@ def from_folder(info: DatasetInfo, split: str) -> Table:
             f" $PROBGEN_DATA/{info.file}, and set PROBGEN_DATA to that folder."
         )
     if place.suffix == ".csv":
-        frame = pd.read_csv(place)
+        frame = pd.read_csv(place, index_col="species" if info.name == "mice_mammalsleep" else None)
         return Table(frame.rename(columns=lambda c: str(c).strip()))
     with np.load(place, allow_pickle=False) as arrays:
         return from_arrays(arrays, info.name, split)

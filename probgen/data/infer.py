@@ -45,8 +45,10 @@ def from_categories(series: pd.Series, found: dict[str, Any]) -> Column:
 
 
 def from_labels(values: pd.Series, rows: int, found: dict[str, Any]) -> Column:
-    labels = sorted(values.astype(str).unique().tolist())
+    labels = sorted(set(values.astype(str).unique().tolist()) - set(UNKNOWN_TEXT))
     name = found["name"]
+    if not labels:
+        raise DataError(f"Column {name!r} has no known value in {rows} rows; drop it.")
     if looks_like_dates(labels):
         return Column(kind="datetime", reason="text that reads as dates", **found)
     if len(labels) > max(20, 0.5 * rows):
