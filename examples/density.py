@@ -28,8 +28,8 @@ fits = {
 }
 scores = {name: fit.log_prob(test) for name, fit in fits.items()}
 for name, score in scores.items():
-    mean = score.mean()
-    print(f"{name:18} {float(mean.value):8.3f} +- {float(mean.standard_error):.3f} nats a row")
+    error = np.std(np.asarray(score)) / np.sqrt(len(score))
+    print(f"{name:18} {float(score.mean().value):8.3f} +- {error:.3f} nats a row ({score.kind})")
 
 # %% Rows that surprise the better model most.
 best = max(scores, key=lambda name: float(scores[name].mean().value))

@@ -14,7 +14,7 @@ import probgen as pg
 FAST = bool(os.environ.get("PROBGEN_FAST"))
 
 table = pg.load_dataset("penguins")
-measured = table.drop(["species", "island", "year"])
+measured = table.drop(["species", "island", "sex", "year"])
 rows = np.flatnonzero(measured.known.any(axis=1))  # two penguins were not measured at all
 measured, species = measured.take(rows), table.take(rows).column("species")
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probgen.data.datasets import load as load_dataset  # noqa: F401
     from probgen.data.missing import ampute as ampute
+    from probgen.data.reading import read_table as read_table
     from probgen.data.schema import Column as Column
     from probgen.data.schema import Schema as Schema
     from probgen.data.streams import ParquetFolder as ParquetFolder
     from probgen.data.table import Table as Table
-    from probgen.data.table import read_table as read_table
     from probgen.errors import CapabilityError as CapabilityError
     from probgen.errors import ConvergenceWarning as ConvergenceWarning
     from probgen.errors import DataError as DataError
@@ -44,9 +44,10 @@ __version__ = "0.1.0"
 HOME = {
     "probgen.data.datasets": ("load as load_dataset",),
     "probgen.data.missing": ("ampute",),
+    "probgen.data.reading": ("read_table",),
     "probgen.data.schema": ("Column", "Schema"),
     "probgen.data.streams": ("ParquetFolder",),
-    "probgen.data.table": ("Table", "read_table"),
+    "probgen.data.table": ("Table",),
     "probgen.errors": (
         "CapabilityError",
         "ConvergenceWarning",

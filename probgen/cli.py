@@ -18,6 +18,7 @@ import probgen as pg
 from probgen.errors import CapabilityError, DataError, ProbgenError, ProbgenWarning
 
 if TYPE_CHECKING:
+    from probgen.data.streams import ParquetFolder
     from probgen.data.table import Table
     from probgen.queries.fit import Fit
 
@@ -72,7 +73,7 @@ def announce_warnings(debug: bool) -> None:
     warnings.showwarning = one_line_warning
 
 
-def one_line_warning(message: Warning | str, *_: Any) -> None:
+def one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Replaces the two lines, with a place in our code, that Python prints."""
     complain(f"warning: {message}", 0)
 
@@ -86,7 +87,7 @@ def study(given: argparse.Namespace) -> None:
     from probgen.studies import main_study
 
     result = main_study.run(
-        open_table(given),
+        in_memory(open_table(given)),
         target=given.target,
         models=names_in(given.models),
         out=out,
@@ -194,14 +195,14 @@ def schema(given: argparse.Namespace) -> None:
 
 
 # ------------------------------------------------------------------------------- tables and models
-def open_table(given: argparse.Namespace, known: Any = None) -> Table:
+def open_table(given: argparse.Namespace, known: Any = None) -> Table | ParquetFolder:
     """The table a command is about: a file, or the name of a packaged or local data set."""
     from probgen.data import datasets
 
     if known is None and given.schema is not None:
         known = pg.Schema.from_json(Path(given.schema).read_text(encoding="utf-8"))
     if not Path(given.table).exists() and given.table in datasets.names():
-        return pg.Table(datasets.load(given.table), schema=known, target=given.target)
+        return open_data_set(given, known)
     return pg.read_table(
         given.table,
         schema=known,
@@ -211,16 +212,38 @@ def open_table(given: argparse.Namespace, known: Any = None) -> Table:
     )
 
 
+def in_memory(rows: Table | ParquetFolder) -> Table:
+    """Rows that all fit in memory; a folder of Parquet files is only fitted to."""
+    if not isinstance(rows, pg.Table):
+        raise DataError(
+            "A folder of Parquet files can be fitted to; give the other commands a file."
+        )
+    return rows
+
+
+def open_data_set(given: argparse.Namespace, known: Any) -> Table:
+    """One of the named data sets."""
+    from probgen.data import datasets
+
+    if given.weights is not None:
+        raise DataError(f"--weights is for files; the data set {given.table!r} has no weights.")
+    table = datasets.load(given.table)
+    columns = names_in(given.columns)
+    table = table if columns is None else table.select(columns)
+    table = table if known is None else pg.Table(table, schema=known)
+    return table if given.target is None else table.with_target(given.target)
+
+
 def table_and_model(given: argparse.Namespace) -> tuple[Table, Fit]:
     """A saved model reads the table with its own schema; a named one is fitted to it first."""
     if is_saved(given.model):
         fitted = pg.load(given.model)
-        return open_table(given, fitted.schema), fitted
-    table = open_table(given)
+        return in_memory(open_table(given, fitted.schema)), fitted
+    table = in_memory(open_table(given))
     return table, model_for(given, table)
 
 
-def model_for(given: argparse.Namespace, table: Table) -> Fit:
+def model_for(given: argparse.Namespace, table: Table | ParquetFolder) -> Fit:
     """The named model fitted to the table."""
     return pg.fit(
         given.model,

@@ -246,6 +246,10 @@ def test_study_does_not_touch_a_full_folder(run, small_csv, tmp_path):
     ("arguments", "said"),
     [
         (["schema", "nowhere.csv"], "nowhere.csv"),
+        (["schema", "{csv}", "--columns", "x,absent"], "absent"),
+        (["schema", "penguins", "--columns", "species,absent"], "absent"),
+        (["schema", "penguins", "--target", "absent"], "absent"),
+        (["schema", "penguins", "--weights", "year"], "--weights"),
         (["schema", "{csv}", "--target", "absent"], "absent"),
         (
             ["fit", "{csv}", "--model", "latent_class", "--set", "components", "-o", "{out}"],
@@ -257,15 +261,15 @@ def test_study_does_not_touch_a_full_folder(run, small_csv, tmp_path):
         ),
         (["fit", "{csv}", "--model", "latent_class", "--method", "magic", "-o", "{out}"], "magic"),
         (["fit", "{csv}", "--model", "old.probgen", "-o", "{out}"], "old.probgen"),
-        (["sample", "--model", "latent_class", "-o", "{out}"], "latent_class"),
-        (["sample", "--model", "absent.probgen", "-o", "{out}"], "absent.probgen"),
+        (["sample", "--model", "latent_class", "-o", "{new}"], "latent_class"),
+        (["sample", "--model", "absent.probgen", "-o", "{new}"], "absent.probgen"),
         (["score", "{csv}", "--model", "{csv}"], "small.csv"),
         (["impute", "{csv}", "--model", "latent_class", "--draws", "0", "-o", "{out}"], "--draws"),
         (["impute", "{csv}", "--model", "latent_class", "-o", "{out}.xyz"], ".csv"),
     ],
 )
 def test_a_wrong_input_is_one_clear_line(run, small_csv, tmp_path, arguments, said):
-    places = {"csv": small_csv, "out": tmp_path / "made.probgen"}
+    places = {"csv": small_csv, "out": tmp_path / "made.probgen", "new": tmp_path / "new.csv"}
     status, _, err = run(*[a.format(**places) for a in arguments])
     assert said in error_line(status, err)
     assert list(tmp_path.iterdir()) == [small_csv], "an error leaves nothing behind"
