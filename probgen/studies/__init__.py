@@ -1,0 +1,23 @@
+"""What people come for: comparisons of densities, imputations, classifications and representations."""
+
+from probgen.studies.classification import ClassificationStudy, classification_study
+from probgen.studies.comparison import Paired, paired
+from probgen.studies.density import DensityStudy, density_study
+from probgen.studies.imputation import ImputationStudy, imputation_study
+from probgen.studies.main_study import Study, study
+from probgen.studies.representation import RepresentationStudy, representation_study
+
+__all__ = [
+    "ClassificationStudy",
+    "DensityStudy",
+    "ImputationStudy",
+    "Paired",
+    "RepresentationStudy",
+    "Study",
+    "classification_study",
+    "density_study",
+    "imputation_study",
+    "paired",
+    "representation_study",
+    "study",
+]

@@ -1,0 +1,223 @@
+"""The main job: which model describes a table best, how well it fills holes, and what it learnt."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probgen.data.table import Table
+from probgen.errors import DataError
+from probgen.queries import Fit
+from probgen.studies.classification import ClassificationStudy, classification_study
+from probgen.studies.comparison import Paired
+from probgen.studies.density import DensityStudy, compare_densities
+from probgen.studies.imputation import BASELINE, ImputationStudy, imputation_study
+from probgen.studies.models import Models, fit_models
+from probgen.studies.representation import RepresentationStudy, representation_study
+
+__all__ = ["Study", "study"]
+
+MARK = "study.json"  # a folder that holds this file was made by a study
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Everything that one study found."""
+
+    table: Table
+    train: Table
+    test: Table
+    target: str | None
+    seed: int
+    fits: dict[str, Fit]
+    failures: dict[str, str]
+    density: DensityStudy
+    imputation: ImputationStudy
+    classification: ClassificationStudy | None
+    representation: RepresentationStudy
+    samples: dict[str, Table]
+    completed: Table
+    seconds: float
+    summary: list[str] = field(default_factory=list)
+
+    @property
+    def best(self) -> str:
+        """The model with the highest held-out log density."""
+        return self.density.best
+
+    def to_json(self) -> str:
+        """The numbers of the study."""
+        content = {
+            "best": self.best, "target": self.target, "seed": self.seed, "seconds": self.seconds, "summary": self.summary,
+            "rows": {"all": len(self.table), "train": len(self.train), "test": len(self.test)},
+            "schema": json.loads(self.table.schema.to_json()), "failures": self.failures,
+            "density": self.density.scores, "worst_rows": self.density.worst,
+            "imputation": self.imputation.scores, "imputation_columns": self.imputation.columns,
+            "classification": None if self.classification is None else self.classification.scores,
+            "representation": self.representation.scores,
+            "fits": {name: {"method": fit.method, "seconds": fit.seconds, "diagnostics": fit.diagnostics,
+                            "provenance": fit.provenance} for name, fit in self.fits.items()},
+        }  # fmt: skip
+        return json.dumps(plain(content), indent=1)
+
+    def save(self, out: str | Path, *, force: bool = False) -> Path:
+        """study.json and csv tables in a folder.
+
+        Raises:
+            DataError: the folder holds other files, or an earlier study and ``force`` is not given.
+        """
+        folder = prepared(Path(out), force)
+        frames = {
+            "scores": pd.DataFrame(self.density.scores), "worst_rows": pd.DataFrame(self.density.worst),
+            "imputation": pd.DataFrame(self.imputation.scores),
+            "imputation_columns": pd.DataFrame(self.imputation.columns),
+            "completed": self.completed.to_pandas(), "samples": self.samples[self.best].to_pandas(),
+            "embedding": embedding_frame(self.representation),
+        }  # fmt: skip
+        if self.classification is not None:
+            frames["classification"] = pd.DataFrame(self.classification.scores)
+        for name, frame in frames.items():
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        (folder / MARK).write_text(self.to_json())
+        return folder
+
+
+def study(
+    table: Any,
+    *,
+    target: str | None = None,
+    models: Models | Sequence[str] = None,
+    test_fraction: float = 0.2,
+    draws: int = 100,
+    seed: int = 0,
+    fast: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Study:
+    """Split, fit, compare held-out densities, score imputation, classify, embed, sample, fill.
+
+    Args:
+        table: a Table or anything one can be made of.
+        target: a column to be classified by hiding it.
+        models: names, or a mapping from names to options; all that suit the table where it is None.
+        test_fraction: share of the rows held out.
+        draws: completed tables for the imputation scores.
+        seed: everything random comes from it.
+        fast: short training, for trying things out.
+        **options: given to every model that accepts them.
+    """
+    began = time.perf_counter()
+    source = table if isinstance(table, Table) else Table(table)
+    if target is not None:
+        source = source.with_target(target)
+    source.check_for_fit()
+    train, test = source.split(1 - test_fraction, test_fraction, seed=seed)
+    settings = ({"max_steps": 200, "restarts": 1} if fast else {}) | options
+    fits, failures = fit_models(train, models, target=target, seed=seed, progress=progress, options=settings)
+    density = compare_densities(fits, test, failures)
+    imputation = imputation_study(fits, test, train, draws=draws, seed=seed)
+    classes = None
+    if target is not None and source.schema[target].is_discrete:
+        classes = classification_study(fits, test, train, target)
+    representation = representation_study(fits, source, target)
+    samples = {name: fit.sample(min(max(len(source), 200), 2000), seed=seed) for name, fit in fits.items()}
+    completed = fits[density.best].fill(source, 1, seed=seed)[0]
+    found = Study(
+        source, train, test, target, seed, fits, failures, density, imputation, classes, representation, samples, completed,
+        time.perf_counter() - began,
+    )  # fmt: skip
+    found.summary.extend(in_words(found))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ in words
+def in_words(found: Study) -> list[str]:
+    """The findings as sentences, each with its uncertainty."""
+    sentences = [density_words(found.density), imputation_words(found.imputation, found.best)]
+    if found.classification is not None:
+        sentences.append(classification_words(found.classification, found.target or ""))
+    if found.failures:
+        told = "; ".join(f"{name}: {message}" for name, message in found.failures.items())
+        sentences.append(f"Not fitted: {told}")
+    bounds = [name for name, kind in found.density.kind.items() if kind != "exact"]
+    if bounds:
+        error = found.density.standard_error.mean(1).max()
+        sentences.append(
+            f"The density of {', '.join(bounds)} is an integral, estimated by importance sampling"
+            f" (mean Monte-Carlo error {error:.2g} nats a row); it errs towards too low."
+        )
+    return sentences
+
+
+def density_words(density: DensityStudy) -> str:
+    first = density.scores[0]
+    text = f"{first['model']} describes held-out rows best: {first['mean']:.2f} ± {first['se']:.2f} nats a row"
+    if len(density.scores) == 1:
+        return text + "."
+    second = density.scores[1]
+    gap = Paired(-second["difference"], second["difference_se"])
+    lead = "within noise of" if gap.within_noise else "clearly ahead of"
+    return f"{text}, {lead} {second['model']} (paired difference {gap.difference:.2f} ± {gap.standard_error:.2f})."
+
+
+def imputation_words(imputation: ImputationStudy, best: str) -> str:
+    by_name = {score["model"]: score for score in imputation.scores}
+    ours, base = by_name[best], by_name[BASELINE]
+    if np.isnan(ours["rmse"]):
+        return f"Hidden labels are recovered by {best} in {ours['accuracy']:.0%} of cells (column draws: {base['accuracy']:.0%})."
+    text = (
+        f"Filling hidden cells, {best} has an RMSE of {ours['rmse']:.2f} standard deviations (column mean:"
+        f" {base['rmse']:.2f}); its 90 % intervals cover {ours['coverage90']:.0%} of the hidden numbers"
+    )
+    return text + ("." if np.isnan(ours["accuracy"]) else f", and it names {ours['accuracy']:.0%} of hidden labels.")
+
+
+def classification_words(classes: ClassificationStudy, target: str) -> str:
+    ranked = sorted((s for s in classes.scores if s["model"] != "majority"), key=lambda s: s["log_loss"])
+    base = next(s for s in classes.scores if s["model"] == "majority")
+    top = ranked[0]
+    return (
+        f"With {target} hidden, {top['model']} names it in {top['accuracy']:.0%} of held-out rows (largest class:"
+        f" {base['accuracy']:.0%}), log loss {top['log_loss']:.3f}."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- files
+def prepared(folder: Path, force: bool) -> Path:
+    """An empty folder, or one that an earlier study made and that may be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; give a folder.")
+    if folder.exists() and any(folder.iterdir()):
+        ours = (folder / MARK).exists()
+        if not ours or not force:
+            what = "an earlier study; use --force (force=True) to replace it" if ours else "other files; give another folder"
+            raise DataError(f"{folder} holds {what}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def embedding_frame(representation: RepresentationStudy) -> pd.DataFrame:
+    columns = {
+        f"{name}_{i}": values[:, i] for name, values in representation.embeddings.items() for i in range(values.shape[1])
+    }
+    return pd.DataFrame(columns)
+
+
+def plain(value: Any) -> Any:
+    """Numbers as JSON knows them: NaN becomes null."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
