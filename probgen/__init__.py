@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
     from probgen.queries.persistence import load as load
+    from probgen.studies.classification import classification_study as classification_study
+    from probgen.studies.density import density_study as density_study
+    from probgen.studies.imputation import imputation_study as imputation_study
+    from probgen.studies.main_study import study as study
+    from probgen.studies.representation import representation_study as representation_study
 
 __version__ = "0.1.0"
 
@@ -63,6 +68,11 @@ HOME = {
     "probgen.program": ("Model", "Traits", "available", "program"),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.persistence": ("load",),
+    "probgen.studies.classification": ("classification_study",),
+    "probgen.studies.density": ("density_study",),
+    "probgen.studies.imputation": ("imputation_study",),
+    "probgen.studies.main_study": ("study",),
+    "probgen.studies.representation": ("representation_study",),
 }
 """Where each public name lives; its module is imported when the name is first used."""
 

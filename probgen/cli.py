@@ -81,21 +81,21 @@ def one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 # ---------------------------------------------------------------------------------------- commands
 def study(given: argparse.Namespace) -> None:
     """Compare models on a table and write a report."""
-    out = Path(given.out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        refuse_overwriting(out, given.force)
     from probgen.studies import main_study
 
-    result = main_study.run(
+    out = Path(given.out)
+    if out.exists():
+        main_study.prepared(out, given.force)
+    found = main_study.study(
         in_memory(open_table(given)),
         target=given.target,
         models=names_in(given.models),
-        out=out,
         seed=given.seed,
         fast=given.fast,
         progress=not given.quiet,
     )
-    print(result.report)
+    print("\n".join(found.summary))
+    print(found.save(out, force=given.force))
 
 
 def fit(given: argparse.Namespace) -> None:

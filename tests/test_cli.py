@@ -239,7 +239,7 @@ def test_study_does_not_touch_a_full_folder(run, small_csv, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
     status, _, err = run("study", small_csv, "--out", tmp_path / "out")
-    assert "--force" in error_line(status, err)
+    assert "other files" in error_line(status, err)
 
 
 @pytest.mark.parametrize(
