@@ -6,7 +6,14 @@ from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
 from probgen.families.gamma import Gamma
-from probgen.families.gaussian import DiagonalGaussian, FullGaussian, SphericalGaussian, TiedGaussian, gaussian
+from probgen.families.gaussian import (
+    DiagonalGaussian,
+    FullGaussian,
+    SphericalGaussian,
+    TiedGaussian,
+    gaussian,
+)
+from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
@@ -19,6 +26,7 @@ __all__ = [
     "Beta",
     "Categorical",
     "Columns",
+    "CoupledGaussian",
     "DiagonalGaussian",
     "Family",
     "FullGaussian",

@@ -8,7 +8,8 @@ with mean m and concentration c. The maximisation takes a few Newton steps on (n
 
 from __future__ import annotations
 
-import pyro.distributions as dist
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from probgen.families.newton import TwoParameters
 __all__ = ["Beta"]
 
 EDGE = 1e-6  # cells on the ends of the interval are moved inside by this
+SMALLEST = 1e-4  # of the two shapes
 
 
 class Beta(TwoParameters):
@@ -26,28 +28,34 @@ class Beta(TwoParameters):
 
     names = ("log_concentration", "logit_mean")
     filler = 0.5
+    neutral = (math.log(2.0), 0.0)  # uniform
 
     def describe(self, theta: Parameters) -> Parameters:
-        return {"concentration": theta["log_concentration"].exp(), "mean": theta["logit_mean"].sigmoid()}
+        return {
+            "concentration": theta["log_concentration"].exp(),
+            "mean": theta["logit_mean"].sigmoid(),
+        }
 
     def shapes(self, at: Tensor) -> tuple[Tensor, Tensor]:
+        """The exponents mc and (1 - m)c."""
         concentration = at[0].exp()
-        return concentration * at[1].sigmoid(), concentration * torch.sigmoid(-at[1])
+        a, b = concentration * at[1].sigmoid(), concentration * torch.sigmoid(-at[1])
+        return a + SMALLEST, b + SMALLEST
 
     def expected(self, statistics: Natural, at: Tensor) -> Tensor:
         a, b = self.shapes(at)
-        log_beta = a.lgamma() + b.lgamma() - (a + b).lgamma()
-        return a * statistics["log"] + b * statistics["log_rest"] - statistics["log_normaliser"] * log_beta
+        constant = statistics["log_normaliser"] * log_constant(a, b)
+        return (a - 1.0) * statistics["log"] + (b - 1.0) * statistics["log_rest"] + constant
 
     def guess(self, statistics: Natural) -> Tensor:
+        """A concentration near two and the mean of the log odds."""
         n = statistics["log_normaliser"].clamp_min(1e-10)
         logit = (statistics["log"] - statistics["log_rest"]) / n
-        return torch.stack([torch.full_like(logit, 1.5), logit.clamp(-6, 6)])
+        return torch.stack([torch.ones_like(logit), (0.5 * logit).clamp(-5, 5)])
 
     def natural(self, theta: Parameters) -> Natural:
         a, b = self.shapes(self.stack(theta))
-        constant = (a + b).lgamma() - a.lgamma() - b.lgamma()
-        return {"log_normaliser": constant, "log": a - 1.0, "log_rest": b - 1.0}
+        return {"log_normaliser": log_constant(a, b), "log": a - 1.0, "log_rest": b - 1.0}
 
     def terms(self, x: Tensor) -> dict[str, Tensor]:
         inside = x.clamp(EDGE, 1 - EDGE)
@@ -63,9 +71,8 @@ class Beta(TwoParameters):
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         return linear_score(natural, self.statistics(x))
 
-    def distribution(self, theta: Parameters) -> dist.Distribution:
-        a, b = self.shapes(self.stack(theta))
-        return InsideBeta(a.clamp_min(1e-4), b.clamp_min(1e-4))
+    def distribution(self, theta: Parameters) -> InsideBeta:
+        return InsideBeta(*self.shapes(self.stack(theta)))
 
 
 class InsideBeta(torch.distributions.Beta):
@@ -75,7 +82,13 @@ class InsideBeta(torch.distributions.Beta):
         super().__init__(a, b, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        return super().log_prob(value.clamp(EDGE, 1 - EDGE))
+        inside, a, b = value.clamp(EDGE, 1 - EDGE), self.concentration1, self.concentration0
+        return (a - 1.0) * inside.log() + (b - 1.0) * torch.log1p(-inside) + log_constant(a, b)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         return super().sample(sample_shape).clamp(EDGE, 1 - EDGE)
+
+
+def log_constant(a: Tensor, b: Tensor) -> Tensor:
+    """Minus the logarithm of the beta function."""
+    return (a + b).lgamma() - a.lgamma() - b.lgamma()

@@ -22,7 +22,7 @@ from probgen.families.base import Factor, Family, Observable, Symbol, once_per_t
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
-from probgen.families.gaussian import DiagonalGaussian, gaussian
+from probgen.families.gaussian import Covariance, DiagonalGaussian, gaussian
 from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
@@ -106,7 +106,7 @@ class Columns(nn.Module):
         self,
         schema: Schema | Iterable[Column],
         table: int = 1,
-        covariance: str | None = None,
+        covariance: Covariance | None = None,
         prior: str | None = "default",
     ) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class Joint(Observable):
         return out
 
 
-def block_key(column: Column, covariance: str | None) -> tuple:
+def block_key(column: Column, covariance: Covariance | None) -> tuple:
     """Columns with the same key share a block."""
     if covariance is not None and column.kind in GAUSSIAN_LINKS:
         return ("gaussian", 0)
@@ -190,7 +190,7 @@ def block_key(column: Column, covariance: str | None) -> tuple:
 
 
 def make_block(
-    key: tuple, columns: list[Column], index: list[int], width: int, table: int, covariance: str | None, prior: str | None
+    key: tuple, columns: list[Column], index: list[int], width: int, table: int, covariance: Covariance | None, prior: str | None
 ) -> Block:
     kind, levels = key
     if kind == "gaussian":

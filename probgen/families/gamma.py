@@ -1,4 +1,4 @@
-r"""Positive columns with a Gamma distribution, and the latent rate of the negative binomial.
+r"""Positive columns with a Gamma distribution.
 
 .. math:: p(x \mid k) = \frac{(r/m)^r}{\Gamma(r)} x^{r-1} e^{-r x / m},
     \qquad \log r_k,\ \log m_k \sim \text{Gaussians centred at the data's}
@@ -16,7 +16,7 @@ from probgen.families.base import Natural, Parameters, once_per_tensor
 from probgen.families.columnwise import Statistics, collect, linear_score
 from probgen.families.newton import TwoParameters
 
-__all__ = ["Gamma", "gamma_expected", "gamma_guess", "gamma_natural"]
+__all__ = ["Gamma"]
 
 
 class Gamma(TwoParameters):
@@ -29,13 +29,29 @@ class Gamma(TwoParameters):
         return {"shape": theta["log_shape"].exp(), "mean": theta["log_mean"].exp()}
 
     def expected(self, statistics: Natural, at: Tensor) -> Tensor:
-        return gamma_expected(statistics, at)
+        """n (r log r - r log m - log Gamma(r)) + r sum log x - r / m sum x, up to a constant."""
+        n, total, log_total = statistics["log_normaliser"], statistics["linear"], statistics["log"]
+        shape = at[0].exp()
+        constant = shape * (at[0] - at[1]) - shape.lgamma()
+        return n * constant + shape * log_total - shape * torch.exp(-at[1]) * total
 
     def guess(self, statistics: Natural) -> Tensor:
-        return gamma_guess(statistics)
+        """Mean by moments, shape by Minka's (2002) first approximation."""
+        n = statistics["log_normaliser"].clamp_min(1e-10)
+        mean = (statistics["linear"] / n).clamp_min(1e-10)
+        gap = (mean.log() - statistics["log"] / n).clamp_min(1e-6)
+        shape = (3 - gap + ((gap - 3).square() + 24 * gap).sqrt()) / (12 * gap)
+        return torch.stack([shape.clamp(1e-3, 1e5).log(), mean.log()])
 
     def natural(self, theta: Parameters) -> Natural:
-        return gamma_natural(theta)
+        """(log normaliser, -rate, shape - 1)."""
+        shape = theta["log_shape"].exp()
+        constant = shape * (theta["log_shape"] - theta["log_mean"]) - shape.lgamma()
+        return {
+            "log_normaliser": constant,
+            "linear": -shape * torch.exp(-theta["log_mean"]),
+            "log": shape - 1.0,
+        }
 
     def terms(self, x: Tensor) -> dict[str, Tensor]:
         return {"linear": x, "log": x.log()}
@@ -53,26 +69,3 @@ class Gamma(TwoParameters):
     def distribution(self, theta: Parameters) -> dist.Distribution:
         shape = theta["log_shape"].exp()
         return dist.Gamma(shape, shape * torch.exp(-theta["log_mean"]), validate_args=False)
-
-
-def gamma_natural(theta: Parameters) -> Natural:
-    """(log normaliser, -rate, shape - 1)."""
-    shape = theta["log_shape"].exp()
-    rate = shape * torch.exp(-theta["log_mean"])
-    return {"log_normaliser": shape * rate.log() - shape.lgamma(), "linear": -rate, "log": shape - 1.0}
-
-
-def gamma_expected(statistics: Natural, at: Tensor) -> Tensor:
-    """n (r log r - r log m - log Gamma(r)) + r sum log x - r / m sum x, up to a constant."""
-    n, total, log_total = statistics["log_normaliser"], statistics["linear"], statistics["log"]
-    shape = at[0].exp()
-    return n * (shape * (at[0] - at[1]) - shape.lgamma()) + shape * log_total - shape * torch.exp(-at[1]) * total
-
-
-def gamma_guess(statistics: Natural) -> Tensor:
-    """Mean by moments, shape by Minka's (2002) first approximation."""
-    n = statistics["log_normaliser"].clamp_min(1e-10)
-    mean = (statistics["linear"] / n).clamp_min(1e-10)
-    gap = (mean.log() - statistics["log"] / n).clamp_min(1e-6)
-    shape = (3 - gap + ((gap - 3).square() + 24 * gap).sqrt()) / (12 * gap)
-    return torch.stack([shape.clamp(1e-3, 1e5).log(), mean.log()])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyro.distributions as dist
 import torch
@@ -25,7 +25,7 @@ from probgen.families.base import Family, Natural, Parameters
 from probgen.families.columnwise import ExponentialFamily
 from probgen.families.gaussian_joint import FullGaussian, TiedGaussian
 
-__all__ = ["COVARIANCES", "DiagonalGaussian", "FullGaussian", "SphericalGaussian", "TiedGaussian", "gaussian"]
+__all__ = ["COVARIANCES", "Covariance", "DiagonalGaussian", "FullGaussian", "SphericalGaussian", "TiedGaussian", "gaussian"]
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
@@ -52,6 +52,7 @@ class NormalGamma(ExponentialFamily):
 
     def calibrate(self, statistics: Natural) -> None:
         n, s, square = moments(statistics, 0)
+        n = n.clamp_min(1e-10)
         self.center = s / n
         self.rate = (0.5 * (square / n - self.center**2) / self.table ** (2 / self.columns)).clamp_min(1e-8)
 
@@ -89,7 +90,7 @@ class NormalGamma(ExponentialFamily):
         """Strength, centre, shape and rate of the Normal-Gamma posterior; strengths are (K, D), the rest pooled."""
         n, s, square = moments(statistics)
         if self.prior_choice is None:
-            loc = s / n
+            loc = s / n.clamp_min(1e-10)
             return n, loc, self.pool(0.5 * n), self.pool(0.5 * (square - n * loc**2))
         strength = n + self.concentration
         loc = (s + self.concentration * self.center) / strength
@@ -169,8 +170,13 @@ COVARIANCES: dict[str, type[Family]] = {
 }
 
 
-def gaussian(columns: int, table: int = 1, covariance: str = "full", prior: str | None = "default") -> Family:
-    """A table of Gaussians with the given covariance structure."""
+Covariance = str | Callable[[int, int, str | None], Family]
+
+
+def gaussian(columns: int, table: int = 1, covariance: Covariance = "full", prior: str | None = "default") -> Family:
+    """A table of Gaussians with the given covariance structure: a name, or a family that makes one of its own."""
+    if callable(covariance):
+        return covariance(columns, table, prior)
     if covariance not in COVARIANCES:
         raise CapabilityError(f"covariance must be one of {', '.join(COVARIANCES)}, got {covariance!r}.")
     return COVARIANCES[covariance](columns, table, prior)  # type: ignore[call-arg, arg-type]

@@ -41,8 +41,8 @@ class Patterns:
         return list(zip(self.unknown, order.split(sizes), strict=True))
 
 
-class JointGaussian(Family):
-    """Columns coupled by a precision matrix for each row. Parameters: ``loc (K, D)``, ``precision (K, D, D)``."""
+class CoupledGaussian(Family):
+    """Densities of columns that are coupled inside each row; parameters ``loc (K, D)`` and ``precision (K, D, D)``."""
 
     def __init__(self, columns: int, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
@@ -50,68 +50,8 @@ class JointGaussian(Family):
         self.i, self.j = i, j
         self.register_buffer("packing", torch.where(i == j, -0.5, -1.0), persistent=False)
         self.register_buffer("center", torch.zeros(columns))
-        self.register_buffer("scatter", torch.eye(columns))
         self.packing: Tensor
         self.center: Tensor
-        self.scatter: Tensor
-        self.concentration, self.freedom = SHRINKAGE, columns + 2.0
-
-    # -- parameters --------------------------------------------------------------------------------------------
-    @property
-    @abstractmethod
-    def matrices(self) -> int:
-        """How many precision matrices the table has: K, or 1 where they are tied."""
-
-    def calibrate(self, statistics: Natural) -> None:
-        n, s, square = self.moments({key: value.sum(0, keepdim=True) for key, value in statistics.items()})
-        self.center = s[0] / n[0]
-        spread = square[0] / n[0] - self.center[:, None] * self.center
-        spread = 0.95 * spread + 0.05 * torch.diag(spread.diagonal().clamp_min(1e-8))
-        self.scatter = spread / self.matrices ** (2 / self.columns)
-
-    def prior(self) -> dict[str, dist.Distribution]:
-        """Bartlett's factors of a Wishart matrix: every site is one-dimensional and has a simple support."""
-        M, D = self.matrices, self.columns
-        freedom = (self.freedom - torch.arange(D).to(self.center)).expand(M, D)
-        zero = torch.zeros((), dtype=self.center.dtype, device=self.center.device)
-        return {
-            "chi2": dist.Chi2(freedom).to_event(2),
-            "lower": dist.Normal(zero, 1.0).expand([M, D * (D - 1) // 2]).to_event(2),
-            "white": dist.Normal(zero, 1.0).expand([self.table, D]).to_event(2),
-        }
-
-    def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
-        row, column = torch.tril_indices(self.columns, self.columns, -1)
-        A = torch.diag_embed(sites["chi2"].sqrt()).index_put(
-            (torch.arange(self.matrices)[:, None], row, column), sites["lower"]
-        )
-        root = torch.linalg.cholesky(torch.linalg.inv(self.scatter)) @ A  # of the precision
-        white = torch.linalg.solve_triangular(root.mT, sites["white"][..., None], upper=True)[..., 0]
-        precision = (root @ root.mT).expand(self.table, -1, -1)
-        return {"loc": self.center + white / self.concentration**0.5, "precision": precision}
-
-    def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
-        row, column = torch.tril_indices(self.columns, self.columns, -1)
-        root = torch.linalg.cholesky(theta["precision"])
-        base = torch.linalg.cholesky(torch.linalg.inv(self.scatter))
-        A = torch.linalg.solve_triangular(base, root[: self.matrices], upper=False)
-        white = (root.mT @ (theta["loc"] - self.center)[..., None])[..., 0] * self.concentration**0.5
-        return {"chi2": A.diagonal(0, -2, -1).square(), "lower": A[..., row, column], "white": white}
-
-    def describe(self, theta: Parameters) -> Parameters:
-        return {"loc": theta["loc"], "covariance": torch.linalg.inv(theta["precision"])}
-
-    def log_prior(self, theta: Parameters) -> Tensor:
-        P, gap = theta["precision"], theta["loc"] - self.center
-        M = self.matrices
-        log_det = 2 * torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
-        normal = 0.5 * log_det - 0.5 * self.concentration * torch.einsum("ki,kij,kj->k", gap, P, gap)
-        wishart = 0.5 * (self.freedom - self.columns - 1) * log_det[:M] - 0.5 * (self.scatter * P[:M]).sum((-2, -1))
-        return normal.sum() + wishart.sum()
-
-    def start(self) -> Parameters:
-        loc = torch.zeros(self.table, self.columns).to(self.center)
-        return {"loc": loc, "precision": torch.eye(self.columns).to(loc).expand(self.table, -1, -1).clone()}
 
     def moments(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor]:
         """Expected number, sum and scatter about zero: (K,), (K, D), (K, D, D)."""
@@ -119,42 +59,6 @@ class JointGaussian(Family):
         square = packed.new_zeros(len(packed), self.columns, self.columns)
         square[:, self.i, self.j] = square[:, self.j, self.i] = packed
         return n, s, square
-
-    def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
-        n, s, square = self.moments(statistics)
-        prior = self.prior_choice is not None
-        kappa = n + (self.concentration if prior else 0.0)
-        m = (s + (self.concentration * self.center if prior else 0.0)) / kappa[:, None]
-        scatter = square - kappa[:, None, None] * m[:, :, None] * m[:, None, :]
-        if prior:
-            scatter = scatter + self.concentration * self.center[:, None] * self.center
-        freedom, scatter = self.pool(n), self.pool(scatter)
-        return kappa, m, freedom + (self.freedom if prior else 0.0), scatter + (self.scatter if prior else 0.0)
-
-    @abstractmethod
-    def pool(self, value: Tensor) -> Tensor:
-        """Sum over the rows that share a precision matrix: (K, ...) -> (M, ...)."""
-
-    def update(self, statistics: Natural, current: Parameters) -> Parameters:
-        kappa, m, freedom, scatter = self.posterior(statistics)
-        if self.prior_choice is not None:  # mode of the joint density of loc and precision
-            freedom = freedom + self.table / self.matrices - self.columns - 1
-        used, filled = kappa > 1e-10, freedom > 1e-10
-        scatter = torch.where(filled[:, None, None], scatter, torch.eye(self.columns).to(scatter))
-        precision = symmetric(freedom[:, None, None] * torch.cholesky_inverse(torch.linalg.cholesky(scatter)))
-        precision = torch.where(filled[:, None, None], precision, current["precision"][: self.matrices])
-        return {
-            "loc": torch.where(used[:, None], m, current["loc"]),
-            "precision": precision.expand(self.table, -1, -1),
-        }
-
-    def posterior_draw(self, statistics: Natural) -> Parameters:
-        kappa, m, freedom, scatter = self.posterior(statistics)
-        precision = dist.Wishart(freedom, precision_matrix=scatter).sample().expand(self.table, -1, -1)
-        root = torch.linalg.cholesky(precision)
-        white = torch.linalg.solve_triangular(root.mT, torch.randn_like(m)[..., None], upper=True)[..., 0]
-        return {"loc": m + white / kappa[:, None] ** 0.5, "precision": precision}
 
     # -- densities ---------------------------------------------------------------------------------------------
     def natural(self, theta: Parameters) -> Natural:
@@ -279,7 +183,110 @@ class JointGaussian(Family):
         return {"loc": loc, "precision": root @ root.mT}
 
 
-class FullGaussian(JointGaussian):
+class NormalWishart(CoupledGaussian):
+    """Means and precision matrices with their conjugate prior."""
+
+    def __init__(self, columns: int, table: int = 1, prior: str | None = "default") -> None:
+        super().__init__(columns, table, prior)
+        self.register_buffer("scatter", torch.eye(columns))
+        self.scatter: Tensor
+        self.concentration, self.freedom = SHRINKAGE, columns + 2.0
+
+    # -- parameters --------------------------------------------------------------------------------------------
+    @property
+    @abstractmethod
+    def matrices(self) -> int:
+        """How many precision matrices the table has: K, or 1 where they are tied."""
+
+    def calibrate(self, statistics: Natural) -> None:
+        n, s, square = self.moments({key: value.sum(0, keepdim=True) for key, value in statistics.items()})
+        self.center = s[0] / n[0]
+        spread = square[0] / n[0] - self.center[:, None] * self.center
+        spread = 0.95 * spread + 0.05 * torch.diag(spread.diagonal().clamp_min(1e-8))
+        self.scatter = spread / self.matrices ** (2 / self.columns)
+
+    def prior(self) -> dict[str, dist.Distribution]:
+        """Bartlett's factors of a Wishart matrix: every site is one-dimensional and has a simple support."""
+        M, D = self.matrices, self.columns
+        freedom = (self.freedom - torch.arange(D).to(self.center)).expand(M, D)
+        zero = torch.zeros((), dtype=self.center.dtype, device=self.center.device)
+        return {
+            "chi2": dist.Chi2(freedom).to_event(2),
+            "lower": dist.Normal(zero, 1.0).expand([M, D * (D - 1) // 2]).to_event(2),
+            "white": dist.Normal(zero, 1.0).expand([self.table, D]).to_event(2),
+        }
+
+    def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
+        row, column = torch.tril_indices(self.columns, self.columns, -1)
+        A = torch.diag_embed(sites["chi2"].sqrt()).index_put(
+            (torch.arange(self.matrices)[:, None], row, column), sites["lower"]
+        )
+        root = torch.linalg.cholesky(torch.linalg.inv(self.scatter)) @ A  # of the precision
+        white = torch.linalg.solve_triangular(root.mT, sites["white"][..., None], upper=True)[..., 0]
+        precision = (root @ root.mT).expand(self.table, -1, -1)
+        return {"loc": self.center + white / self.concentration**0.5, "precision": precision}
+
+    def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
+        row, column = torch.tril_indices(self.columns, self.columns, -1)
+        root = torch.linalg.cholesky(theta["precision"])
+        base = torch.linalg.cholesky(torch.linalg.inv(self.scatter))
+        A = torch.linalg.solve_triangular(base, root[: self.matrices], upper=False)
+        white = (root.mT @ (theta["loc"] - self.center)[..., None])[..., 0] * self.concentration**0.5
+        return {"chi2": A.diagonal(0, -2, -1).square(), "lower": A[..., row, column], "white": white}
+
+    def describe(self, theta: Parameters) -> Parameters:
+        return {"loc": theta["loc"], "covariance": torch.linalg.inv(theta["precision"])}
+
+    def log_prior(self, theta: Parameters) -> Tensor:
+        P, gap = theta["precision"], theta["loc"] - self.center
+        M = self.matrices
+        log_det = 2 * torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
+        normal = 0.5 * log_det - 0.5 * self.concentration * torch.einsum("ki,kij,kj->k", gap, P, gap)
+        wishart = 0.5 * (self.freedom - self.columns - 1) * log_det[:M] - 0.5 * (self.scatter * P[:M]).sum((-2, -1))
+        return normal.sum() + wishart.sum()
+
+    def start(self) -> Parameters:
+        loc = torch.zeros(self.table, self.columns).to(self.center)
+        return {"loc": loc, "precision": torch.eye(self.columns).to(loc).expand(self.table, -1, -1).clone()}
+
+    def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
+        n, s, square = self.moments(statistics)
+        prior = self.prior_choice is not None
+        kappa = n + (self.concentration if prior else 0.0)
+        m = (s + (self.concentration * self.center if prior else 0.0)) / kappa.clamp_min(1e-10)[:, None]
+        scatter = square - kappa[:, None, None] * m[:, :, None] * m[:, None, :]
+        if prior:
+            scatter = scatter + self.concentration * self.center[:, None] * self.center
+        freedom, scatter = self.pool(n), self.pool(scatter)
+        return kappa, m, freedom + (self.freedom if prior else 0.0), scatter + (self.scatter if prior else 0.0)
+
+    @abstractmethod
+    def pool(self, value: Tensor) -> Tensor:
+        """Sum over the rows that share a precision matrix: (K, ...) -> (M, ...)."""
+
+    def update(self, statistics: Natural, current: Parameters) -> Parameters:
+        kappa, m, freedom, scatter = self.posterior(statistics)
+        if self.prior_choice is not None:  # mode of the joint density of loc and precision
+            freedom = freedom + self.table / self.matrices - self.columns - 1
+        used, filled = kappa > 1e-10, freedom > 1e-10
+        scatter = torch.where(filled[:, None, None], scatter, torch.eye(self.columns).to(scatter))
+        precision = symmetric(freedom[:, None, None] * torch.cholesky_inverse(torch.linalg.cholesky(scatter)))
+        precision = torch.where(filled[:, None, None], precision, current["precision"][: self.matrices])
+        return {
+            "loc": torch.where(used[:, None], m, current["loc"]),
+            "precision": precision.expand(self.table, -1, -1),
+        }
+
+    def posterior_draw(self, statistics: Natural) -> Parameters:
+        kappa, m, freedom, scatter = self.posterior(statistics)
+        precision = dist.Wishart(freedom, precision_matrix=scatter).sample().expand(self.table, -1, -1)
+        root = torch.linalg.cholesky(precision)
+        white = torch.linalg.solve_triangular(root.mT, torch.randn_like(m)[..., None], upper=True)[..., 0]
+        return {"loc": m + white / kappa[:, None] ** 0.5, "precision": precision}
+
+
+class FullGaussian(NormalWishart):
     """A precision matrix of its own for each row of the table."""
 
     @property
@@ -290,7 +297,7 @@ class FullGaussian(JointGaussian):
         return value
 
 
-class TiedGaussian(JointGaussian):
+class TiedGaussian(NormalWishart):
     """One precision matrix for all rows of the table."""
 
     @property

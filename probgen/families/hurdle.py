@@ -14,7 +14,7 @@ from torch import Tensor
 from probgen.families.base import Natural, Parameters
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.columnwise import ExponentialFamily
-from probgen.families.log_normal import LogNormal
+from probgen.families.log_normal import LogNormal, finite
 
 __all__ = ["Hurdle"]
 
@@ -96,11 +96,13 @@ class ZeroOrPositive(torch.distributions.Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         positive = value > 0
-        amount = torch.where(positive, self.amount.log_prob(torch.where(positive, value, 1.0)), 0.0)
+        amount = torch.where(
+            positive, self.amount.log_prob(torch.where(positive, value, 1.0)), 0.0
+        )
         return self.occurrence.log_prob(positive.to(value)) + amount
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        return self.occurrence.sample() * self.amount.sample()
+        return torch.where(self.occurrence.sample() > 0, finite(self.amount.sample()), 0.0)
 
     @property
     def mean(self) -> Tensor:
@@ -116,4 +118,8 @@ def occurrences(statistics: Natural) -> Natural:
 
 
 def amounts(statistics: Natural) -> Natural:
-    return {"log_normaliser": statistics["positive"], "linear": statistics["linear"], "square": statistics["square"]}
+    return {
+        "log_normaliser": statistics["positive"],
+        "linear": statistics["linear"],
+        "square": statistics["square"],
+    }

@@ -6,6 +6,7 @@ r"""Positive columns: the logarithm is Gaussian.
 from __future__ import annotations
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor
 
 from probgen.families.base import Parameters
@@ -30,3 +31,12 @@ class LogNormal(NormalGamma):
 
     def distribution(self, theta: Parameters) -> dist.Distribution:
         return dist.LogNormal(theta["loc"], theta["precision"].rsqrt(), validate_args=False)
+
+    def sample(self, theta: Parameters) -> Tensor:
+        return finite(super().sample(theta))
+
+
+def finite(x: Tensor) -> Tensor:
+    """Positive numbers kept within what the dtype can hold."""
+    held = torch.finfo(x.dtype)
+    return x.clamp(held.tiny, held.max)

@@ -2,73 +2,199 @@ r"""Count columns with more spread than the Poisson: a Poisson with a Gamma rate
 
 .. math:: x \mid \lambda \sim \mathrm{Poisson}(\lambda), \qquad \lambda \mid k \sim \mathrm{Gamma}(r_k, r_k / m_k)
 
-As a function of the un-normalised natural parameters of the latent Gamma the log density has the expectations of
-(1, :math:`\lambda`, :math:`\log \lambda`) given x as its gradient. So EM needs nothing new: the statistics are those
-of a Gamma, and so is the update.
+with shape r and mean m, the rate integrated out:
+
+.. math:: \log p(x \mid k) = \log \frac{\Gamma(x + r)}{\Gamma(r)} - \log x!
+    - r \log \frac{r + m}{r} + x \log \frac{m}{r + m}
+
+Treating :math:`\lambda` as missing data would make EM crawl in r and leave the sampler without the statistics of a
+posterior for r. Instead the natural parameters have leaves that are always zero, one for each of a grid of shapes:
+their gradients are the expected sums of :math:`\log \Gamma(x + r_g) / \Gamma(r_g)`, additive like all statistics.
+These are values of one smooth function of log r, and the polynomial through them (at Chebyshev's nodes, good to ten
+digits) is the likelihood at every r. So the update is the maximum itself, and posterior draws have their target.
 """
 
 from __future__ import annotations
 
-import pyro.distributions as dist
+from dataclasses import dataclass
+from functools import cache
+
 import torch
 from torch import Tensor
 
-from probgen.families.base import Natural, Parameters, known
-from probgen.families.gamma import gamma_expected, gamma_guess, gamma_natural
+from probgen.families.base import Natural, Parameters, known, once_per_tensor
 from probgen.families.newton import TwoParameters
 
 __all__ = ["NegativeBinomial"]
+
+LOWEST, HIGHEST = -6.0, 13.8  # of log r: beyond a million the Poisson limit is reached
+MARGIN = 0.5  # the nodes reach this much further
+NODES = 80
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """The distinct counts of one column, where they stand, and their part of the density at the grid's shapes."""
+
+    values: Tensor  # (V,)
+    where: Tensor  # (N,)
+    seen: Tensor | None  # (N,)
+    log_factorial: Tensor  # (V,)
+    rising: Tensor  # (G, V)
 
 
 class NegativeBinomial(TwoParameters):
     """D columns of counts; parameters ``log_shape`` (small: overdispersed) and ``log_mean``."""
 
     names = ("log_shape", "log_mean")
+    lowest, highest = (LOWEST, -14.0), (HIGHEST, 14.0)
 
     def describe(self, theta: Parameters) -> Parameters:
         return {"shape": theta["log_shape"].exp(), "mean": theta["log_mean"].exp()}
 
+    def natural(self, theta: Parameters) -> Natural:
+        constant, count = rest_of_density(theta["log_shape"], theta["log_mean"])
+        grid = torch.zeros_like(constant)[..., None].expand(*constant.shape, NODES)
+        return {
+            "log_normaliser": constant,
+            "count": count,
+            "log_shape": theta["log_shape"],
+            "grid": grid,
+        }
+
+    # -- maximisation ------------------------------------------------------------------------------------------
     def expected(self, statistics: Natural, at: Tensor) -> Tensor:
-        return gamma_expected(statistics, at)
+        constant, count = rest_of_density(at[0], at[1])
+        rising = (statistics["grid"] * interpolation(at[0])).sum(-1)
+        return statistics["log_normaliser"] * constant + statistics["count"] * count + rising
 
     def guess(self, statistics: Natural) -> Tensor:
-        return gamma_guess(statistics)
+        """The mean, and the best shape of the grid."""
+        n, total = statistics["log_normaliser"].clamp_min(1e-10), statistics["count"]
+        log_mean = (total / n).clamp_min(1e-6).log()
+        log_shape = nodes().to(n).expand(*n.shape, -1)
+        constant, count = rest_of_density(log_shape, log_mean[..., None])
+        profile = n[..., None] * constant + total[..., None] * count + statistics["grid"]
+        best = profile.argmax(-1, keepdim=True)
+        return torch.stack([log_shape.gather(-1, best)[..., 0].clamp(LOWEST, HIGHEST), log_mean])
 
-    def natural(self, theta: Parameters) -> Natural:
-        return gamma_natural(theta)
-
-    def score(self, natural: Natural, x: Tensor) -> Tensor:
+    # -- densities ---------------------------------------------------------------------------------------------
+    @once_per_tensor
+    def histograms(self, x: Tensor) -> list[Histogram]:
+        """One a column, made once for the data."""
         seen = known(x)
         filled = x if seen is None else torch.where(seen, x, 0.0)
-        total = torch.zeros(())
-        for d in range(x.shape[-1]):
-            column = self.score_column({key: value[:, d] for key, value in natural.items()}, filled[:, d])
-            total = total + (column if seen is None else torch.where(seen[:, d], column, 0.0))
+        masks = [None] * x.shape[-1] if seen is None else seen.unbind(-1)
+        return [
+            histogram(column, mask) for column, mask in zip(filled.unbind(-1), masks, strict=True)
+        ]
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        total = None
+        for d, column in enumerate(self.histograms(x)):
+            score = score_column({key: value[:, d] for key, value in natural.items()}, column)
+            total = score if total is None else total + score
         return total
 
-    def score_column(self, natural: Natural, x: Tensor) -> Tensor:
-        """``(K, N)`` for one column, through its distinct values."""
-        values, where = torch.unique(x, return_inverse=True)
-        shape, rate = natural["log"][:, None] + 1.0, -natural["linear"][:, None]
-        log_density = (
-            natural["log_normaliser"][:, None]
-            + (values + shape).lgamma()
-            - (values + shape) * torch.log1p(rate)
-            - (values + 1.0).lgamma()
+    def distribution(self, theta: Parameters) -> OverdispersedPoisson:
+        return OverdispersedPoisson(
+            theta["log_shape"].clamp(LOWEST, HIGHEST), theta["log_mean"].clamp(-15, 15)
         )
-        return log_density[:, where]
-
-    def distribution(self, theta: Parameters) -> dist.Distribution:
-        shape = theta["log_shape"].clamp(-10, 10).exp()
-        return OverdispersedPoisson(shape, theta["log_mean"].clamp(-15, 15).exp())
 
 
-class OverdispersedPoisson(torch.distributions.NegativeBinomial):
-    """A negative binomial by shape and mean."""
+class OverdispersedPoisson(torch.distributions.Distribution):
+    """A negative binomial by the logarithms of shape and mean, accurate up to the Poisson limit."""
 
-    def __init__(self, shape: Tensor, mean: Tensor) -> None:
-        super().__init__(shape, logits=mean.log() - shape.log(), validate_args=False)
+    arg_constraints: dict = {}
+
+    def __init__(self, log_shape: Tensor, log_mean: Tensor) -> None:
+        self.log_shape, self.log_mean = log_shape, log_mean
+        super().__init__(log_mean.shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        constant, count = rest_of_density(self.log_shape, self.log_mean)
+        return (
+            constant + value * count + log_rising(value, self.log_shape) - (value + 1.0).lgamma()
+        )
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        with torch.no_grad():
+            shape = self.log_shape.exp()
+            rate = torch.distributions.Gamma(
+                shape, shape * torch.exp(-self.log_mean), validate_args=False
+            )
+            return torch.poisson(rate.sample(sample_shape).clamp_max(1e9))
 
     @property
     def mean(self) -> Tensor:
-        return self.total_count * self.logits.exp()
+        return self.log_mean.exp()
+
+
+def histogram(x: Tensor, seen: Tensor | None) -> Histogram:
+    values, where = torch.unique(x, return_inverse=True)
+    rising = log_rising(values, nodes().to(x)[:, None])
+    return Histogram(values, where, seen, (values + 1.0).lgamma(), rising)
+
+
+def score_column(natural: Natural, column: Histogram) -> Tensor:
+    """``(K, N)`` for one column, through its distinct values."""
+    values = (
+        natural["log_normaliser"][:, None]
+        + natural["count"][:, None] * column.values
+        + log_rising(column.values, natural["log_shape"][:, None])
+        - column.log_factorial
+        + natural["grid"] @ column.rising
+    )
+    cells = values[:, column.where]
+    return cells if column.seen is None else torch.where(column.seen, cells, 0.0)
+
+
+def rest_of_density(log_shape: Tensor, log_mean: Tensor) -> tuple[Tensor, Tensor]:
+    """-r log((r + m) / r) and log(m / (r + m)): the constant and what a count multiplies."""
+    excess = torch.nn.functional.softplus(log_mean - log_shape)  # log((r + m) / r)
+    return -log_shape.exp() * excess, log_mean - log_shape - excess
+
+
+def log_rising(x: Tensor, log_shape: Tensor) -> Tensor:
+    """log Gamma(x + r) - log Gamma(r), without cancellation for large r (Stirling's series)."""
+    shape = log_shape.exp()
+    large = shape > 16.0
+    low, high = torch.where(large, 1.0, shape), torch.where(large, shape, 16.0)
+    series = (high + x - 0.5) * torch.log1p(x / high) - x + stirling(high + x) - stirling(high)
+    return torch.where(large, x * log_shape + series, (x + low).lgamma() - low.lgamma())
+
+
+def stirling(r: Tensor) -> Tensor:
+    """What Stirling's formula leaves out of log Gamma(r)."""
+    inverse = 1.0 / r
+    square = inverse * inverse
+    return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+
+
+@cache
+def nodes() -> Tensor:
+    """Log shapes of the grid, (G,)."""
+    return from_unit(torch.cos(angles()))
+
+
+def angles() -> Tensor:
+    return (torch.arange(NODES, dtype=torch.float64) + 0.5) * torch.pi / NODES
+
+
+def from_unit(s: Tensor) -> Tensor:
+    return 0.5 * (LOWEST + HIGHEST) + (0.5 * (HIGHEST - LOWEST) + MARGIN) * s
+
+
+@cache
+def to_coefficients() -> Tensor:
+    """From values at the nodes to coefficients of Chebyshev's polynomials, (G, G)."""
+    order = torch.arange(NODES, dtype=torch.float64)[:, None]
+    scale = torch.where(order > 0, 2.0, 1.0) / NODES
+    return scale * torch.cos(order * angles())
+
+
+def interpolation(log_shape: Tensor) -> Tensor:
+    """Weights (..., G) with which values at the nodes give the value at ``log_shape``."""
+    s = (log_shape - 0.5 * (LOWEST + HIGHEST)) / (0.5 * (HIGHEST - LOWEST) + MARGIN)
+    order = torch.arange(NODES).to(s)
+    return torch.cos(order * torch.acos(s)[..., None]) @ to_coefficients().to(s)

@@ -1,4 +1,4 @@
-"""Families with two parameters a column and no closed form: a few damped Newton steps on additive statistics.
+"""Families without a closed-form update: damped Newton steps on additive statistics.
 
 The parameters live on the whole real plane with Gaussian priors, so that the prior of the samplers, the prior of the
 maximisation and the coordinates of both are the same.
@@ -16,11 +16,14 @@ from torch import Tensor
 
 from probgen.families.base import Natural, Parameters
 from probgen.families.columnwise import ColumnwiseFamily
+from probgen.families.draws import laplace_draw
 
-__all__ = ["TwoParameters", "newton"]
+__all__ = ["TwoParameters", "derivatives", "newton"]
 
-Objective = Callable[[Tensor], Tensor]  # (2, ...) -> (...), elementwise
-BOUND = 14.0  # of the unconstrained parameters: beyond it the family is at a limit (Poisson, a point mass, ...)
+Objective = Callable[[Tensor], Tensor]  # (P, ...) -> (...), elementwise
+BOUND = (
+    14.0  # of the unconstrained parameters: beyond it the family is at a limit (a point mass, ...)
+)
 SPREADS = (1.5, 3.0)
 
 
@@ -32,6 +35,9 @@ class TwoParameters(ColumnwiseFamily):
     """
 
     names: ClassVar[tuple[str, str]]
+    lowest: ClassVar[tuple[float, float]] = (-BOUND, -BOUND)
+    highest: ClassVar[tuple[float, float]] = (BOUND, BOUND)
+    neutral: ClassVar[tuple[float, float]] = (0.0, 0.0)  # what a network's output of zero means
 
     def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
@@ -44,23 +50,37 @@ class TwoParameters(ColumnwiseFamily):
 
     @abstractmethod
     def guess(self, statistics: Natural) -> Tensor:
-        """A starting point ``(2, K, D)`` by moments."""
+        """A starting point ``(2, K, D)``, for instance by moments."""
 
+    # -- parameters --------------------------------------------------------------------------------------------
     def spread(self) -> Tensor:
+        """Standard deviations of the prior, (2, 1, 1)."""
         return torch.tensor(SPREADS).to(self.center)[:, None, None]
 
     def prior(self) -> dict[str, dist.Distribution]:
         center = self.center[:, None].expand(-1, self.table, -1)
-        return {n: dist.Normal(c, s).to_event(2) for n, c, s in zip(self.names, center, SPREADS, strict=True)}
+        return {
+            n: dist.Normal(c, s).to_event(2)
+            for n, c, s in zip(self.names, center, SPREADS, strict=True)
+        }
 
     def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
-        return {name: sites[name] for name in self.names}
+        return dict(zip(self.names, self.bounded(self.stack(sites)), strict=True))
 
     def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
-        return dict(theta)
+        return {name: theta[name] for name in self.names}
 
-    def stack(self, theta: Parameters) -> Tensor:
+    def stack(self, theta: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([theta[name] for name in self.names])
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Ends of the parameters' ranges, (2, 1, 1)."""
+        low, high = torch.tensor([self.lowest, self.highest]).to(self.center)[..., None, None]
+        return low, high
+
+    def bounded(self, at: Tensor) -> Tensor:
+        low, high = self.bounds()
+        return torch.minimum(torch.maximum(at, low), high)
 
     def penalty(self, at: Tensor) -> Tensor:
         return (-0.5 * ((at - self.center[:, None]) / self.spread()).square()).sum(0)
@@ -69,13 +89,17 @@ class TwoParameters(ColumnwiseFamily):
         return self.penalty(self.stack(theta)).sum()
 
     def start(self) -> Parameters:
-        return {n: c.expand(self.table, -1).clone() for n, c in zip(self.names, self.center, strict=True)}
+        return {
+            n: c.expand(self.table, -1).clone()
+            for n, c in zip(self.names, self.center, strict=True)
+        }
 
     def calibrate(self, statistics: Natural) -> None:
         pooled = {key: value.sum(0, keepdim=True) for key, value in statistics.items()}
         weak = lambda at: self.expected(pooled, at) - 0.5 * (at / 5.0).square().sum(0)  # noqa: E731
-        self.center = newton(weak, self.guess(pooled))[:, 0]
+        self.center = newton(weak, self.bounded(self.guess(pooled)), *self.bounds())[:, 0]
 
+    # -- maximum and posterior ---------------------------------------------------------------------------------
     def objective(self, statistics: Natural) -> Objective:
         if self.prior_choice is None:
             return lambda at: self.expected(statistics, at)
@@ -84,71 +108,91 @@ class TwoParameters(ColumnwiseFamily):
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         objective, old = self.objective(statistics), self.stack(current)
         used = statistics["log_normaliser"] > 1e-10
-        guess = torch.where(used, self.guess(statistics), old)
+        guess = torch.where(used, self.bounded(self.guess(statistics)), old)
         start = torch.where(objective(guess) > objective(old), guess, old)
-        new = newton(objective, start)
+        new = newton(objective, start, *self.bounds())
         if self.prior_choice is None:
             new = torch.where(used, new, old)
         return dict(zip(self.names, new, strict=True))
 
-    def posterior_draw(self, statistics: Natural, steps: int = 5) -> Parameters:
-        """A Laplace draw, then independence Metropolis steps with the exact target from the statistics."""
-        objective = lambda at: self.expected(statistics, at) + self.penalty(at)  # noqa: E731
-        mode = newton(objective, self.stack(self.start()))
-        _, hessian = derivatives(objective, mode)
-        root = torch.linalg.cholesky(torch.linalg.inv(-hessian) * 1.5)  # (K, D, 2, 2), a little wide
-        proposal = dist.MultivariateNormal(mode.movedim(0, -1), scale_tril=root)
-        at = proposal.sample()
-        for _ in range(steps):
-            new = proposal.sample()
-            ratio = objective(new.movedim(-1, 0)) - proposal.log_prob(new)
-            ratio = ratio - objective(at.movedim(-1, 0)) + proposal.log_prob(at)
-            at = torch.where((torch.rand_like(ratio).log() < ratio)[..., None], new, at)
-        return dict(zip(self.names, at.movedim(-1, 0), strict=True))
+    def posterior_draw(self, statistics: Natural) -> Parameters:
+        return laplace_draw(self, statistics)
 
     @property
     def outputs(self) -> int:
         return 2 * (self.columns or 1)
 
     def head(self, output: Tensor) -> Parameters:
-        return dict(zip(self.names, (10.0 * (output / 10.0).tanh()).chunk(2, -1), strict=True))
+        """Linear near zero, within reach of float32 everywhere."""
+        first, second = output.chunk(2, -1)
+        cells = (
+            8.0 * (first / 8.0).tanh() + self.neutral[0],
+            10.0 * (second / 10.0).tanh() + self.neutral[1],
+        )
+        return dict(zip(self.names, cells, strict=True))
 
 
-def newton(objective: Objective, start: Tensor, steps: int = 25) -> Tensor:
-    """Maximise elementwise over the first axis of two; never goes down, stops where nothing moves."""
-    at = start.detach().clamp(-BOUND, BOUND)
+def proposal_root(hessian: Tensor, widening: float = 1.5) -> Tensor:
+    """Root of a covariance a little wider than Laplace's, also where the objective is not concave."""
+    values, vectors = torch.linalg.eigh(-hessian)
+    covariance = (vectors * (widening / values.abs().clamp_min(0.05))[..., None, :]) @ vectors.mT
+    return torch.linalg.cholesky(covariance)
+
+
+def newton(
+    objective: Objective, start: Tensor, low: Tensor, high: Tensor, steps: int = 25
+) -> Tensor:
+    """Maximise elementwise over the first axis within bounds; never goes down, stops where nothing moves."""
+    at = start.detach()
     value = objective(at).detach()
     for _ in range(steps):
         gradient, hessian = derivatives(objective, at)
         values, vectors = torch.linalg.eigh(hessian)
-        curvature = values.abs().clamp_min(1e-6 * (1 + values.abs().amax(-1, keepdim=True)))
-        slope = gradient.movedim(0, -1)[..., None]
-        move = (vectors @ ((vectors.mT @ slope)[..., 0] / curvature)[..., None])[..., 0].clamp(-2.0, 2.0).movedim(-1, 0)
-        at, value, moved = backtrack(objective, at, value, move)
+        curvature = values.abs()
+        curvature = curvature.clamp_min(1e-6).maximum(1e-9 * curvature.amax(-1, keepdim=True))
+        slope = held(gradient, at, low, high).movedim(0, -1)[..., None]
+        move = (vectors @ ((vectors.mT @ slope)[..., 0] / curvature)[..., None])[..., 0].clamp(
+            -2.0, 2.0
+        )
+        new, value = backtrack(objective, at, value, move.movedim(-1, 0), low, high)
+        moved, at = float((new - at).abs().max()), new
         if moved < 1e-9:
             break
     return at
 
 
-def backtrack(objective: Objective, at: Tensor, value: Tensor, move: Tensor) -> tuple[Tensor, Tensor, float]:
+def held(gradient: Tensor, at: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """The gradient without the parts that point out of the bounds."""
+    outwards = ((at <= low) & (gradient < 0)) | ((at >= high) & (gradient > 0))
+    return torch.where(outwards, 0.0, gradient)
+
+
+def backtrack(
+    objective: Objective, at: Tensor, value: Tensor, move: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
     """Halve each element's move until its objective does not fall."""
-    size, done, new = torch.ones_like(value), torch.zeros_like(value, dtype=torch.bool), at
-    best = value
+    size, done = torch.ones_like(value), torch.zeros_like(value, dtype=torch.bool)
+    new, best = at, value
     for _ in range(12):
-        trial = (at + size * move).clamp(-BOUND, BOUND)
+        trial = torch.minimum(torch.maximum(at + size * move, low), high)
         found = objective(trial).detach()
         better = (found >= value) & ~done
-        new, best, done = torch.where(better, trial, new), torch.where(better, found, best), done | better
+        new, best, done = (
+            torch.where(better, trial, new),
+            torch.where(better, found, best),
+            done | better,
+        )
         if bool(done.all()):
             break
         size = torch.where(done, size, 0.5 * size)
-    return new, best, float((new - at).abs().max())
+    return new, best
 
 
 def derivatives(objective: Objective, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient ``(2, ...)`` and Hessian ``(..., 2, 2)`` of an elementwise objective."""
+    """Gradient ``(P, ...)`` and Hessian ``(..., P, P)`` of an elementwise objective."""
     with torch.enable_grad():
         leaf = at.detach().requires_grad_()
         gradient = torch.autograd.grad(objective(leaf).sum(), leaf, create_graph=True)[0]
-        rows = [torch.autograd.grad(gradient[i].sum(), leaf, retain_graph=True)[0] for i in range(2)]
-    return gradient.detach(), torch.stack(rows, 0).movedim((0, 1), (-2, -1)).detach()
+        rows = [torch.autograd.grad(row.sum(), leaf, retain_graph=True)[0] for row in gradient]
+    hessian = torch.stack(rows).movedim((0, 1), (-2, -1)).detach()
+    return gradient.detach(), 0.5 * (hessian + hessian.mT)

@@ -2,13 +2,14 @@ r"""Ordinal columns by proportional odds (McCullagh, 1980).
 
 .. math:: p(x \le l \mid k) = \sigma(c_l - \eta_k), \qquad \eta_k \sim \mathcal N(0, 1.5^2)
 
-The cutpoints c are shared by all rows of the table, the location is each row's own. The maximisation works on the
-expected counts of the levels, by L-BFGS from the current parameters; it never goes down.
+The cutpoints c are shared by all rows of the table, the location is each row's own; the first cutpoint and the logarithms
+of the gaps are Gaussian around those of the data's own frequencies. The maximisation takes damped Newton steps on the
+expected counts of the levels, from the current parameters; it never goes down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pyro.distributions as dist
 import torch
@@ -16,17 +17,24 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from probgen.families.base import Family, Natural, Parameters, once_per_tensor
+from probgen.families.draws import laplace_draw
+from probgen.families.newton import derivatives, newton
 
 __all__ = ["OrderedLogistic"]
 
 LOCATION_SPREAD = 1.5
 FREE_SPREAD = 1.0
+FURTHEST = 15.0  # of locations and first cutpoints
+SMALLEST_GAP, LARGEST_GAP = -11.0, 4.0  # logarithms
+WIDENING = 1.3  # of proposals, in variance
 
 
 class OrderedLogistic(Family):
     """D columns of L ordered levels; parameters ``loc (K, D)`` and ``cutpoints (K, D, L - 1)``, equal over K."""
 
-    def __init__(self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
+    def __init__(
+        self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default"
+    ) -> None:
         super().__init__(columns, table, prior)
         self.levels = levels
         self.register_buffer("center", free_of(even_cutpoints(levels)).expand(columns, -1).clone())
@@ -48,12 +56,13 @@ class OrderedLogistic(Family):
         return {"loc": theta["loc"], "free": free_of(theta["cutpoints"][0])}
 
     def log_prior(self, theta: Parameters) -> Tensor:
-        free = free_of(theta["cutpoints"][0])
-        return self.penalty(theta["loc"], free)
+        """In the coordinates of the sites: location, first cutpoint, logarithms of the gaps."""
+        return self.penalty(theta["loc"], free_of(theta["cutpoints"][0])).sum()
 
     def penalty(self, loc: Tensor, free: Tensor) -> Tensor:
-        away = ((free - self.center) / FREE_SPREAD).square().sum()
-        return -0.5 * ((loc / LOCATION_SPREAD).square().sum() + away)
+        """Log prior of each column, (D,)."""
+        away = ((free - self.center) / FREE_SPREAD).square().sum(-1)
+        return -0.5 * ((loc / LOCATION_SPREAD).square().sum(0) + away)
 
     def start(self) -> Parameters:
         loc = torch.zeros(self.table, self.columns).to(self.center)
@@ -64,38 +73,44 @@ class OrderedLogistic(Family):
         below = (counts.cumsum(-1) / counts.sum(-1, keepdim=True))[..., :-1]
         self.center = free_of(torch.logit(below.clamp(1e-6, 1 - 1e-6)))
 
+    # -- maximum and posterior ---------------------------------------------------------------------------------
+    def target(self, counts: Tensor, prior: bool) -> Callable[[Tensor], Tensor]:
+        """Expected log likelihood (plus log prior) of each column, at parameters ``(K + L - 1, D)`` on one axis."""
+
+        def value(at: Tensor) -> Tensor:
+            loc, free = at[: self.table], at[self.table :].mT
+            fit = (counts * log_levels(loc, cutpoints_of(free))).sum((0, -1))
+            return fit + self.penalty(loc, free) if prior else fit
+
+        return value
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Ends of the parameters' ranges, (K + L - 1, 1)."""
+        gaps = self.levels - 2
+        low = [-FURTHEST] * (self.table + 1) + [SMALLEST_GAP] * gaps
+        high = [FURTHEST] * (self.table + 1) + [LARGEST_GAP] * gaps
+        return torch.tensor(low).to(self.center)[:, None], torch.tensor(high).to(self.center)[
+            :, None
+        ]
+
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
-        counts = statistics["logits"]
-        start = (current["loc"].clone(), free_of(current["cutpoints"][0]).clone())
+        counts, prior = statistics["logits"], self.prior_choice is not None
+        low, high = self.bounds()
+        start = torch.cat([current["loc"], free_of(current["cutpoints"][0]).mT])
+        at = newton(self.target(counts, prior), start.maximum(low).minimum(high), low, high)
+        loc = at[: self.table]
+        if not prior:  # nothing but the first row's location says where zero is
+            loc = torch.where(counts.sum(-1) > 1e-10, loc, current["loc"])
+            at = torch.cat(
+                [loc - loc[0], at[self.table : self.table + 1] - loc[0], at[self.table + 1 :]]
+            )
+        return self.unstack(at)
 
-        def objective(loc: Tensor, free: Tensor) -> Tensor:
-            value = (counts * log_levels(loc, cutpoints_of(free))).sum()
-            return value if self.prior_choice is None else value + self.penalty(loc, free)
+    def unstack(self, at: Tensor) -> Parameters:
+        return self.assemble({"loc": at[: self.table], "free": at[self.table :].mT})
 
-        loc, free = climb(objective, start)
-        return {"loc": loc, "cutpoints": cutpoints_of(free).expand(self.table, -1, -1)}
-
-    def posterior_draw(self, statistics: Natural, steps: int = 5) -> Parameters:
-        """A Laplace draw, then independence Metropolis steps with the exact target from the counts."""
-        mode = self.disassemble(self.update(statistics, self.start()))
-        shapes = [mode["loc"].shape, mode["free"].shape]
-        sizes = [shape.numel() for shape in shapes]
-
-        def target(flat: Tensor) -> Tensor:
-            loc, free = (p.reshape(s) for p, s in zip(flat.split(sizes), shapes, strict=True))
-            return (statistics["logits"] * log_levels(loc, cutpoints_of(free))).sum() + self.penalty(loc, free)
-
-        with torch.enable_grad():
-            at_mode = torch.cat([mode["loc"].reshape(-1), mode["free"].reshape(-1)])
-            hessian = torch.autograd.functional.hessian(target, at_mode)
-        proposal = dist.MultivariateNormal(at_mode, covariance_matrix=1.2 * torch.linalg.inv(-hessian))
-        flat = proposal.sample()
-        for _ in range(steps):
-            new = proposal.sample()
-            ratio = target(new) - proposal.log_prob(new) - target(flat) + proposal.log_prob(flat)
-            flat = new if torch.rand(()).log() < ratio else flat
-        loc, free = (p.reshape(s) for p, s in zip(flat.split(sizes), shapes, strict=True))
-        return self.assemble({"loc": loc, "free": free})
+    def posterior_draw(self, statistics: Natural) -> Parameters:
+        return laplace_draw(self, statistics)
 
     # -- densities ---------------------------------------------------------------------------------------------
     def natural(self, theta: Parameters) -> Natural:
@@ -114,10 +129,16 @@ class OrderedLogistic(Family):
         logits = log_levels(theta["loc"], theta["cutpoints"])
         batch = torch.broadcast_shapes(logits.shape[:-1], x.shape)
         code = x.nan_to_num().long().expand(batch)[..., None]
-        return torch.where(x.isnan(), 0.0, logits.expand(*batch, self.levels).gather(-1, code)[..., 0]).sum(-1)
+        return torch.where(
+            x.isnan(), 0.0, logits.expand(*batch, self.levels).gather(-1, code)[..., 0]
+        ).sum(-1)
 
     def sample(self, theta: Parameters) -> Tensor:
-        return dist.Categorical(logits=log_levels(theta["loc"], theta["cutpoints"])).sample().to(theta["loc"])
+        return (
+            dist.Categorical(logits=log_levels(theta["loc"], theta["cutpoints"]))
+            .sample()
+            .to(theta["loc"])
+        )
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
         return torch.where(x.isnan(), self.sample(theta), x)
@@ -133,7 +154,10 @@ class OrderedLogistic(Family):
     def head(self, output: Tensor) -> Parameters:
         """A location and the unconstrained cutpoints of every column."""
         cells = 10.0 * (output / 10.0).tanh().unflatten(-1, (self.columns or 1, self.levels))
-        return {"loc": cells[..., 0], "cutpoints": cutpoints_of(self.center + cells[..., 1:].clamp(-6, 6))}
+        return {
+            "loc": cells[..., 0],
+            "cutpoints": cutpoints_of(self.center + cells[..., 1:].clamp(-6, 6)),
+        }
 
 
 def log_levels(loc: Tensor, cutpoints: Tensor) -> Tensor:
@@ -148,7 +172,13 @@ def log_levels(loc: Tensor, cutpoints: Tensor) -> Tensor:
 
 def cutpoints_of(free: Tensor) -> Tensor:
     """First cutpoint and log gaps to increasing cutpoints."""
-    return torch.cat([free[..., :1], free[..., :1] + free[..., 1:].clamp(-12, 6).exp().cumsum(-1)], -1)
+    return torch.cat(
+        [
+            free[..., :1],
+            free[..., :1] + free[..., 1:].clamp(SMALLEST_GAP, LARGEST_GAP).exp().cumsum(-1),
+        ],
+        -1,
+    )
 
 
 def free_of(cutpoints: Tensor) -> Tensor:
@@ -160,19 +190,43 @@ def even_cutpoints(levels: int) -> Tensor:
     return torch.logit(torch.arange(1, levels) / levels)
 
 
-def climb(objective, start: tuple[Tensor, Tensor], steps: int = 30) -> tuple[Tensor, Tensor]:  # noqa: ANN001
-    """L-BFGS from ``start``; returns the start itself where nothing better was found."""
-    leaves = [value.detach().clone().requires_grad_() for value in start]
-    optimiser = torch.optim.LBFGS(leaves, max_iter=steps, line_search_fn="strong_wolfe", tolerance_grad=1e-9)
+class BlockWalk:
+    """Metropolis within Gibbs around a mode; the precision ``(D, P, P)`` has no entries between locations."""
 
-    def closure() -> Tensor:
-        optimiser.zero_grad()
-        loss = -objective(*leaves)
-        loss.backward()
-        return loss
+    def __init__(self, mode: Tensor, precision: Tensor, rows: int) -> None:
+        self.mode, self.rows = mode, rows
+        values, vectors = torch.linalg.eigh(precision)
+        values = values.abs().clamp_min(0.05)
+        self.root = vectors * values.rsqrt()[..., None, :]  # of the covariance, (D, P, P)
+        precision = (vectors * values[..., None, :]) @ vectors.mT
+        self.own = precision.diagonal(0, -2, -1)[:, :rows].mT  # (K, D)
+        self.cross = precision[:, :rows, rows:]  # (D, K, L - 1)
+        self.corner = torch.linalg.cholesky(precision[:, rows:, rows:] / WIDENING)
 
-    with torch.enable_grad():
-        optimiser.step(closure)
-    found = tuple(leaf.detach() for leaf in leaves)
-    better = bool(objective(*found) >= objective(*start))
-    return (found[0], found[1]) if better else start
+    def first(self) -> Tensor:
+        noise = torch.randn_like(self.mode).mT[..., None]
+        return self.mode + (self.root @ noise)[..., 0].mT
+
+    def move_cutpoints(self, at: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """One proposal a column."""
+        loc, free = (at - self.mode).split([self.rows, len(at) - self.rows])
+        pull = (self.cross.mT @ loc.mT[..., None])[..., 0]  # (D, L - 1)
+        center = -torch.cholesky_solve(pull[..., None], self.corner * WIDENING**0.5)[..., 0]
+        proposal = dist.MultivariateNormal(center, precision_matrix=self.corner @ self.corner.mT)
+        new = proposal.sample()
+        trial = torch.cat([at[: self.rows], self.mode[self.rows :] + new.mT])
+        ratio = target(trial) - target(at) + proposal.log_prob(free.mT) - proposal.log_prob(new)
+        return torch.where(torch.rand_like(ratio).log() < ratio, trial, at)
+
+    def move_locations(self, at: Tensor, target: Callable[[Tensor], Tensor]) -> Tensor:
+        """One proposal a row and column."""
+        loc, free = (at - self.mode).split([self.rows, len(at) - self.rows])
+        center = -(self.cross @ free.mT[..., None])[..., 0].mT / self.own
+        proposal = dist.Normal(center, (WIDENING / self.own).sqrt())
+        new = proposal.sample()
+        trial = torch.cat([self.mode[: self.rows] + new, at[self.rows :]])
+        ratio = target(trial) - target(at) + proposal.log_prob(loc) - proposal.log_prob(new)
+        kept = torch.where(
+            torch.rand_like(ratio).log() < ratio, trial[: self.rows], at[: self.rows]
+        )
+        return torch.cat([kept, at[self.rows :]])

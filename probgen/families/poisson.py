@@ -52,18 +52,23 @@ class Poisson(ExponentialFamily):
         return {"rate": self.center.expand(self.table, -1).clone()}
 
     def calibrate(self, statistics: Natural) -> None:
-        self.center = (statistics["log_rate"].sum(0) / statistics["log_normaliser"].sum(0)).clamp_min(1e-3)
+        n = statistics["log_normaliser"].sum(0).clamp_min(1e-10)
+        self.center = (statistics["log_rate"].sum(0) / n).clamp_min(1e-3)
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         total, n = statistics["log_rate"], statistics["log_normaliser"]
         if self.prior_choice is not None:
             shape, rate = self.shape_and_rate()
             total, n = total + shape - 1, n + rate
-        return {"rate": torch.where(n > 0, (total / n).clamp_min(1e-10), current["rate"])}
+        return {"rate": torch.where(n > 1e-10, (total / n).clamp_min(1e-10), current["rate"])}
 
     def posterior_draw(self, statistics: Natural) -> Parameters:
         shape, rate = self.shape_and_rate()
-        return {"rate": dist.Gamma(shape + statistics["log_rate"], rate + statistics["log_normaliser"]).sample()}
+        return {
+            "rate": dist.Gamma(
+                shape + statistics["log_rate"], rate + statistics["log_normaliser"]
+            ).sample()
+        }
 
     def natural(self, theta: Parameters) -> Natural:
         return {"log_normaliser": -theta["rate"], "log_rate": theta["rate"].log()}
