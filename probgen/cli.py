@@ -215,9 +215,7 @@ def open_table(given: argparse.Namespace, known: Any = None) -> Table | ParquetF
 def in_memory(rows: Table | ParquetFolder) -> Table:
     """Rows that all fit in memory; a folder of Parquet files is only fitted to."""
     if not isinstance(rows, pg.Table):
-        raise DataError(
-            "A folder of Parquet files can be fitted to; give the other commands a file."
-        )
+        raise DataError("A folder of Parquet files can be fitted to; give the other commands a file.")
     return rows
 
 
@@ -291,9 +289,7 @@ def option(text: str) -> tuple[str, Any]:
 def refuse_overwriting(path: str | Path | None, force: bool) -> None:
     """Say no to an output that exists, before any work is done."""
     if path is not None and Path(path).exists() and not force:
-        raise ProbgenError(
-            f"{path} exists and is left as it is; choose another name or add --force."
-        )
+        raise ProbgenError(f"{path} exists and is left as it is; choose another name or add --force.")
 
 
 def numbered(path: str, copies: int) -> list[str]:
@@ -355,9 +351,7 @@ def command(verbs: Any, run: Any) -> argparse.ArgumentParser:
     """A command named after its function and explained by its docstring."""
     made = verbs.add_parser(run.__name__, help=first_line(run), description=first_line(run))
     made.set_defaults(command=run)
-    made.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
+    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return made
 
 
@@ -371,9 +365,7 @@ def add_table(made: argparse.ArgumentParser, optional: bool = False) -> None:
     explain = "CSV, TSV, Parquet or Feather file, or the name of a data set such as penguins"
     made.add_argument("table", nargs="?" if optional else None, help=explain)
     made.add_argument("--target", metavar="COLUMN", help="the column of labels")
-    made.add_argument(
-        "--schema", metavar="FILE", help="kinds of the columns, JSON (probgen schema -o)"
-    )
+    made.add_argument("--schema", metavar="FILE", help="kinds of the columns, JSON (probgen schema -o)")
     made.add_argument("--weights", metavar="COLUMN", help="column with the weight of each row")
     made.add_argument("--columns", metavar="A,B", help="read these columns only")
 
@@ -390,9 +382,7 @@ def add_study(verbs: Any) -> None:
     made = command(verbs, study)
     add_table(made)
     made.add_argument("--models", metavar="A,B", help="models to compare (default: what suits)")
-    made.add_argument(
-        "-o", "--out", default="out", metavar="FOLDER", help="folder of the report (default out/)"
-    )
+    made.add_argument("-o", "--out", default="out", metavar="FOLDER", help="folder of the report (default out/)")
     made.add_argument("--fast", action="store_true", help="fewer repetitions, for a first look")
     add_run(made)
 
@@ -405,27 +395,16 @@ def add_model_command(verbs: Any, verb: Any) -> None:
         "-m",
         "--model",
         required=True,
-        help="name (probgen models)"
-        + ("" if verb is fit else " to fit to the table, or saved model"),
+        help="name (probgen models)" + ("" if verb is fit else " to fit to the table, or saved model"),
     )
-    made.add_argument(
-        "--method", default="auto", help="em, map, svi ... (default: the model's own)"
-    )
-    made.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of fit"
-    )
+    made.add_argument("--method", default="auto", help="em, map, svi ... (default: the model's own)")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of fit")
     wants_file = verb in (fit, impute, sample)
-    made.add_argument(
-        "-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__]
-    )
+    made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
     if verb is impute:
-        made.add_argument(
-            "--draws", type=int, default=1, help="completed tables, numbered (default 1)"
-        )
+        made.add_argument("--draws", type=int, default=1, help="completed tables, numbered (default 1)")
     if verb is sample:
-        made.add_argument(
-            "-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)"
-        )
+        made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
 
 

@@ -213,7 +213,9 @@ class Batches:
     def batch(self, table: Any) -> Batch:
         """A table as one batch that stands for the whole source."""
         x = torch.as_tensor(self.standardiser.forward(table.values), dtype=self.dtype, device=self.device)
-        weights = None if table.weights is None else torch.as_tensor(table.weights, dtype=self.dtype, device=self.device)
+        weights = (
+            None if table.weights is None else torch.as_tensor(table.weights, dtype=self.dtype, device=self.device)
+        )
         return Batch(x, self.schema, total=len(x), weights=weights)
 
     def epoch(self, seed: int) -> Iterator[Batch]:

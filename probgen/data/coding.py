@@ -37,7 +37,13 @@ def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
     values = series.astype(object).where(series.notna(), None)
     found = np.array([code_of(value, codes) for value in values], dtype=float)
     known = ", ".join(map(repr, column.levels[:12]))
-    refuse(found == -1.0, series, column, "is none of its levels", f"known levels are {known}; add it to the schema or mark it as unknown")
+    refuse(
+        found == -1.0,
+        series,
+        column,
+        "is none of its levels",
+        f"known levels are {known}; add it to the schema or mark it as unknown",
+    )
     return found
 
 
@@ -49,7 +55,11 @@ def code_of(value: Any, codes: dict[Any, float]) -> float:
 
 
 def is_unknown(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value)) or (isinstance(value, str) and value.strip() in UNKNOWN_TEXT)
+    return (
+        value is None
+        or (isinstance(value, float) and np.isnan(value))
+        or (isinstance(value, str) and value.strip() in UNKNOWN_TEXT)
+    )
 
 
 def encode_dates(series: pd.Series, column: Column) -> np.ndarray:
@@ -65,7 +75,9 @@ def numbers(series: pd.Series, column: Column) -> np.ndarray:
     plain = series.astype(object).where(series.notna(), None)
     plain = plain.map(lambda v: None if is_unknown(v) else v)
     x = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    refuse(np.isnan(x) & plain.notna().to_numpy(), series, column, "is not a number", "correct it, or set another kind")
+    refuse(
+        np.isnan(x) & plain.notna().to_numpy(), series, column, "is not a number", "correct it, or set another kind"
+    )
     return x
 
 
@@ -73,12 +85,24 @@ def check_support(x: np.ndarray, series: pd.Series, column: Column) -> None:
     if column.kind == "positive":
         refuse(x <= 0, series, column, "is not positive", "correct it, or use kind 'real' or 'semicontinuous'")
     elif column.kind == "count":
-        refuse((x < 0) | (np.nan_to_num(x) != np.round(np.nan_to_num(x))), series, column, "is not a count", "use kind 'real'")
+        refuse(
+            (x < 0) | (np.nan_to_num(x) != np.round(np.nan_to_num(x))),
+            series,
+            column,
+            "is not a count",
+            "use kind 'real'",
+        )
     elif column.kind == "semicontinuous":
         refuse(x < 0, series, column, "is negative", "correct it, or use kind 'real'")
     elif column.kind == "bounded" and column.bounds is not None:
         low, high = column.bounds
-        refuse((x < low) | (x > high), series, column, f"is outside [{low:g}, {high:g}]", "correct it, or widen the bounds")
+        refuse(
+            (x < low) | (x > high),
+            series,
+            column,
+            f"is outside [{low:g}, {high:g}]",
+            "correct it, or widen the bounds",
+        )
 
 
 def refuse(bad: np.ndarray, series: pd.Series, column: Column, what: str, remedy: str) -> None:
@@ -87,7 +111,9 @@ def refuse(bad: np.ndarray, series: pd.Series, column: Column, what: str, remedy
     if len(places):
         value, row = series.iloc[int(places[0])], series.index[int(places[0])]
         more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-        raise DataError(f"Column {column.name!r} ({column.kind}), row {row}: the value {value!r} {what}{more}; {remedy}.")
+        raise DataError(
+            f"Column {column.name!r} ({column.kind}), row {row}: the value {value!r} {what}{more}; {remedy}."
+        )
 
 
 def decode_column(values: np.ndarray, column: Column) -> np.ndarray:

@@ -53,11 +53,15 @@ def csv(name: str, address: str, licence: str, summary: str) -> DatasetInfo:
 
 def binary(name: str, columns: int) -> DatasetInfo:
     licence = "none stated; cite Lowd and Davis (2010), Van Haaren and Davis (2012)"
-    return DatasetInfo(name, "folder", DEBD, licence, f"{columns} binary columns; split=train, valid or test", f"binary/{name}.npz")
+    return DatasetInfo(
+        name, "folder", DEBD, licence, f"{columns} binary columns; split=train, valid or test", f"binary/{name}.npz"
+    )
 
 
 def peer(name: str, summary: str) -> DatasetInfo:
-    return DatasetInfo(name, "scikit-learn", "https://scikit-learn.org/stable/datasets", "BSD-3-Clause (scikit-learn)", summary)
+    return DatasetInfo(
+        name, "scikit-learn", "https://scikit-learn.org/stable/datasets", "BSD-3-Clause (scikit-learn)", summary
+    )
 
 
 def network(name: str, columns: int) -> DatasetInfo:
@@ -172,7 +176,11 @@ def from_pgmpy(info: DatasetInfo, rows: int, seed: int) -> Table:
     model = get_example_model(info.name)
     drawn = model.simulate(n_samples=rows, seed=seed, show_progress=False)
     states = {node: model.get_cpds(node).state_names[node] for node in model.nodes()}
-    return Table(pd.DataFrame({node: pd.Categorical(drawn[node].astype(str), [str(s) for s in states[node]]) for node in model.nodes()}))
+    return Table(
+        pd.DataFrame(
+            {node: pd.Categorical(drawn[node].astype(str), [str(s) for s in states[node]]) for node in model.nodes()}
+        )
+    )
 
 
 def from_folder(info: DatasetInfo, split: str) -> Table:

@@ -37,7 +37,9 @@ def infer_column(series: pd.Series) -> Column:
 def from_categories(series: pd.Series, found: dict[str, Any]) -> Column:
     used = [level for level in series.cat.categories.tolist()]
     if len(used) < 2:
-        raise DataError(f"Column {found['name']!r} has a single category, {used[0]!r}; a constant says nothing: drop it.")
+        raise DataError(
+            f"Column {found['name']!r} has a single category, {used[0]!r}; a constant says nothing: drop it."
+        )
     if series.cat.ordered and len(used) > 2:
         return Column(kind="ordinal", levels=tuple(used), reason="an ordered categorical", **found)
     kind = "binary" if len(used) == 2 else "categorical"

@@ -35,7 +35,9 @@ class Native:
             column.name: restored(values[:, place], column, dtypes.get(column.name))
             for place, column in enumerate(schema)
         }
-        return pd.DataFrame(columns, index=self.index if self.index is not None and len(self.index) == len(values) else None)
+        return pd.DataFrame(
+            columns, index=self.index if self.index is not None and len(self.index) == len(values) else None
+        )
 
     def restore(self, values: np.ndarray, schema: Schema) -> Any:
         """The original kind of table."""
@@ -95,7 +97,11 @@ def integers(decoded: np.ndarray, unknown: np.ndarray, column: Column, dtype: An
 def to_pandas(data: Any) -> tuple[pd.DataFrame, Native]:
     """A data frame of the same cells, and how to go back."""
     if isinstance(data, pd.DataFrame):
-        named = data if all(isinstance(c, str) for c in data.columns) else data.set_axis([str(c) for c in data.columns], axis=1)
+        named = (
+            data
+            if all(isinstance(c, str) for c in data.columns)
+            else data.set_axis([str(c) for c in data.columns], axis=1)
+        )
         return named, Native("pandas", dict(zip(named.columns, named.dtypes, strict=True)), data.index)
     if isinstance(data, pd.Series):
         return to_pandas(data.to_frame())
@@ -123,7 +129,9 @@ def from_mapping(data: Mapping) -> pd.DataFrame:
 def from_array(data: Any) -> tuple[pd.DataFrame, Native]:
     array = np.asarray(data)
     if array.ndim != 2:
-        raise DataError(f"An array must have two dimensions, rows and columns; got shape {array.shape}. Use reshape(-1, 1) for one column.")
+        raise DataError(
+            f"An array must have two dimensions, rows and columns; got shape {array.shape}. Use reshape(-1, 1) for one column."
+        )
     if array.dtype.kind == "c":
         raise DataError("The array holds complex numbers; use their parts as two columns.")
     frame = pd.DataFrame(array, columns=[f"x{i}" for i in range(array.shape[1])])
@@ -152,5 +160,9 @@ def arrow_types() -> dict:
     """Nullable pandas types for Arrow's whole numbers and truth values."""
     import pyarrow as pa
 
-    whole = {getattr(pa, f"{sign}int{bits}")(): pd.Series(dtype=f"{'U' if sign else ''}Int{bits}").dtype for sign in ("", "u") for bits in (8, 16, 32, 64)}
+    whole = {
+        getattr(pa, f"{sign}int{bits}")(): pd.Series(dtype=f"{'U' if sign else ''}Int{bits}").dtype
+        for sign in ("", "u")
+        for bits in (8, 16, 32, 64)
+    }
     return {**whole, pa.bool_(): pd.BooleanDtype()}

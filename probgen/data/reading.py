@@ -61,7 +61,9 @@ def read_frame(place: Path) -> pd.DataFrame:
     """Cells as pandas reads them, with the usual marks of unknown cells understood."""
     kinds = [suffix for suffix in place.suffixes if suffix in (*TEXT, ".parquet", ".feather", ".arrow")]
     if not kinds:
-        raise DataError(f"{place}: expected .csv, .tsv, .parquet or .feather, got {place.suffix or 'no ending'!r}; convert it.")
+        raise DataError(
+            f"{place}: expected .csv, .tsv, .parquet or .feather, got {place.suffix or 'no ending'!r}; convert it."
+        )
     try:
         if kinds[-1] in TEXT:
             separator = TEXT[kinds[-1]]
@@ -81,4 +83,6 @@ def read_frame(place: Path) -> pd.DataFrame:
 def require(frame: pd.DataFrame, names: Sequence[str], place: Path) -> None:
     missing = [name for name in names if name not in frame.columns]
     if missing:
-        raise DataError(f"{place} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, frame.columns))}.")
+        raise DataError(
+            f"{place} has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, frame.columns))}."
+        )

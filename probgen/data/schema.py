@@ -51,7 +51,9 @@ class Column:
     def _check_levels(self) -> None:
         needed = "exactly 2" if self.kind == "binary" else "at least 2"
         if len(self.levels) < 2 or (self.kind == "binary" and len(self.levels) != 2):
-            raise SchemaError(f"Column {self.name!r} is {self.kind} and needs {needed} levels, got {list(self.levels)}.")
+            raise SchemaError(
+                f"Column {self.name!r} is {self.kind} and needs {needed} levels, got {list(self.levels)}."
+            )
         if len(set(self.levels)) != len(self.levels):
             raise SchemaError(f"Column {self.name!r}: levels repeat in {list(self.levels)}; name each once.")
 
@@ -156,7 +158,9 @@ class Schema:
 
     def to_json(self) -> str:
         """Text from which :meth:`from_json` makes an equal schema."""
-        return json.dumps({"target": self.target, "columns": [asdict(c) for c in self.columns]}, indent=1, default=plain)
+        return json.dumps(
+            {"target": self.target, "columns": [asdict(c) for c in self.columns]}, indent=1, default=plain
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Schema:

@@ -40,7 +40,9 @@ class Table:
         ['no', 'yes', 'no', None]
     """
 
-    def __init__(self, data: Any, schema: Schema | None = None, weights: Any = None, target: str | None = None) -> None:
+    def __init__(
+        self, data: Any, schema: Schema | None = None, weights: Any = None, target: str | None = None
+    ) -> None:
         if isinstance(data, Table):
             data, weights = data.to_pandas(), data.weights if weights is None else weights
         frame, native = to_pandas(data)
@@ -49,7 +51,9 @@ class Table:
         if schema is not None:
             frame = matching(frame, schema)
         values = np.column_stack([encode_column(frame[c.name], c) for c in found])
-        self._set(values, found if target is None else found.with_target(target), check_weights(weights, len(frame)), native)
+        self._set(
+            values, found if target is None else found.with_target(target), check_weights(weights, len(frame)), native
+        )
 
     def _set(self, values: np.ndarray, schema: Schema, weights: np.ndarray | None, native: Native) -> None:
         values = np.ascontiguousarray(values, dtype=np.float64)
@@ -188,14 +192,18 @@ class Table:
         """
         empty = np.nonzero(~self.known.any(1))[0]
         if len(empty):
-            raise DataError(f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting.")
+            raise DataError(
+                f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
+            )
         for place, column in enumerate(self.schema):
             known = self.values[self.known[:, place], place]
             if len(known) == 0:
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
             if np.all(known == known[0]):
                 shown = decode_column(known[:1], column)[0]
-                raise DataError(f"Column {column.name!r} is constant ({shown!r} in all known rows); drop it before fitting.")
+                raise DataError(
+                    f"Column {column.name!r} is constant ({shown!r} in all known rows); drop it before fitting."
+                )
         if self.weights is not None and not (self.weights > 0).any():
             raise DataError("All weights are zero; give at least one row a positive weight.")
 
@@ -222,7 +230,11 @@ def matching(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         )
     extra = [name for name in frame.columns if name not in schema.names]
     if extra:
-        warnings.warn(f"Columns that the schema does not know are left out: {', '.join(map(repr, extra))}.", DataWarning, stacklevel=4)
+        warnings.warn(
+            f"Columns that the schema does not know are left out: {', '.join(map(repr, extra))}.",
+            DataWarning,
+            stacklevel=4,
+        )
     return frame[list(schema.names)]
 
 
@@ -236,5 +248,3 @@ def check_weights(weights: Any, rows: int) -> np.ndarray | None:
     if len(bad):
         raise DataError(f"weights must be finite and not negative; row {int(bad[0])} has {found[bad[0]]}.")
     return found
-
-

@@ -190,7 +190,13 @@ def block_key(column: Column, covariance: Covariance | None) -> tuple:
 
 
 def make_block(
-    key: tuple, columns: list[Column], index: list[int], width: int, table: int, covariance: Covariance | None, prior: str | None
+    key: tuple,
+    columns: list[Column],
+    index: list[int],
+    width: int,
+    table: int,
+    covariance: Covariance | None,
+    prior: str | None,
 ) -> Block:
     kind, levels = key
     if kind == "gaussian":

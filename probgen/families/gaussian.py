@@ -25,7 +25,15 @@ from probgen.families.base import Family, Natural, Parameters
 from probgen.families.columnwise import ExponentialFamily
 from probgen.families.gaussian_joint import FullGaussian, TiedGaussian
 
-__all__ = ["COVARIANCES", "Covariance", "DiagonalGaussian", "FullGaussian", "SphericalGaussian", "TiedGaussian", "gaussian"]
+__all__ = [
+    "COVARIANCES",
+    "Covariance",
+    "DiagonalGaussian",
+    "FullGaussian",
+    "SphericalGaussian",
+    "TiedGaussian",
+    "gaussian",
+]
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations

@@ -280,7 +280,7 @@ class NormalWishart(CoupledGaussian):
 
     def posterior_draw(self, statistics: Natural) -> Parameters:
         kappa, m, freedom, scatter = self.posterior(statistics)
-        precision = dist.Wishart(freedom, precision_matrix=scatter).sample().expand(self.table, -1, -1)
+        precision = wishart(freedom, scatter).expand(self.table, -1, -1)
         root = torch.linalg.cholesky(precision)
         white = torch.linalg.solve_triangular(root.mT, torch.randn_like(m)[..., None], upper=True)[..., 0]
         return {"loc": m + white / kappa[:, None] ** 0.5, "precision": precision}
@@ -306,6 +306,15 @@ class TiedGaussian(NormalWishart):
 
     def pool(self, value: Tensor) -> Tensor:
         return value.sum(0, keepdim=True)
+
+
+def wishart(freedom: Tensor, scatter: Tensor) -> Tensor:
+    """One draw each of Wishart matrices with mean ``freedom * scatter^-1``, by Bartlett's (1933) factors."""
+    D = scatter.shape[-1]
+    chi2 = dist.Chi2(freedom[:, None] - torch.arange(D).to(freedom)).sample()
+    factor = torch.randn_like(scatter).tril(-1) + torch.diag_embed(chi2.sqrt())
+    root = torch.linalg.cholesky(symmetric(torch.cholesky_inverse(torch.linalg.cholesky(scatter)))) @ factor
+    return root @ root.mT
 
 
 def symmetric(matrix: Tensor) -> Tensor:

@@ -96,9 +96,7 @@ class ZeroOrPositive(torch.distributions.Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         positive = value > 0
-        amount = torch.where(
-            positive, self.amount.log_prob(torch.where(positive, value, 1.0)), 0.0
-        )
+        amount = torch.where(positive, self.amount.log_prob(torch.where(positive, value, 1.0)), 0.0)
         return self.occurrence.log_prob(positive.to(value)) + amount
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008

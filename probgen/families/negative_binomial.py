@@ -7,11 +7,10 @@ with shape r and mean m, the rate integrated out:
 .. math:: \log p(x \mid k) = \log \frac{\Gamma(x + r)}{\Gamma(r)} - \log x!
     - r \log \frac{r + m}{r} + x \log \frac{m}{r + m}
 
-Treating :math:`\lambda` as missing data would make EM crawl in r and leave the sampler without the statistics of a
-posterior for r. Instead the natural parameters have leaves that are always zero, one for each of a grid of shapes:
-their gradients are the expected sums of :math:`\log \Gamma(x + r_g) / \Gamma(r_g)`, additive like all statistics.
-These are values of one smooth function of log r, and the polynomial through them (at Chebyshev's nodes, good to ten
-digits) is the likelihood at every r. So the update is the maximum itself, and posterior draws have their target.
+Treating :math:`\lambda` as missing data would make EM crawl in r and leave samplers without the statistics of a
+posterior for r. But the first term is a smooth function of log r, and the polynomial through its values at fixed
+shapes :math:`r_g` (Chebyshev's nodes) is good to ten digits. So the family is an exponential one, with statistics x
+and :math:`\log \Gamma(x + r_g) / \Gamma(r_g)`; the update is the maximum itself and posterior draws have their target.
 """
 
 from __future__ import annotations
@@ -54,19 +53,15 @@ class NegativeBinomial(TwoParameters):
 
     def natural(self, theta: Parameters) -> Natural:
         constant, count = rest_of_density(theta["log_shape"], theta["log_mean"])
-        grid = torch.zeros_like(constant)[..., None].expand(*constant.shape, NODES)
-        return {
-            "log_normaliser": constant,
-            "count": count,
-            "log_shape": theta["log_shape"],
-            "grid": grid,
-        }
+        grid = interpolation(theta["log_shape"])  # (K, D, G)
+        return {"log_normaliser": constant, "count": count, "grid": grid}
 
     # -- maximisation ------------------------------------------------------------------------------------------
     def expected(self, statistics: Natural, at: Tensor) -> Tensor:
-        constant, count = rest_of_density(at[0], at[1])
-        rising = (statistics["grid"] * interpolation(at[0])).sum(-1)
-        return statistics["log_normaliser"] * constant + statistics["count"] * count + rising
+        natural = self.natural(dict(zip(self.names, at, strict=True)))
+        rising = (statistics["grid"] * natural["grid"]).sum(-1)
+        rest = statistics["count"] * natural["count"]
+        return statistics["log_normaliser"] * natural["log_normaliser"] + rest + rising
 
     def guess(self, statistics: Natural) -> Tensor:
         """The mean, and the best shape of the grid."""
@@ -85,9 +80,7 @@ class NegativeBinomial(TwoParameters):
         seen = known(x)
         filled = x if seen is None else torch.where(seen, x, 0.0)
         masks = [None] * x.shape[-1] if seen is None else seen.unbind(-1)
-        return [
-            histogram(column, mask) for column, mask in zip(filled.unbind(-1), masks, strict=True)
-        ]
+        return [histogram(column, mask) for column, mask in zip(filled.unbind(-1), masks, strict=True)]
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         total = None
@@ -97,9 +90,7 @@ class NegativeBinomial(TwoParameters):
         return total
 
     def distribution(self, theta: Parameters) -> OverdispersedPoisson:
-        return OverdispersedPoisson(
-            theta["log_shape"].clamp(LOWEST, HIGHEST), theta["log_mean"].clamp(-15, 15)
-        )
+        return OverdispersedPoisson(theta["log_shape"].clamp(LOWEST, HIGHEST), theta["log_mean"].clamp(-15, 15))
 
 
 class OverdispersedPoisson(torch.distributions.Distribution):
@@ -113,16 +104,12 @@ class OverdispersedPoisson(torch.distributions.Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         constant, count = rest_of_density(self.log_shape, self.log_mean)
-        return (
-            constant + value * count + log_rising(value, self.log_shape) - (value + 1.0).lgamma()
-        )
+        return constant + value * count + log_rising(value, self.log_shape) - (value + 1.0).lgamma()
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         with torch.no_grad():
             shape = self.log_shape.exp()
-            rate = torch.distributions.Gamma(
-                shape, shape * torch.exp(-self.log_mean), validate_args=False
-            )
+            rate = torch.distributions.Gamma(shape, shape * torch.exp(-self.log_mean), validate_args=False)
             return torch.poisson(rate.sample(sample_shape).clamp_max(1e9))
 
     @property
@@ -141,9 +128,8 @@ def score_column(natural: Natural, column: Histogram) -> Tensor:
     values = (
         natural["log_normaliser"][:, None]
         + natural["count"][:, None] * column.values
-        + log_rising(column.values, natural["log_shape"][:, None])
-        - column.log_factorial
         + natural["grid"] @ column.rising
+        - column.log_factorial
     )
     cells = values[:, column.where]
     return cells if column.seen is None else torch.where(column.seen, cells, 0.0)

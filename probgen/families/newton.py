@@ -21,9 +21,7 @@ from probgen.families.draws import laplace_draw
 __all__ = ["TwoParameters", "derivatives", "newton"]
 
 Objective = Callable[[Tensor], Tensor]  # (P, ...) -> (...), elementwise
-BOUND = (
-    14.0  # of the unconstrained parameters: beyond it the family is at a limit (a point mass, ...)
-)
+BOUND = 14.0  # of the unconstrained parameters: beyond it the family is at a limit (a point mass, ...)
 SPREADS = (1.5, 3.0)
 
 
@@ -59,10 +57,7 @@ class TwoParameters(ColumnwiseFamily):
 
     def prior(self) -> dict[str, dist.Distribution]:
         center = self.center[:, None].expand(-1, self.table, -1)
-        return {
-            n: dist.Normal(c, s).to_event(2)
-            for n, c, s in zip(self.names, center, SPREADS, strict=True)
-        }
+        return {n: dist.Normal(c, s).to_event(2) for n, c, s in zip(self.names, center, SPREADS, strict=True)}
 
     def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
         return dict(zip(self.names, self.bounded(self.stack(sites)), strict=True))
@@ -89,10 +84,7 @@ class TwoParameters(ColumnwiseFamily):
         return self.penalty(self.stack(theta)).sum()
 
     def start(self) -> Parameters:
-        return {
-            n: c.expand(self.table, -1).clone()
-            for n, c in zip(self.names, self.center, strict=True)
-        }
+        return {n: c.expand(self.table, -1).clone() for n, c in zip(self.names, self.center, strict=True)}
 
     def calibrate(self, statistics: Natural) -> None:
         pooled = {key: value.sum(0, keepdim=True) for key, value in statistics.items()}
@@ -139,9 +131,7 @@ def proposal_root(hessian: Tensor, widening: float = 1.5) -> Tensor:
     return torch.linalg.cholesky(covariance)
 
 
-def newton(
-    objective: Objective, start: Tensor, low: Tensor, high: Tensor, steps: int = 25
-) -> Tensor:
+def newton(objective: Objective, start: Tensor, low: Tensor, high: Tensor, steps: int = 25) -> Tensor:
     """Maximise elementwise over the first axis within bounds; never goes down, stops where nothing moves."""
     at = start.detach()
     value = objective(at).detach()
@@ -151,9 +141,7 @@ def newton(
         curvature = values.abs()
         curvature = curvature.clamp_min(1e-6).maximum(1e-9 * curvature.amax(-1, keepdim=True))
         slope = held(gradient, at, low, high).movedim(0, -1)[..., None]
-        move = (vectors @ ((vectors.mT @ slope)[..., 0] / curvature)[..., None])[..., 0].clamp(
-            -2.0, 2.0
-        )
+        move = (vectors @ ((vectors.mT @ slope)[..., 0] / curvature)[..., None])[..., 0].clamp(-2.0, 2.0)
         new, value = backtrack(objective, at, value, move.movedim(-1, 0), low, high)
         moved, at = float((new - at).abs().max()), new
         if moved < 1e-9:

@@ -32,9 +32,7 @@ WIDENING = 1.3  # of proposals, in variance
 class OrderedLogistic(Family):
     """D columns of L ordered levels; parameters ``loc (K, D)`` and ``cutpoints (K, D, L - 1)``, equal over K."""
 
-    def __init__(
-        self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default"
-    ) -> None:
+    def __init__(self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
         self.levels = levels
         self.register_buffer("center", free_of(even_cutpoints(levels)).expand(columns, -1).clone())
@@ -89,9 +87,7 @@ class OrderedLogistic(Family):
         gaps = self.levels - 2
         low = [-FURTHEST] * (self.table + 1) + [SMALLEST_GAP] * gaps
         high = [FURTHEST] * (self.table + 1) + [LARGEST_GAP] * gaps
-        return torch.tensor(low).to(self.center)[:, None], torch.tensor(high).to(self.center)[
-            :, None
-        ]
+        return torch.tensor(low).to(self.center)[:, None], torch.tensor(high).to(self.center)[:, None]
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         counts, prior = statistics["logits"], self.prior_choice is not None
@@ -101,9 +97,7 @@ class OrderedLogistic(Family):
         loc = at[: self.table]
         if not prior:  # nothing but the first row's location says where zero is
             loc = torch.where(counts.sum(-1) > 1e-10, loc, current["loc"])
-            at = torch.cat(
-                [loc - loc[0], at[self.table : self.table + 1] - loc[0], at[self.table + 1 :]]
-            )
+            at = torch.cat([loc - loc[0], at[self.table : self.table + 1] - loc[0], at[self.table + 1 :]])
         return self.unstack(at)
 
     def unstack(self, at: Tensor) -> Parameters:
@@ -129,16 +123,10 @@ class OrderedLogistic(Family):
         logits = log_levels(theta["loc"], theta["cutpoints"])
         batch = torch.broadcast_shapes(logits.shape[:-1], x.shape)
         code = x.nan_to_num().long().expand(batch)[..., None]
-        return torch.where(
-            x.isnan(), 0.0, logits.expand(*batch, self.levels).gather(-1, code)[..., 0]
-        ).sum(-1)
+        return torch.where(x.isnan(), 0.0, logits.expand(*batch, self.levels).gather(-1, code)[..., 0]).sum(-1)
 
     def sample(self, theta: Parameters) -> Tensor:
-        return (
-            dist.Categorical(logits=log_levels(theta["loc"], theta["cutpoints"]))
-            .sample()
-            .to(theta["loc"])
-        )
+        return dist.Categorical(logits=log_levels(theta["loc"], theta["cutpoints"])).sample().to(theta["loc"])
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
         return torch.where(x.isnan(), self.sample(theta), x)
@@ -226,7 +214,5 @@ class BlockWalk:
         new = proposal.sample()
         trial = torch.cat([self.mode[: self.rows] + new, at[self.rows :]])
         ratio = target(trial) - target(at) + proposal.log_prob(loc) - proposal.log_prob(new)
-        kept = torch.where(
-            torch.rand_like(ratio).log() < ratio, trial[: self.rows], at[: self.rows]
-        )
+        kept = torch.where(torch.rand_like(ratio).log() < ratio, trial[: self.rows], at[: self.rows])
         return torch.cat([kept, at[self.rows :]])

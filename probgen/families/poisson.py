@@ -64,11 +64,7 @@ class Poisson(ExponentialFamily):
 
     def posterior_draw(self, statistics: Natural) -> Parameters:
         shape, rate = self.shape_and_rate()
-        return {
-            "rate": dist.Gamma(
-                shape + statistics["log_rate"], rate + statistics["log_normaliser"]
-            ).sample()
-        }
+        return {"rate": dist.Gamma(shape + statistics["log_rate"], rate + statistics["log_normaliser"]).sample()}
 
     def natural(self, theta: Parameters) -> Natural:
         return {"log_normaliser": -theta["rate"], "log_rate": theta["rate"].log()}

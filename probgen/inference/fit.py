@@ -111,7 +111,9 @@ def run(
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
         began = time.perf_counter()
-        best = loop.best_of(restarts or kind.restarts, make(training), None if validation is None else make(validation), seed)
+        best = loop.best_of(
+            restarts or kind.restarts, make(training), None if validation is None else make(validation), seed
+        )
     if not best.diagnostics["converged"] and name in ("em", "map"):
         warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
     posterior = best.posterior
@@ -143,7 +145,9 @@ class Whole:
         yield self.data
 
 
-def as_batches(rows: Any, standardiser: Standardiser | None, program: Model, dtype: torch.dtype, device: torch.device) -> Any:
+def as_batches(
+    rows: Any, standardiser: Standardiser | None, program: Model, dtype: torch.dtype, device: torch.device
+) -> Any:
     if standardiser is None:
         return Whole(rows)
     return Batches(rows, standardiser, dtype=dtype, device=device, schema=program.schema)
@@ -192,7 +196,9 @@ class Loop:
                 attempts.append(self.attempt(task, number, restarts))
             except FitError as error:
                 failures.append(error)
-            if not isinstance(self.options.get("start", ""), str) or (attempts and attempts[-1].diagnostics["interrupted"]):
+            if not isinstance(self.options.get("start", ""), str) or (
+                attempts and attempts[-1].diagnostics["interrupted"]
+            ):
                 break
         if not attempts:
             raise failures[0]
@@ -208,7 +214,13 @@ class Loop:
         label = f"{task.program.name} · {self.kind.__module__.rsplit('.', 1)[-1]}"
         label += f" {number + 1}/{restarts}" if restarts > 1 else ""
         interrupted, step, saved = False, None, time.monotonic()
-        bar = tqdm(total=None if self.max_steps > 10**8 else self.max_steps, desc=label, disable=not self.progress, leave=False, initial=start)
+        bar = tqdm(
+            total=None if self.max_steps > 10**8 else self.max_steps,
+            desc=label,
+            disable=not self.progress,
+            leave=False,
+            initial=start,
+        )
         try:
             for count in range(start, self.max_steps):
                 step = method.step()
@@ -267,5 +279,3 @@ class Loop:
 def record(history: dict[str, list[float]], values: dict[str, float]) -> None:
     for key, value in values.items():
         history.setdefault(key, []).append(value)
-
-

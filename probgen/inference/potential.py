@@ -103,7 +103,9 @@ class Potential:
         """The density whose maximum EM finds: families state their priors in the coordinates of their updates."""
         tracer, _ = self.trace(u)
         outside = tracer.global_sites_outside_families()
-        prior = sum(tracer.global_sites[name].distribution.log_prob(tracer.global_sites[name].value).sum() for name in outside)
+        prior = sum(
+            tracer.global_sites[name].distribution.log_prob(tracer.global_sites[name].value).sum() for name in outside
+        )
         for name, table in tracer.tables.items():
             if table.family.prior_choice is not None and table.theta is not None:
                 prior = prior + table.family.log_prior(table.theta)

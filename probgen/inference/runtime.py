@@ -49,7 +49,9 @@ def to_device(device: str | torch.device | None) -> torch.device:
     """The device asked for; a clear refusal where the machine lacks it."""
     found = torch.device(device or "cpu")
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise CapabilityError(f"device={str(device)!r} was asked for, but no CUDA device is available; use device='cpu'.")
+        raise CapabilityError(
+            f"device={str(device)!r} was asked for, but no CUDA device is available; use device='cpu'."
+        )
     return found
 
 

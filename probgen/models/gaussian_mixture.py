@@ -18,10 +18,17 @@ from probgen.program import Model, Traits
 class GaussianMixture(Model):
     """K Gaussians with "full", "tied", "diagonal" or "spherical" covariance; holes are integrated out exactly."""
 
-    traits = Traits(embedding="probabilities", summary="mixture of Gaussians, columns coupled inside a component")
+    traits = Traits(
+        embedding="probabilities",
+        summary="mixture of Gaussians, columns coupled inside a component",
+    )
 
     def __init__(
-        self, schema: Schema, components: int = 8, covariance: str = "full", prior: str | None = "default"
+        self,
+        schema: Schema,
+        components: int = 8,
+        covariance: str = "full",
+        prior: str | None = "default",
     ) -> None:
         super().__init__(schema)
         self.weights = Categorical(components, prior=prior)

@@ -4,8 +4,8 @@ r"""Mixture of factor analysers (Ghahramani and Hinton, 1996).
     z \sim \mathrm{Categorical}(\pi), \qquad f \sim \mathcal N(0, I_L), \qquad
     x \mid z = k, f \sim \mathcal N(\mu_k + W_k f, \mathrm{diag}\,\psi_k)
 
-The factors are integrated out, so that a component is a Gaussian with covariance :math:`W_k W_k^\top +
-\mathrm{diag}\,\psi_k`. Columns that are not continuous are independent given the component.
+The factors are integrated out: a component's covariance is :math:`W_k W_k^\top + \mathrm{diag}\,\psi_k`. Columns that
+are not continuous are independent given the component.
 """
 
 from functools import partial
@@ -37,7 +37,9 @@ class FactorAnalyser(CoupledGaussian):
         K, D, L = self.table, self.columns, self.factors
         return {
             "loc": Normal(self.center.expand(K, D), 3.0 * self.spread).to_event(2),
-            "loading": Normal(torch.zeros_like(self.spread)[:, None].expand(K, D, L), self.spread[:, None]).to_event(3),
+            "loading": Normal(torch.zeros_like(self.spread)[:, None].expand(K, D, L), self.spread[:, None]).to_event(
+                3
+            ),
             "noise": InverseGamma(2.0, 0.3 * self.spread.square().expand(K, D)).to_event(2),
         }
 
@@ -55,14 +57,14 @@ class FactorAnalyser(CoupledGaussian):
         K, D, L = self.table, self.columns, self.factors
         angle = torch.arange(D).to(self.spread)[:, None] * (torch.arange(L).to(self.spread) + 1.0)
         loading = (0.5 * torch.cos(angle) * self.spread[:, None]).expand(K, D, L)
-        loc, noise = self.center.expand(K, D), self.spread.square().expand(K, D)
-        return self.assemble({"loc": loc, "loading": loading, "noise": noise})
+        noise = self.spread.square().expand(K, D)
+        return self.assemble({"loc": self.center.expand(K, D), "loading": loading, "noise": noise})
 
     def update(self, statistics, current):
         """Expectation-conditional maximisation: loc, then loading, then noise; each raises the same objective."""
         n, s, square = self.moments(statistics)
-        weak = 0.0 if self.prior_choice is None else 1.0
-        n, ridge = n.clamp_min(1e-10)[:, None], weak / self.spread.square()
+        n, weak = n.clamp_min(1e-10)[:, None], 0.0 if self.prior_choice is None else 1.0
+        ridge = weak / self.spread.square()
         pull = torch.diag_embed(ridge / 9.0)
         P, W, psi = current["precision"], current["loading"], current["noise"]
         right = (P @ s[..., None])[..., 0] + ridge / 9.0 * self.center
@@ -75,7 +77,7 @@ class FactorAnalyser(CoupledGaussian):
         damp = torch.diag_embed((psi * ridge)[..., None].expand(*psi.shape, self.factors))
         W = torch.linalg.solve(second[:, None] + damp, cross)
         left = C.diagonal(0, -2, -1) - 2 * (W * cross).sum(-1) + (W @ second * W).sum(-1)
-        noise = (left.clamp_min(0) + weak * 0.6 * self.spread.square()) / (n + weak * 6.0)
+        noise = (left.clamp_min(0) + 0.6 * weak * self.spread.square()) / (n + 6.0 * weak)
         return self.assemble({"loc": loc, "loading": W, "noise": noise.clamp_min(1e-10)})
 
     def posterior_draw(self, statistics):

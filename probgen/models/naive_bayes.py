@@ -40,5 +40,7 @@ def first_class(schema: Schema) -> str:
     """The first column that can be a class."""
     names = [column.name for column in schema if column.kind in ("categorical", "binary")]
     if not names:
-        raise CapabilityError("naive_bayes needs a categorical or binary column as its target; use latent_class instead.")
+        raise CapabilityError(
+            "naive_bayes needs a categorical or binary column as its target; use latent_class instead."
+        )
     return names[0]

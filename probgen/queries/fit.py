@@ -136,8 +136,14 @@ class Fit:
     def read(self, table: Any) -> Table:
         """Anything tabular as a table with this fit's columns."""
         if self.standardiser is None:
-            raise CapabilityError(f"{self.name!r} is a program over your own data, not over a table; use fit.posterior or fit.to_arviz().")
-        if isinstance(table, Table) and table.schema.names == self.schema.names and same_coding(table.schema, self.schema):
+            raise CapabilityError(
+                f"{self.name!r} is a program over your own data, not over a table; use fit.posterior or fit.to_arviz()."
+            )
+        if (
+            isinstance(table, Table)
+            and table.schema.names == self.schema.names
+            and same_coding(table.schema, self.schema)
+        ):
             return table
         return Table(table.to_pandas() if isinstance(table, Table) else table, schema=self.schema)
 
@@ -187,11 +193,15 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     return finished(outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source)})
 
 
-def build(model: str | Model | type[Model], schema: Schema, seed: int, options: dict[str, Any]) -> tuple[Model, dict[str, Any]]:
+def build(
+    model: str | Model | type[Model], schema: Schema, seed: int, options: dict[str, Any]
+) -> tuple[Model, dict[str, Any]]:
     """The program, and the options that are not its own."""
     if isinstance(model, Model):
         if model.schema.names != schema.names:
-            raise CapabilityError(f"The model was built for columns {list(model.schema.names)}, the table has {list(schema.names)}.")
+            raise CapabilityError(
+                f"The model was built for columns {list(model.schema.names)}, the table has {list(schema.names)}."
+            )
         return model, options
     cls = find(model) if isinstance(model, str) else model
     names = accepted_options(cls)
@@ -231,5 +241,3 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, outcome.history,
         outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options,
     )  # fmt: skip
-
-

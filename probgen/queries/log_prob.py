@@ -25,7 +25,9 @@ POSTERIOR_DRAWS = 200
 def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
     """One value a row, in nats and original units."""
     if fit.traits.density == "none":
-        raise CapabilityError(f"{fit.name!r} has no density; use fit.sample or fit.embed, or a model whose traits have one.")
+        raise CapabilityError(
+            f"{fit.name!r} has no density; use fit.sample or fit.embed, or a model whose traits have one."
+        )
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes = [], [], []

@@ -51,7 +51,9 @@ class Marginals:
 def marginals(fit: Any, table: Table, draws: int, seed: int) -> Marginals:
     """By draws for numbers; by the density itself for discrete columns, where there is one."""
     row, at = np.nonzero(~table.known)
-    filled = np.stack([t.values[row, at] for t in fit.fill(table, draws, seed=seed)]) if len(row) else np.zeros((draws, 0))
+    filled = (
+        np.stack([t.values[row, at] for t in fit.fill(table, draws, seed=seed)]) if len(row) else np.zeros((draws, 0))
+    )
     names = np.array(fit.schema.names, dtype=object)[at] if len(row) else np.array([], dtype=object)
     discrete = np.array([fit.schema[int(a)].kind in ("binary", "categorical") for a in at], dtype=bool)
     mean = np.where(discrete, np.nan, filled.mean(0))

@@ -30,7 +30,9 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise DataError(f"{path} exists; give another path, or overwrite=True to replace it.")
     if isinstance(fit.program, UserProgram):
-        raise CapabilityError("A user's own functions cannot be saved without code; save fit.posterior or fit.to_arviz() instead.")
+        raise CapabilityError(
+            "A user's own functions cannot be saved without code; save fit.posterior or fit.to_arviz() instead."
+        )
     tensors = {f"program/{key}": value for key, value in fit.program.state_dict().items()}
     for name, theta in fit.posterior.parameters.items():
         tensors |= {f"posterior/{name}/{key}": value for key, value in theta.items()}
@@ -46,7 +48,10 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
     beside = path.with_name(path.name + ".part")
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", json.dumps(config, indent=1, default=plain))
-        archive.writestr("tensors.safetensors", tensors_to_bytes({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}))
+        archive.writestr(
+            "tensors.safetensors",
+            tensors_to_bytes({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}),
+        )
     beside.replace(path)
 
 
@@ -73,7 +78,9 @@ def load(path: str | Path) -> Fit:
         program.to(dtype)
         program.load_state_dict(part(tensors, "program"))
     except (KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path} does not describe a fit that this version can rebuild ({error}); fit it again.") from error
+        raise DataError(
+            f"{path} does not describe a fit that this version can rebuild ({error}); fit it again."
+        ) from error
     program.eval()
     parameters: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in part(tensors, "posterior").items():
@@ -96,9 +103,13 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             config = json.loads(archive.read("config.json"))
             tensors = tensors_from_bytes(archive.read("tensors.safetensors"))
     except (zipfile.BadZipFile, KeyError, ValueError, SafetensorError) as error:
-        raise DataError(f"{path} is not a probgen model file, or it is damaged ({error}); fit and save it again.") from error
+        raise DataError(
+            f"{path} is not a probgen model file, or it is damaged ({error}); fit and save it again."
+        ) from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise DataError(f"{path} has format {config.get('format')!r}, this version reads {FORMAT}; update probgen or fit it again.")
+        raise DataError(
+            f"{path} has format {config.get('format')!r}, this version reads {FORMAT}; update probgen or fit it again."
+        )
     return config, tensors
 
 

@@ -83,8 +83,7 @@ class ClassificationStudy:
         width = max(len(s.model) for s in self.scores)
         lines = [f"{'model':{width}}  accuracy  log loss   Brier     ECE"]
         lines += [
-            f"{s.model:{width}} {s.accuracy:9.3f} {s.log_loss:9.3f} {s.brier:7.3f} {s.ece:7.3f}"
-            for s in self.scores
+            f"{s.model:{width}} {s.accuracy:9.3f} {s.log_loss:9.3f} {s.brier:7.3f} {s.ece:7.3f}" for s in self.scores
         ]
         return "\n".join(lines + [f"{name}: {why}" for name, why in self.failures.items()])
 
@@ -161,9 +160,7 @@ def class_shares(train: Table, target: str, rows: int) -> np.ndarray:
     return np.tile(counts / counts.sum(), (rows, 1))
 
 
-def score_of(
-    name: str, p: np.ndarray, truth: np.ndarray, difference: Difference, bins: int
-) -> ClassificationScore:
+def score_of(name: str, p: np.ndarray, truth: np.ndarray, difference: Difference, bins: int) -> ClassificationScore:
     """One line of the comparison."""
     right = (p.argmax(1) == truth).astype(float)
     accuracy, accuracy_se = mean_with_error(right)

@@ -219,7 +219,9 @@ def finished(
 
 def badness(score: ImputationScore) -> float:
     """CRPS and log loss relative to the baseline, each with the weight of its cells."""
-    return float(np.nansum([score.crps_gain.mean * score.crps_gain.n, score.log_loss_gain.mean * score.log_loss_gain.n]))
+    return float(
+        np.nansum([score.crps_gain.mean * score.crps_gain.n, score.log_loss_gain.mean * score.log_loss_gain.n])
+    )
 
 
 def score_filling(

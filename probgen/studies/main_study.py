@@ -197,7 +197,11 @@ def prepared(folder: Path, force: bool) -> Path:
     if folder.exists() and any(folder.iterdir()):
         ours = (folder / MARK).exists()
         if not ours or not force:
-            what = "an earlier study; use --force (force=True) to replace it" if ours else "other files; give another folder"
+            what = (
+                "an earlier study; use --force (force=True) to replace it"
+                if ours
+                else "other files; give another folder"
+            )
             raise DataError(f"{folder} holds {what}.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -205,7 +209,9 @@ def prepared(folder: Path, force: bool) -> Path:
 
 def embedding_frame(representation: RepresentationStudy) -> pd.DataFrame:
     columns = {
-        f"{name}_{i}": values[:, i] for name, values in representation.embeddings.items() for i in range(values.shape[1])
+        f"{name}_{i}": values[:, i]
+        for name, values in representation.embeddings.items()
+        for i in range(values.shape[1])
     }
     return pd.DataFrame(columns)
 

@@ -154,9 +154,7 @@ def majority_of(codes: np.ndarray | None, rows: np.ndarray) -> float:
     return float(np.unique(codes[rows], return_counts=True)[1].max() / len(rows))
 
 
-def score_of(
-    name: str, z: np.ndarray, codes: np.ndarray | None, rows: np.ndarray, seed: int
-) -> RepresentationScore:
+def score_of(name: str, z: np.ndarray, codes: np.ndarray | None, rows: np.ndarray, seed: int) -> RepresentationScore:
     """One embedding."""
     explained = principal_components(z)[1]
     if codes is None or len(rows) == 0:
@@ -213,9 +211,7 @@ def ridge_classifier(x: np.ndarray, y: np.ndarray, new: np.ndarray, ridge: float
     return classes[(np.column_stack([new, np.ones(len(new))]) @ weights).argmax(1)]
 
 
-def nearest_neighbours(
-    x: np.ndarray, y: np.ndarray, new: np.ndarray, k: int = NEIGHBOURS
-) -> np.ndarray:
+def nearest_neighbours(x: np.ndarray, y: np.ndarray, new: np.ndarray, k: int = NEIGHBOURS) -> np.ndarray:
     """The commonest class among the k nearest rows."""
     classes, codes = np.unique(y, return_inverse=True)
     k = min(k, len(x))

@@ -76,9 +76,7 @@ def brier(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.square(probabilities - truth).sum(1)
 
 
-def reliability(
-    probabilities: np.ndarray, codes: np.ndarray, bins: int = 10
-) -> list[dict[str, float]]:
+def reliability(probabilities: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
     """Stated confidence against the share that was right, in bins of equal counts.
 
     Confidence is the probability of the most probable level.
@@ -110,9 +108,7 @@ def wilson_error(successes: float, n: int) -> float:
     return float(np.sqrt(p * (1 - p) / n + 0.25 / n**2) / (1 + 1 / n))
 
 
-def expected_calibration_error(
-    probabilities: np.ndarray, codes: np.ndarray, bins: int = 10
-) -> float:
+def expected_calibration_error(probabilities: np.ndarray, codes: np.ndarray, bins: int = 10) -> float:
     """Mean distance between confidence and accuracy over the bins of :func:`reliability`.
 
     Reference: Naeini, Cooper and Hauskrecht (2015).

@@ -95,7 +95,9 @@ class ExpectationMaximisation(Method):
         share = torch.as_tensor(np.asarray(start), dtype=self.first.x.dtype, device=self.first.x.device)
         if len(symbols) != 1 or share.shape != (len(self.task.batches), symbols[0].size):
             expected = f"({len(self.task.batches)}, {symbols[0].size})"
-            raise FitError(f"start must be responsibilities of shape {expected} for one discrete site, got {tuple(share.shape)}.")
+            raise FitError(
+                f"start must be responsibilities of shape {expected} for one discrete site, got {tuple(share.shape)}."
+            )
         at, statistics = 0, None
         for piece in self.task.batches.pieces():
             factor = pinned(share[at : at + len(piece)].mT, symbols[0])
@@ -213,5 +215,7 @@ def total_weight(batches: Any) -> float:
 
 def collapse_message(families: Mapping[str, Family]) -> str:
     bare = [name for name, family in families.items() if family.prior_choice is None]
-    remedy = "Use prior='default', fewer components, or another start." if bare else "Use fewer components or another seed."
+    remedy = (
+        "Use prior='default', fewer components, or another start." if bare else "Use fewer components or another seed."
+    )
     return f"The likelihood is unbounded here: a component has collapsed onto too few distinct rows. {remedy}"

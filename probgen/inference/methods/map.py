@@ -42,7 +42,12 @@ class MaximumAPosteriori(Method):
             self.potential = Potential(task.program, self.batch)
         self.u = self.potential.at(em.theta).requires_grad_()
         self.optimiser = torch.optim.LBFGS(
-            [self.u], max_iter=20, history_size=50, line_search_fn="strong_wolfe", tolerance_grad=1e-12, tolerance_change=0
+            [self.u],
+            max_iter=20,
+            history_size=50,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=1e-12,
+            tolerance_change=0,
         )
         self.previous = -torch.inf
 

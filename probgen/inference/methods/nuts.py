@@ -231,9 +231,7 @@ class NoUTurn(Method):
             starts = self.starts(task)
         self.gradient = self.numpy_gradient(starts[0])
         seeds = [seed_of(task.seed, "chain", c) for c in range(options["chains"])]
-        self.chains = [
-            Chain(self.gradient, s.numpy(), seed, options) for s, seed in zip(starts, seeds, strict=True)
-        ]
+        self.chains = [Chain(self.gradient, s.numpy(), seed, options) for s, seed in zip(starts, seeds, strict=True)]
         self.kept: list[list[np.ndarray]] = [[] for _ in self.chains]
         self.divergences, self.count = 0, 0
 

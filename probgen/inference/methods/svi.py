@@ -141,7 +141,9 @@ class VariationalInference(Method):
         else:
             self.skipped += 1
             if self.skipped > 50:
-                raise FitError("The gradient was not finite in more than 50 steps; lower learning_rate or check the data's scale.")
+                raise FitError(
+                    "The gradient was not finite in more than 50 steps; lower learning_rate or check the data's scale."
+                )
         self.schedule.step()
         self.count += 1
         values = {"objective": -float(loss.detach())}
@@ -182,7 +184,10 @@ class VariationalInference(Method):
             packed |= {f"optimiser|{number}|{key}": torch.as_tensor(value) for key, value in state.items()}
         if self.best_state is not None:
             packed |= {f"best|{k}": v for k, v in self.best_state.items()}
-        return packed | {"count": torch.tensor([self.count, self.stale, self.skipped]), "best_value": torch.tensor(self.best)}
+        return packed | {
+            "count": torch.tensor([self.count, self.stale, self.skipped]),
+            "best_value": torch.tensor(self.best),
+        }
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
         self.count, self.stale, self.skipped = (int(v) for v in tensors["count"])
@@ -218,7 +223,8 @@ def stack_draws(chains: list[list[tuple[Any, Any]]]) -> Posterior:
         return torch.stack([torch.stack([pick(draw).detach() for draw in chain]) for chain in chains])
 
     parameters = {
-        name: {key: stacked(lambda d, n=name, k=key: d[0][n][k]) for key in theta} for name, theta in first_theta.items()
+        name: {key: stacked(lambda d, n=name, k=key: d[0][n][k]) for key in theta}
+        for name, theta in first_theta.items()
     }
     sites = {name: stacked(lambda d, n=name: d[1][n]) for name in first_sites}
     return Posterior(parameters, sites, point=False)
