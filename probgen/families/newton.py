@@ -16,7 +16,6 @@ from torch import Tensor
 
 from probgen.families.base import Natural, Parameters
 from probgen.families.columnwise import ColumnwiseFamily
-from probgen.families.draws import laplace_draw
 
 __all__ = ["TwoParameters", "derivatives", "newton"]
 
@@ -107,9 +106,26 @@ class TwoParameters(ColumnwiseFamily):
             new = torch.where(used, new, old)
         return dict(zip(self.names, new, strict=True))
 
-    def posterior_draw(self, statistics: Natural) -> Parameters:
-        return laplace_draw(self, statistics)
+    def posterior_draw(self, statistics: Natural, steps: int = 20) -> Parameters:
+        """A Laplace draw, then Metropolis steps with the exact target from the statistics.
 
+        Every cell of the table has its own proposals and is accepted by itself: the posterior is their product.
+        """
+        objective = lambda at: self.expected(statistics, at) + self.penalty(at)  # noqa: E731
+        used = statistics["log_normaliser"] > 1e-10
+        start = torch.where(used, self.guess(statistics), self.stack(self.start()))
+        mode = newton(objective, self.bounded(start), *self.bounds())
+        root = proposal_root(derivatives(objective, mode)[1])
+        proposal = dist.MultivariateNormal(mode.movedim(0, -1), scale_tril=root)
+        at = self.bounded(proposal.sample().movedim(-1, 0))
+        for _ in range(steps):
+            new = self.bounded(proposal.sample().movedim(-1, 0))
+            gap = objective(new) - objective(at)
+            back = proposal.log_prob(at.movedim(0, -1)) - proposal.log_prob(new.movedim(0, -1))
+            at = torch.where(torch.rand_like(gap).log() < gap + back, new, at)
+        return dict(zip(self.names, at, strict=True))
+
+    # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
         return 2 * (self.columns or 1)

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from probgen.families.base import Family, Natural, Parameters, once_per_tensor
-from probgen.families.draws import laplace_draw
 from probgen.families.newton import derivatives, newton
 
 __all__ = ["OrderedLogistic"]
@@ -103,8 +102,28 @@ class OrderedLogistic(Family):
     def unstack(self, at: Tensor) -> Parameters:
         return self.assemble({"loc": at[: self.table], "free": at[self.table :].mT})
 
-    def posterior_draw(self, statistics: Natural) -> Parameters:
-        return laplace_draw(self, statistics)
+    def posterior_draw(self, statistics: Natural, sweeps: int = 20) -> Parameters:
+        """A Laplace draw, then Metropolis steps with the exact target from the counts.
+
+        Each sweep proposes all cutpoints of a column given its locations, then each location given the cutpoints,
+        from the Laplace approximation's own conditionals; columns, and locations, are accepted one by one.
+        """
+        target = self.target(statistics["logits"], prior=True)
+        start, bounds = self.start(), self.bounds()
+        start = torch.cat([start["loc"], free_of(start["cutpoints"][0]).mT])
+        mode = newton(target, start, *bounds)
+        walk = BlockWalk(mode, -derivatives(target, mode)[1], self.table)
+        at = walk.first()
+        for _ in range(sweeps):
+            at = walk.move_cutpoints(at, target)
+            at = walk.move_locations(at, lambda v: self.location_targets(statistics["logits"], v))
+        return self.unstack(at)
+
+    def location_targets(self, counts: Tensor, at: Tensor) -> Tensor:
+        """The target's terms with each row's location, ``(K, D)``."""
+        loc, free = at[: self.table], at[self.table :].mT
+        fit = (counts * log_levels(loc, cutpoints_of(free))).sum(-1)
+        return fit - 0.5 * (loc / LOCATION_SPREAD).square()
 
     # -- densities ---------------------------------------------------------------------------------------------
     def natural(self, theta: Parameters) -> Natural:
