@@ -4,8 +4,7 @@ r"""Mixture of factor analysers (Ghahramani and Hinton, 1996).
     z \sim \mathrm{Categorical}(\pi), \qquad f \sim \mathcal N(0, I_L), \qquad
     x \mid z = k, f \sim \mathcal N(\mu_k + W_k f, \mathrm{diag}\,\psi_k)
 
-The factors are integrated out: a component's covariance is :math:`W_k W_k^\top + \mathrm{diag}\,\psi_k`. Columns that
-are not continuous are independent given the component.
+With the factors integrated out, a component has the covariance :math:`W_k W_k^\top + \mathrm{diag}\,\psi_k`.
 """
 
 from functools import partial
@@ -37,9 +36,7 @@ class FactorAnalyser(CoupledGaussian):
         K, D, L = self.table, self.columns, self.factors
         return {
             "loc": Normal(self.center.expand(K, D), 3.0 * self.spread).to_event(2),
-            "loading": Normal(torch.zeros_like(self.spread)[:, None].expand(K, D, L), self.spread[:, None]).to_event(
-                3
-            ),
+            "loading": Normal(self.spread.new_zeros(K, D, L), self.spread[:, None]).to_event(3),
             "noise": InverseGamma(2.0, 0.3 * self.spread.square().expand(K, D)).to_event(2),
         }
 
@@ -57,18 +54,17 @@ class FactorAnalyser(CoupledGaussian):
         K, D, L = self.table, self.columns, self.factors
         angle = torch.arange(D).to(self.spread)[:, None] * (torch.arange(L).to(self.spread) + 1.0)
         loading = (0.5 * torch.cos(angle) * self.spread[:, None]).expand(K, D, L)
-        noise = self.spread.square().expand(K, D)
-        return self.assemble({"loc": self.center.expand(K, D), "loading": loading, "noise": noise})
+        variance = self.spread.square().expand(K, D)
+        return self.assemble({"loc": self.center.expand(K, D), "loading": loading, "noise": variance})
 
     def update(self, statistics, current):
         """Expectation-conditional maximisation: loc, then loading, then noise; each raises the same objective."""
         n, s, square = self.moments(statistics)
         n, weak = n.clamp_min(1e-10)[:, None], 0.0 if self.prior_choice is None else 1.0
         ridge = weak / self.spread.square()
-        pull = torch.diag_embed(ridge / 9.0)
         P, W, psi = current["precision"], current["loading"], current["noise"]
         right = (P @ s[..., None])[..., 0] + ridge / 9.0 * self.center
-        loc = torch.linalg.solve(n[..., None] * P + pull, right)
+        loc = torch.linalg.solve(n[..., None] * P + torch.diag(ridge / 9.0), right)
         gap = s[:, :, None] * loc[:, None, :]
         C = square - gap - gap.mT + n[..., None] * loc[:, :, None] * loc[:, None, :]  # scatter about loc
         B = W.mT @ P  # posterior mean of the factors is B (x - loc)
