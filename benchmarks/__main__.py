@@ -22,10 +22,7 @@ def lines(name: str) -> Iterator[dict[str, Any]]:
 
 def rounded(case: dict[str, Any]) -> dict[str, Any]:
     """Numbers at the precision they deserve."""
-    return {
-        key: float(f"{value:.5g}") if isinstance(value, float) else value
-        for key, value in case.items()
-    }
+    return {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in case.items()}
 
 
 def surroundings() -> dict[str, Any]:
@@ -40,9 +37,7 @@ def main() -> int:
     """Run what was asked for."""
     known = names()
     listed = ", ".join(known) or "none yet"
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=f"There are: {listed}."
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=f"There are: {listed}.")
     parser.add_argument("names", nargs="+", metavar="NAME", choices=[*known, "all"])
     asked = parser.parse_args().names
     import torch

@@ -19,7 +19,4 @@ def cases():
 def best(code: str, repeats: int = 5) -> float:
     """CPU seconds of a process that runs the code."""
     call = [sys.executable, "-c", f"{code}; import time; print(time.process_time())"]
-    return min(
-        float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
-        for _ in range(repeats)
-    )
+    return min(float(subprocess.run(call, capture_output=True, text=True, check=True).stdout) for _ in range(repeats))

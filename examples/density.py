@@ -21,9 +21,7 @@ print(table.schema)
 
 # %% Fit, and score the held-out rows. Holes in both are integrated out.
 fits = {
-    name: pg.fit(
-        name, train, components=components, restarts=RESTARTS, max_steps=2000, progress=False
-    )
+    name: pg.fit(name, train, components=components, restarts=RESTARTS, max_steps=2000, progress=False)
     for name, components in [("latent_class", 6), ("gaussian_mixture", 3)]
 }
 scores = {name: fit.log_prob(test) for name, fit in fits.items()}

@@ -18,9 +18,7 @@ holed, hidden = pg.ampute(complete, 0.2, mechanism="mcar", seed=0)
 
 # %% Fit to the table with its holes, then draw completed tables given the known cells.
 restarts = 1 if FAST else 5
-fit = pg.fit(
-    "gaussian_mixture", holed, components=3, restarts=restarts, max_steps=2000, progress=False
-)
+fit = pg.fit("gaussian_mixture", holed, components=3, restarts=restarts, max_steps=2000, progress=False)
 filled = fit.fill(holed, draws=DRAWS, seed=0)
 known = holed.known
 assert all(np.array_equal(t.values[known], holed.values[known]) for t in filled)

@@ -20,9 +20,7 @@ measured, species = measured.take(rows), table.take(rows).column("species")
 
 # %% The embedding of a mixture is the probability of each component given the row's known cells.
 restarts = 2 if FAST else 10
-fit = pg.fit(
-    "gaussian_mixture", measured, components=3, restarts=restarts, max_steps=2000, progress=False
-)
+fit = pg.fit("gaussian_mixture", measured, components=3, restarts=restarts, max_steps=2000, progress=False)
 z = fit.embed(measured)  # (N, K)
 cluster = z.argmax(axis=1)
 

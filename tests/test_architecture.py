@@ -124,9 +124,7 @@ def test_import_is_light():
         "import sys, probgen, probgen.cli; probgen.cli.parser().format_help(); "
         f"print([name for name in {heavy} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 
 
@@ -139,11 +137,7 @@ def test_every_public_name_is_there_and_documented():
 def test_type_checkers_see_the_same_names():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     block = next(n for n in tree.body if isinstance(n, ast.If))
-    seen = {
-        alias.asname: (statement.module, alias.name)
-        for statement in block.body
-        for alias in statement.names
-    }
+    seen = {alias.asname: (statement.module, alias.name) for statement in block.body for alias in statement.names}
     assert seen == probgen.LAZY
 
 

@@ -29,9 +29,7 @@ def run(capsys):
 def small_csv(tmp_path):
     """60 rows, three columns, two holes."""
     path = tmp_path / "small.csv"
-    rows = [
-        [f"{0.1 * i + (i % 7):.3f}", f"{(i * 37 % 60) / 7:.3f}", "ab"[i % 2]] for i in range(60)
-    ]
+    rows = [[f"{0.1 * i + (i % 7):.3f}", f"{(i * 37 % 60) / 7:.3f}", "ab"[i % 2]] for i in range(60)]
     rows[3][0] = ""
     rows[5][2] = "NA"
     with path.open("w", newline="") as file:
@@ -43,9 +41,7 @@ def small_csv(tmp_path):
 def saved(tmp_path_factory):
     """A saved model of the packaged penguins."""
     path = tmp_path_factory.mktemp("cli") / "penguins.probgen"
-    status = cli.main(
-        ["fit", "penguins", "--model", "latent_class", "--set", "components=2", "-o", str(path)]
-    )
+    status = cli.main(["fit", "penguins", "--model", "latent_class", "--set", "components=2", "-o", str(path)])
     assert status == 0
     return path
 
@@ -67,15 +63,9 @@ def error_line(status, err):
 # ------------------------------------------------------------------------------------------- help
 def test_help_is_fast():
     """CPU time, not wall time, of the fastest of three, so that a busy machine does not count."""
-    script = (
-        "import time; from probgen.cli import parser; parser().format_help();"
-        "print(time.process_time())"
-    )
+    script = "import time; from probgen.cli import parser; parser().format_help();print(time.process_time())"
     call = [sys.executable, "-c", script]
-    times = [
-        float(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
+    times = [float(subprocess.run(call, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
     assert min(times) < 0.5
 
 
@@ -124,9 +114,7 @@ def test_one_model_shows_its_options(run):
 
 
 def test_an_unknown_model_lists_the_names_and_the_nearest(run, small_csv, tmp_path):
-    status, _, err = run(
-        "fit", small_csv, "--model", "gausian_mixture", "-o", tmp_path / "m.probgen"
-    )
+    status, _, err = run("fit", small_csv, "--model", "gausian_mixture", "-o", tmp_path / "m.probgen")
     line = error_line(status, err)
     assert "'gaussian_mixture'" in line
     assert "latent_class" in line
@@ -289,13 +277,9 @@ def test_a_defect_of_ours_is_one_line_too(run, monkeypatch, small_csv):
     monkeypatch.setattr(cli, "open_table", lambda *_: broken(None))
     status, _, err = run("schema", small_csv)
     assert status == 1
-    assert (
-        err == "probgen: internal error (see --debug): RuntimeError: a tensor of the wrong shape\n"
-    )
+    assert err == "probgen: internal error (see --debug): RuntimeError: a tensor of the wrong shape\n"
 
 
 def test_settings_are_read_as_json():
-    read = dict(
-        map(cli.option, ["a=4", "b=0.5", "c=full", "d=none", "e=64,32", "f=true", "g=[1]"])
-    )
+    read = dict(map(cli.option, ["a=4", "b=0.5", "c=full", "d=none", "e=64,32", "f=true", "g=[1]"]))
     assert read == {"a": 4, "b": 0.5, "c": "full", "d": None, "e": (64, 32), "f": True, "g": [1]}
