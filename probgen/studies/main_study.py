@@ -1,251 +1,223 @@
-"""The main study: a table in, and which model describes it, fills it, tells its target and draws its like."""
+"""The main job: which model describes a table best, how well it fills holes, and what it learnt."""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from probgen.data.table import Table
-from probgen.studies import folder, words
+from probgen.errors import DataError
+from probgen.queries import Fit
 from probgen.studies.classification import ClassificationStudy, classification_study
-from probgen.studies.density import DensityStudy, score_fits
-from probgen.studies.imputation import ImputationStudy, finished, imputation_study, score_filling
-from probgen.studies.preparation import Prepared, prepare, split_rows
-from probgen.studies.progress import Progress, Tell, reporting
+from probgen.studies.comparison import Paired
+from probgen.studies.density import DensityStudy, compare_densities
+from probgen.studies.imputation import BASELINE, ImputationStudy, imputation_study
+from probgen.studies.models import Models, fit_models
 from probgen.studies.representation import RepresentationStudy, representation_study
-from probgen.studies.training import Models, Recipe, fit_all, recipes, said
 
-__all__ = ["Study", "run"]
+__all__ = ["Study", "study"]
 
-MOST_SAMPLES = 1000
-DRAWS = 50
+MARK = "study.json"  # a folder that holds this file was made by a study
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """All that was found out about a table.
-
-    Attributes:
-        table: what was studied: without empty rows, and without empty or constant columns.
-        target: the column that was predicted, if any.
-        density, imputation, classification, representation: the studies; None where one could not be made.
-        prediction: of a numeric target, as filling that column in held-out rows.
-        final: the best model, fitted to all rows; it made ``samples`` and ``completed``.
-        final_name: its label.
-        samples: new rows.
-        completed: the original table with its holes filled once.
-        failures: (part of the study, label, why).
-        notes: what was left out of the table.
-        seed, fast: as given.
-        seconds: that the study took.
-        folder: where it was written; None where it was not.
-    """
+    """Everything that one study found."""
 
     table: Table
+    train: Table
+    test: Table
     target: str | None
+    seed: int
+    fits: dict[str, Fit]
+    failures: dict[str, str]
     density: DensityStudy
-    imputation: ImputationStudy | None
+    imputation: ImputationStudy
     classification: ClassificationStudy | None
-    prediction: ImputationStudy | None
-    representation: RepresentationStudy | None
-    final: Any
-    final_name: str
-    samples: Table | None
-    completed: Table | None
-    failures: tuple[tuple[str, str, str], ...] = ()
-    notes: tuple[str, ...] = ()
-    seed: int = 0
-    fast: bool = False
-    seconds: float = 0.0
-    folder: Path | None = None
+    representation: RepresentationStudy
+    samples: dict[str, Table]
+    completed: Table
+    seconds: float
+    summary: list[str] = field(default_factory=list)
 
     @property
-    def report(self) -> Path | None:
-        """The HTML page; None where nothing was written."""
-        return None if self.folder is None else self.folder / "report.html"
-
-    @property
-    def summary(self) -> list[str]:
-        """What was found, in sentences."""
-        return words.summary(self)
-
-    @property
-    def caveats(self) -> list[str]:
-        """What a careful reader should know, in sentences."""
-        return words.caveats(self)
+    def best(self) -> str:
+        """The model with the highest held-out log density."""
+        return self.density.best
 
     def to_json(self) -> str:
-        """Everything but tables and fits, as text; NaN is null."""
-        return json.dumps(folder.contents(self), indent=1, ensure_ascii=False, allow_nan=False)
+        """The numbers of the study."""
+        content = {
+            "best": self.best, "target": self.target, "seed": self.seed, "seconds": self.seconds, "summary": self.summary,
+            "rows": {"all": len(self.table), "train": len(self.train), "test": len(self.test)},
+            "schema": json.loads(self.table.schema.to_json()), "failures": self.failures,
+            "density": self.density.scores, "worst_rows": self.density.worst,
+            "imputation": self.imputation.scores, "imputation_columns": self.imputation.columns,
+            "classification": None if self.classification is None else self.classification.scores,
+            "representation": self.representation.scores,
+            "fits": {name: {"method": fit.method, "seconds": fit.seconds, "diagnostics": fit.diagnostics,
+                            "provenance": fit.provenance} for name, fit in self.fits.items()},
+        }  # fmt: skip
+        return json.dumps(plain(content), indent=1)
 
-    def write(self, out: str | Path, *, force: bool = False) -> Study:
-        """The folder of ``study.json``, CSV tables and ``report.html``; the study that knows it.
+    def save(self, out: str | Path, *, force: bool = False) -> Path:
+        """study.json and csv tables in a folder.
 
         Raises:
-            DataError: the folder holds something else and ``force`` is False.
+            DataError: the folder holds other files, or an earlier study and ``force`` is not given.
         """
-        place = folder.claim(out, force)
-        written = replace(self, folder=place)
-        folder.write(written, place)
-        return written
+        folder = prepared(Path(out), force)
+        frames = {
+            "scores": pd.DataFrame(self.density.scores), "worst_rows": pd.DataFrame(self.density.worst),
+            "imputation": pd.DataFrame(self.imputation.scores),
+            "imputation_columns": pd.DataFrame(self.imputation.columns),
+            "completed": self.completed.to_pandas(), "samples": self.samples[self.best].to_pandas(),
+            "embedding": embedding_frame(self.representation),
+        }  # fmt: skip
+        if self.classification is not None:
+            frames["classification"] = pd.DataFrame(self.classification.scores)
+        for name, frame in frames.items():
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        (folder / MARK).write_text(self.to_json())
+        return folder
 
-    def __str__(self) -> str:
-        return "\n".join(line.replace("**", "") for line in self.summary)
 
-
-def run(
+def study(
     table: Any,
     *,
     target: str | None = None,
-    models: Models = None,
-    out: str | Path | None = None,
+    models: Models | Sequence[str] = None,
+    test_fraction: float = 0.2,
+    draws: int = 100,
     seed: int = 0,
     fast: bool = False,
-    progress: Progress = True,
-    test_fraction: float = 0.2,
-    force: bool = False,
+    progress: bool = True,
+    **options: Any,
 ) -> Study:
-    """Study a table.
-
-    Splits the rows, fits the models, compares held-out log densities, hides known cells to see how they are filled,
-    hides the target to see how it is told, embeds, fits the best model to all rows, and draws new rows from it.
+    """Split, fit, compare held-out densities, score imputation, classify, embed, sample, fill.
 
     Args:
-        table: a Table, or what a Table can be made of.
-        target: the column to be predicted; the table's own where None.
-        models: names, or a mapping from labels to options, Model classes, or functions from a table to a fit; all
-            with a density where None.
-        out: folder for ``study.json``, the CSV tables and ``report.html``; nothing is written where None.
-        seed: of everything random.
-        fast: fewer steps and restarts, and holes are scored with the fits of the held-out comparison.
-        progress: True for a bar, False for silence, or a function of a step's name and the share done.
-        test_fraction: share of the rows to hold out.
-        force: write into a folder that holds something else.
-
-    Raises:
-        DataError: the table is too small, or the folder holds something else; before any work is done.
-        FitError: every model failed; the message has all reasons.
+        table: a Table or anything one can be made of.
+        target: a column to be classified by hiding it.
+        models: names, or a mapping from names to options; all that suit the table where it is None.
+        test_fraction: share of the rows held out.
+        draws: completed tables for the imputation scores.
+        seed: everything random comes from it.
+        fast: short training, for trying things out.
+        **options: given to every model that accepts them.
     """
     began = time.perf_counter()
-    place = None if out is None else folder.claim(out, force)
     source = table if isinstance(table, Table) else Table(table)
-    prepared = prepare(source, target or source.schema.target, test_fraction, seed)
-    made = recipes(models, seed=seed, fast=fast)
-    with reporting(progress, len(made) * (1 if fast else 2) + 5) as tell:
-        study = studied(prepared, made, test_fraction, seed, fast, tell)
-        study = replace(study, seconds=time.perf_counter() - began)
-        if place is not None:
-            tell("write the report")
-            study = study.write(place, force=True)
-    return study
-
-
-def studied(
-    prepared: Prepared,
-    made: dict[str, Recipe],
-    test_fraction: float,
-    seed: int,
-    fast: bool,
-    tell: Tell,
-) -> Study:
-    """All parts, in order; a part that fails is missing and says why."""
-    table = prepared.table
-    target = table.schema.target
-    trained, tested = split_rows(table, test_fraction, seed)
-    train, test = table.take(trained), table.take(tested)
-    fits, failed = fit_all(made, train, lambda name: tell(f"fit {name}"))
-    tell("score held-out rows")
-    density = score_fits(fits, train, test, tested, failed)
-    failures = [("the comparison", name, why) for name, why in density.failures.items()]
-    ready = density.fits
-    still = {name: made[name] for name in ready}
-    imputation = attempt(failures, "imputation", lambda: filling(still, ready, table, test, train, seed, fast, tell))
-    tell("predict the target and embed")
-    classification = prediction = None
-    if target is not None and table.schema[target].is_discrete:
-        classification = attempt(
-            failures, "classification", lambda: classification_study(ready, test, target, train=train)
-        )
-    elif target is not None:
-        prediction = attempt(failures, "prediction", lambda: predicting(ready, train, test, target, seed))
-    representation = attempt(
-        failures, "representation", lambda: representation_study(ready, table, target, held_out=tested, seed=seed)
-    )
-    tell(f"fit {density.best} to all rows")
-    final = final_fit(made[density.best], table, ready[density.best], failures, density.best, fast)
-    tell("draw new rows and fill holes")
-    samples = attempt(failures, "sampling", lambda: final.sample(min(len(table), MOST_SAMPLES), seed=seed))
-    completed = attempt(failures, "completion", lambda: complete(prepared, final, seed))
-    for part, found in (
-        ("imputation", imputation),
-        ("classification", classification),
-        ("prediction", prediction),
-        ("representation", representation),
-    ):
-        failures += [(part, name, why) for name, why in getattr(found, "failures", {}).items()]
-    return Study(
-        table, target, density, imputation, classification, prediction, representation, final, density.best,
-        samples, completed, tuple(failures), prepared.notes, seed, fast,
+    if target is not None:
+        source = source.with_target(target)
+    source.check_for_fit()
+    train, test = source.split(1 - test_fraction, test_fraction, seed=seed)
+    settings = ({"max_steps": 200, "restarts": 1} if fast else {}) | options
+    fits, failures = fit_models(train, models, target=target, seed=seed, progress=progress, options=settings)
+    density = compare_densities(fits, test, failures)
+    imputation = imputation_study(fits, test, train, draws=draws, seed=seed)
+    classes = None
+    if target is not None and source.schema[target].is_discrete:
+        classes = classification_study(fits, test, train, target)
+    representation = representation_study(fits, source, target)
+    samples = {name: fit.sample(min(max(len(source), 200), 2000), seed=seed) for name, fit in fits.items()}
+    completed = fits[density.best].fill(source, 1, seed=seed)[0]
+    found = Study(
+        source, train, test, target, seed, fits, failures, density, imputation, classes, representation, samples, completed,
+        time.perf_counter() - began,
     )  # fmt: skip
+    found.summary.extend(in_words(found))
+    return found
 
 
-def attempt(failures: list[tuple[str, str, str]], part: str, make: Any) -> Any:
-    """A part of the study, or None and a line among the failures."""
-    try:
-        return make()
-    except Exception as error:
-        failures.append((part, "every model", said(error)))
+# ------------------------------------------------------------------------------------------------------ in words
+def in_words(found: Study) -> list[str]:
+    """The findings as sentences, each with its uncertainty."""
+    sentences = [density_words(found.density), imputation_words(found.imputation, found.best)]
+    if found.classification is not None:
+        sentences.append(classification_words(found.classification, found.target or ""))
+    if found.failures:
+        told = "; ".join(f"{name}: {message}" for name, message in found.failures.items())
+        sentences.append(f"Not fitted: {told}")
+    bounds = [name for name, kind in found.density.kind.items() if kind != "exact"]
+    if bounds:
+        error = found.density.standard_error.mean(1).max()
+        sentences.append(
+            f"The density of {', '.join(bounds)} is an integral, estimated by importance sampling"
+            f" (mean Monte-Carlo error {error:.2g} nats a row); it errs towards too low."
+        )
+    return sentences
+
+
+def density_words(density: DensityStudy) -> str:
+    first = density.scores[0]
+    text = f"{first['model']} describes held-out rows best: {first['mean']:.2f} ± {first['se']:.2f} nats a row"
+    if len(density.scores) == 1:
+        return text + "."
+    second = density.scores[1]
+    gap = Paired(-second["difference"], second["difference_se"])
+    lead = "within noise of" if gap.within_noise else "clearly ahead of"
+    return f"{text}, {lead} {second['model']} (paired difference {gap.difference:.2f} ± {gap.standard_error:.2f})."
+
+
+def imputation_words(imputation: ImputationStudy, best: str) -> str:
+    by_name = {score["model"]: score for score in imputation.scores}
+    ours, base = by_name[best], by_name[BASELINE]
+    if np.isnan(ours["rmse"]):
+        return f"Hidden labels are recovered by {best} in {ours['accuracy']:.0%} of cells (column draws: {base['accuracy']:.0%})."
+    text = (
+        f"Filling hidden cells, {best} has an RMSE of {ours['rmse']:.2f} standard deviations (column mean:"
+        f" {base['rmse']:.2f}); its 90 % intervals cover {ours['coverage90']:.0%} of the hidden numbers"
+    )
+    return text + ("." if np.isnan(ours["accuracy"]) else f", and it names {ours['accuracy']:.0%} of hidden labels.")
+
+
+def classification_words(classes: ClassificationStudy, target: str) -> str:
+    ranked = sorted((s for s in classes.scores if s["model"] != "majority"), key=lambda s: s["log_loss"])
+    base = next(s for s in classes.scores if s["model"] == "majority")
+    top = ranked[0]
+    return (
+        f"With {target} hidden, {top['model']} names it in {top['accuracy']:.0%} of held-out rows (largest class:"
+        f" {base['accuracy']:.0%}), log loss {top['log_loss']:.3f}."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- files
+def prepared(folder: Path, force: bool) -> Path:
+    """An empty folder, or one that an earlier study made and that may be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file; give a folder.")
+    if folder.exists() and any(folder.iterdir()):
+        ours = (folder / MARK).exists()
+        if not ours or not force:
+            what = "an earlier study; use --force (force=True) to replace it" if ours else "other files; give another folder"
+            raise DataError(f"{folder} holds {what}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def embedding_frame(representation: RepresentationStudy) -> pd.DataFrame:
+    columns = {
+        f"{name}_{i}": values[:, i] for name, values in representation.embeddings.items() for i in range(values.shape[1])
+    }
+    return pd.DataFrame(columns)
+
+
+def plain(value: Any) -> Any:
+    """Numbers as JSON knows them: NaN becomes null."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
         return None
-
-
-def filling(
-    made: dict[str, Recipe],
-    fits: dict[str, Any],
-    table: Table,
-    test: Table,
-    train: Table,
-    seed: int,
-    fast: bool,
-    tell: Tell,
-) -> ImputationStudy:
-    """Holes in the whole table and models fitted to it; in a fast study, holes in the held-out rows."""
-    if fast:
-        return imputation_study(test, fits=fits, reference=train, seed=seed, draws=DRAWS)
-    return imputation_study(table, made, seed=seed, draws=DRAWS, tell=lambda name: tell(f"fit {name} around holes"))
-
-
-def predicting(fits: dict[str, Any], train: Table, test: Table, target: str, seed: int) -> ImputationStudy:
-    """A numeric target as a column to fill in rows that no fit has seen."""
-    hidden = np.zeros_like(test.known)
-    place = test.schema.index(target)
-    hidden[:, place] = test.known[:, place]
-    cells, failures = score_filling(fits, test.hide(target), test, hidden, train, 2 * DRAWS, seed)
-    return finished(cells, test, failures, 1.0, "target hidden", 2 * DRAWS)
-
-
-def final_fit(make: Recipe, table: Table, trained: Any, failures: list, name: str, fast: bool) -> Any:
-    """The best model on all rows; in a fast study, or where that fails, the one of the training rows."""
-    if fast:
-        return trained
-    try:
-        return make(table)
-    except Exception as error:
-        failures.append(("the fit to all rows", name, f"{said(error)} Its fit to the training rows is used."))
-        return trained
-
-
-def complete(prepared: Prepared, fit: Any, seed: int) -> Table:
-    """The original table with its holes filled once; known cells keep their bits.
-
-    Columns and rows that could not be studied stay as they were.
-    """
-    filled = fit.fill(prepared.table, 1, seed=seed)[0]
-    values = prepared.original.values.copy()
-    block = np.ix_(prepared.rows, prepared.columns)
-    values[block] = np.where(prepared.table.known, values[block], filled.values)
-    return prepared.original.with_values(values)
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
