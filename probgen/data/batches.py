@@ -43,6 +43,7 @@ class Standardiser:
     shift: np.ndarray
     scale: np.ndarray
     continuous: np.ndarray
+    offset: float = 0.0  # mean log Jacobian of a row of the source, in nats
 
     @classmethod
     def of(cls, source: Source) -> Standardiser:
@@ -63,7 +64,9 @@ class Standardiser:
             elif column.kind == "bounded":
                 low, high = column.bounds or (0.0, 1.0)
                 shift[at], scale[at] = low, high - low
-        return cls(shift, scale, np.array([c.is_continuous for c in columns]))
+        continuous = np.array([c.is_continuous for c in columns])
+        share = count / max(total_weight(source), 1e-300)
+        return cls(shift, scale, continuous, -float((share * np.where(continuous, np.log(scale), 0.0)).sum()))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         return (values - self.shift) / self.scale
@@ -77,6 +80,11 @@ class Standardiser:
 
     def select(self, index: list[int]) -> Standardiser:
         return Standardiser(self.shift[index], self.scale[index], self.continuous[index])
+
+
+def total_weight(source: Source) -> float:
+    """The number of rows, or the sum of their weights."""
+    return float(len(source)) if source.weights is None else float(np.sum(source.weights))
 
 
 def origin(column: Column) -> float:

@@ -35,9 +35,8 @@ class Native:
             column.name: restored(values[:, place], column, dtypes.get(column.name))
             for place, column in enumerate(schema)
         }
-        return pd.DataFrame(
-            columns, index=self.index if self.index is not None and len(self.index) == len(values) else None
-        )
+        made = pd.DataFrame(columns)
+        return made if self.index is None or len(self.index) != len(made) else made.set_axis(self.index, axis=0)
 
     def restore(self, values: np.ndarray, schema: Schema) -> Any:
         """The original kind of table."""

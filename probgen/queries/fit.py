@@ -237,7 +237,14 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         "versions": {"probgen": version("probgen"), "python": platform.python_version(), **versions},
         "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
     }
+    offset = 0.0 if standardiser is None else standardiser.offset
+    history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
     return Fit(
-        outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, outcome.history,
+        outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
         outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options,
     )  # fmt: skip
+
+
+def shifted(values: list[float], key: str, offset: float) -> list[float]:
+    """Numbers in nats a row, from model coordinates to the data's own units."""
+    return [value + offset for value in values] if key in ("objective", "log_likelihood", "validation") else values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from probgen.data.table import Table
 from probgen.errors import DataError
@@ -74,17 +74,18 @@ class Study:
             DataError: the folder holds other files, or an earlier study and ``force`` is not given.
         """
         folder = prepared(Path(out), force)
-        frames = {
-            "scores": pd.DataFrame(self.density.scores), "worst_rows": pd.DataFrame(self.density.worst),
-            "imputation": pd.DataFrame(self.imputation.scores),
-            "imputation_columns": pd.DataFrame(self.imputation.columns),
-            "completed": self.completed.to_pandas(), "samples": self.samples[self.best].to_pandas(),
-            "embedding": embedding_frame(self.representation),
-        }  # fmt: skip
-        if self.classification is not None:
-            frames["classification"] = pd.DataFrame(self.classification.scores)
-        for name, frame in frames.items():
-            frame.to_csv(folder / f"{name}.csv", index=False)
+        records = {
+            "scores": self.density.scores,
+            "worst_rows": self.density.worst,
+            "imputation": self.imputation.scores,
+            "imputation_columns": self.imputation.columns,
+            "classification": [] if self.classification is None else self.classification.scores,
+            "embedding": embedding_records(self.representation),
+        }
+        for name, rows in records.items():
+            write_records(rows, folder / f"{name}.csv")
+        self.completed.to_pandas().to_csv(folder / "completed.csv", index=False)
+        self.samples[self.best].to_pandas().to_csv(folder / "samples.csv", index=False)
         (folder / MARK).write_text(self.to_json())
         return folder
 
@@ -203,11 +204,23 @@ def prepared(folder: Path, force: bool) -> Path:
     return folder
 
 
-def embedding_frame(representation: RepresentationStudy) -> pd.DataFrame:
-    columns = {
-        f"{name}_{i}": values[:, i] for name, values in representation.embeddings.items() for i in range(values.shape[1])
-    }
-    return pd.DataFrame(columns)
+def embedding_records(representation: RepresentationStudy) -> list[dict[str, Any]]:
+    """One record a row of the table, one entry a model and dimension."""
+    names = [f"{name}_{i}" for name, values in representation.embeddings.items() for i in range(values.shape[1])]
+    if not names:
+        return []
+    return [dict(zip(names, row, strict=True)) for row in np.hstack(list(representation.embeddings.values())).tolist()]
+
+
+def write_records(records: list[dict[str, Any]], path: Path) -> None:
+    """Comma-separated values with the union of the records' keys; nothing where there are none."""
+    if not records:
+        return
+    keys = list({key: None for record in records for key in record})
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(records)
 
 
 def plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probgen.data.batches import PIECE_ROWS, Batch
+from probgen.data.batches import PIECE_ROWS, Batch, total_weight
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Family, Natural, Symbol
 from probgen.inference.evidence import Tracer, log_evidence, observe
@@ -51,7 +51,7 @@ class ExpectationMaximisation(Method):
                 " Use method='svi' or method='nuts'."
             )
         self.narrow_pieces()
-        self.weight = total_weight(task.batches)
+        self.weight = total_weight(task.batches.source)
         self.previous = -np.inf
         self.falls = 0.0
         start = task.options["start"]
@@ -206,11 +206,6 @@ def labelled_rows(observed: dict[Symbol, Tensor]) -> Tensor | None:
     if not observed:
         return None
     return torch.stack(list(observed.values())).all(0).double()
-
-
-def total_weight(batches: Any) -> float:
-    weights = batches.source.weights
-    return float(len(batches)) if weights is None else float(np.sum(weights))
 
 
 def collapse_message(families: Mapping[str, Family]) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probgen.data.batches import total_weight
 from probgen.errors import FitError
 from probgen.inference.methods.base import Method, Step
-from probgen.inference.methods.em import ExpectationMaximisation, total_weight
+from probgen.inference.methods.em import ExpectationMaximisation
 from probgen.inference.posterior import Posterior
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seeded
@@ -35,7 +36,7 @@ class MaximumAPosteriori(Method):
     def init(self) -> None:
         task = self.task
         self.batch = next(iter(task.batches.pieces()))
-        self.weight = total_weight(task.batches)
+        self.weight = total_weight(task.batches.source)
         em = ExpectationMaximisation(task)
         em.init()
         with seeded(task.seed, "map"):
