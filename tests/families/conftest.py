@@ -80,27 +80,19 @@ def ordered(levels: int) -> Callable[[int], Tensor]:
 
 
 CASES = {
-    "bernoulli": Case(
-        Bernoulli, lambda n: (torch.rand(n, 2) < 0.3).double(), lambda: counting(2), True
-    ),
+    "bernoulli": Case(Bernoulli, lambda n: (torch.rand(n, 2) < 0.3).double(), lambda: counting(2), True),
     "categorical": Case(
         lambda **k: Categorical(4, **k),
         lambda n: torch.randint(4, (n, 2)).double(),
         lambda: counting(4),
         True,
     ),
-    "ordered": Case(
-        lambda **k: OrderedLogistic(5, **k), ordered(5), lambda: counting(5), True
-    ),
+    "ordered": Case(lambda **k: OrderedLogistic(5, **k), ordered(5), lambda: counting(5), True),
     "poisson": Case(Poisson, counts, lambda: counting(400), True),
     "negative_binomial": Case(NegativeBinomial, counts, lambda: counting(2000), True),
     "log_normal": Case(LogNormal, lambda n: (0.7 * normals(n)).exp(), on_positives),
-    "gamma": Case(
-        Gamma, lambda n: torch.distributions.Gamma(2.0, 1.5).sample((n, 2)), on_positives
-    ),
-    "beta": Case(
-        Beta, lambda n: torch.distributions.Beta(2.0, 1.2).sample((n, 2)), on_interval
-    ),
+    "gamma": Case(Gamma, lambda n: torch.distributions.Gamma(2.0, 1.5).sample((n, 2)), on_positives),
+    "beta": Case(Beta, lambda n: torch.distributions.Beta(2.0, 1.2).sample((n, 2)), on_interval),
     "hurdle": Case(
         Hurdle,
         lambda n: torch.where(torch.rand(n, 2) < 0.4, 0.0, (0.7 * normals(n)).exp()),
