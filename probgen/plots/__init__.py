@@ -1,0 +1,26 @@
+"""Figures: functions of data and, if you have them, Axes; they return the Axes."""
+
+from probgen.plots.classification import confusion_matrix, reliability_curve
+from probgen.plots.columns import column_against, pair_against
+from probgen.plots.density import density_differences, density_rows
+from probgen.plots.embedding import embedding_plane
+from probgen.plots.imputation import imputation_columns, interval_coverage
+from probgen.plots.missing import missing_patterns, missing_shares
+from probgen.plots.style import house
+from probgen.plots.training import training_curve
+
+__all__ = [
+    "column_against",
+    "confusion_matrix",
+    "density_differences",
+    "density_rows",
+    "embedding_plane",
+    "house",
+    "imputation_columns",
+    "interval_coverage",
+    "missing_patterns",
+    "missing_shares",
+    "pair_against",
+    "reliability_curve",
+    "training_curve",
+]
