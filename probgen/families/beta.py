@@ -13,9 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from probgen.families.base import Natural, Parameters, once_per_tensor
-from probgen.families.columnwise import Statistics, collect, linear_score
-from probgen.families.newton import TwoParameters
+from probgen.families.base import Natural, Parameters
+from probgen.families.newton import LinearTwoParameters
 
 __all__ = ["Beta"]
 
@@ -23,7 +22,7 @@ EDGE = 1e-6  # cells on the ends of the interval are moved inside by this
 SMALLEST = 1e-4  # of the two shapes
 
 
-class Beta(TwoParameters):
+class Beta(LinearTwoParameters):
     """D columns in (0, 1); parameters ``log_concentration`` and ``logit_mean``."""
 
     names = ("log_concentration", "logit_mean")
@@ -61,16 +60,6 @@ class Beta(TwoParameters):
         inside = x.clamp(EDGE, 1 - EDGE)
         return {"log": inside.log(), "log_rest": torch.log1p(-inside)}
 
-    def carrier(self, x: Tensor) -> Tensor | None:
-        return None
-
-    @once_per_tensor
-    def statistics(self, x: Tensor) -> Statistics:
-        return collect(self, x)
-
-    def score(self, natural: Natural, x: Tensor) -> Tensor:
-        return linear_score(natural, self.statistics(x))
-
     def distribution(self, theta: Parameters) -> InsideBeta:
         return InsideBeta(*self.shapes(self.stack(theta)))
 
@@ -85,8 +74,8 @@ class InsideBeta(torch.distributions.Beta):
         inside, a, b = value.clamp(EDGE, 1 - EDGE), self.concentration1, self.concentration0
         return (a - 1.0) * inside.log() + (b - 1.0) * torch.log1p(-inside) + log_constant(a, b)
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        return super().sample(sample_shape).clamp(EDGE, 1 - EDGE)
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return super().sample(torch.Size(sample_shape)).clamp(EDGE, 1 - EDGE)
 
 
 def log_constant(a: Tensor, b: Tensor) -> Tensor:

@@ -12,14 +12,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from probgen.families.base import Natural, Parameters, once_per_tensor
-from probgen.families.columnwise import Statistics, collect, linear_score
-from probgen.families.newton import TwoParameters
+from probgen.families.base import Natural, Parameters
+from probgen.families.newton import LinearTwoParameters
 
 __all__ = ["Gamma"]
 
 
-class Gamma(TwoParameters):
+class Gamma(LinearTwoParameters):
     """D positive columns; parameters ``log_shape`` and ``log_mean``."""
 
     names = ("log_shape", "log_mean")
@@ -29,7 +28,7 @@ class Gamma(TwoParameters):
         return {"shape": theta["log_shape"].exp(), "mean": theta["log_mean"].exp()}
 
     def expected(self, statistics: Natural, at: Tensor) -> Tensor:
-        """n (r log r - r log m - log Gamma(r)) + r sum log x - r / m sum x, up to a constant."""
+        """Of the data: n (r log r - r log m - log Gamma(r)) + r sum log x - r / m sum x, up to a constant."""
         n, total, log_total = statistics["log_normaliser"], statistics["linear"], statistics["log"]
         shape = at[0].exp()
         constant = shape * (at[0] - at[1]) - shape.lgamma()
@@ -55,16 +54,6 @@ class Gamma(TwoParameters):
 
     def terms(self, x: Tensor) -> dict[str, Tensor]:
         return {"linear": x, "log": x.log()}
-
-    def carrier(self, x: Tensor) -> Tensor | None:
-        return None
-
-    @once_per_tensor
-    def statistics(self, x: Tensor) -> Statistics:
-        return collect(self, x)
-
-    def score(self, natural: Natural, x: Tensor) -> Tensor:
-        return linear_score(natural, self.statistics(x))
 
     def distribution(self, theta: Parameters) -> dist.Distribution:
         shape = theta["log_shape"].exp()

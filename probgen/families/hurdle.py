@@ -5,7 +5,8 @@ r"""Semicontinuous columns: a spike at zero and a positive part (Cragg, 1971).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -88,7 +89,7 @@ class Hurdle(ExponentialFamily):
 class ZeroOrPositive(torch.distributions.Distribution):
     """Zero, or a draw of a positive distribution."""
 
-    arg_constraints: dict = {}
+    arg_constraints: ClassVar[dict] = {}
 
     def __init__(self, occurrence: dist.Distribution, amount: dist.Distribution) -> None:
         self.occurrence, self.amount = occurrence, amount
@@ -99,8 +100,9 @@ class ZeroOrPositive(torch.distributions.Distribution):
         amount = torch.where(positive, self.amount.log_prob(torch.where(positive, value, 1.0)), 0.0)
         return self.occurrence.log_prob(positive.to(value)) + amount
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        return torch.where(self.occurrence.sample() > 0, finite(self.amount.sample()), 0.0)
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        positive, amount = self.occurrence.sample(sample_shape), self.amount.sample(sample_shape)
+        return torch.where(positive > 0, finite(amount), 0.0)
 
     @property
     def mean(self) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ class NegativeBinomial(TwoParameters):
 class OverdispersedPoisson(torch.distributions.Distribution):
     """A negative binomial by the logarithms of shape and mean, accurate up to the Poisson limit."""
 
-    arg_constraints: dict = {}
+    arg_constraints: ClassVar[dict] = {}
 
     def __init__(self, log_shape: Tensor, log_mean: Tensor) -> None:
         self.log_shape, self.log_mean = log_shape, log_mean
@@ -106,7 +107,7 @@ class OverdispersedPoisson(torch.distributions.Distribution):
         constant, count = rest_of_density(self.log_shape, self.log_mean)
         return constant + value * count + log_rising(value, self.log_shape) - (value + 1.0).lgamma()
 
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
             shape = self.log_shape.exp()
             rate = torch.distributions.Gamma(shape, shape * torch.exp(-self.log_mean), validate_args=False)
@@ -142,7 +143,7 @@ def rest_of_density(log_shape: Tensor, log_mean: Tensor) -> tuple[Tensor, Tensor
 
 
 def log_rising(x: Tensor, log_shape: Tensor) -> Tensor:
-    """log Gamma(x + r) - log Gamma(r), without cancellation for large r (Stirling's series)."""
+    """Difference log Gamma(x + r) - log Gamma(r), without cancellation for large r (Stirling's series)."""
     shape = log_shape.exp()
     large = shape > 16.0
     low, high = torch.where(large, 1.0, shape), torch.where(large, shape, 16.0)

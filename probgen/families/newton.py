@@ -14,10 +14,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from probgen.families.base import Natural, Parameters
-from probgen.families.columnwise import ColumnwiseFamily
+from probgen.families.base import Natural, Parameters, once_per_tensor
+from probgen.families.columnwise import ColumnwiseFamily, Statistics, collect, linear_score
 
-__all__ = ["TwoParameters", "derivatives", "newton"]
+__all__ = ["LinearTwoParameters", "TwoParameters", "derivatives", "newton"]
 
 Objective = Callable[[Tensor], Tensor]  # (P, ...) -> (...), elementwise
 BOUND = 14.0  # of the unconstrained parameters: beyond it the family is at a limit (a point mass, ...)
@@ -128,7 +128,7 @@ class TwoParameters(ColumnwiseFamily):
     # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
-        return 2 * (self.columns or 1)
+        return 2 * self.columns
 
     def head(self, output: Tensor) -> Parameters:
         """Linear near zero, within reach of float32 everywhere."""
@@ -140,6 +140,26 @@ class TwoParameters(ColumnwiseFamily):
         return dict(zip(self.names, cells, strict=True))
 
 
+class LinearTwoParameters(TwoParameters):
+    """Two parameters and a density that is linear in statistics of the cells."""
+
+    @abstractmethod
+    def terms(self, x: Tensor) -> dict[str, Tensor]:
+        """The statistics t(x) of cells that are all known, each ``(N, D)``."""
+
+    def carrier(self, x: Tensor) -> Tensor | None:  # noqa: ARG002
+        """The base measure's log density is zero."""
+        return None
+
+    @once_per_tensor
+    def statistics(self, x: Tensor) -> Statistics:
+        """All terms side by side, made once for the data."""
+        return collect(self, x)
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        return linear_score(natural, self.statistics(x))
+
+
 def proposal_root(hessian: Tensor, widening: float = 1.5) -> Tensor:
     """Root of a covariance a little wider than Laplace's, also where the objective is not concave."""
     values, vectors = torch.linalg.eigh(-hessian)
@@ -147,20 +167,34 @@ def proposal_root(hessian: Tensor, widening: float = 1.5) -> Tensor:
     return torch.linalg.cholesky(covariance)
 
 
-def newton(objective: Objective, start: Tensor, low: Tensor, high: Tensor, steps: int = 25) -> Tensor:
-    """Maximise elementwise over the first axis within bounds; never goes down, stops where nothing moves."""
+def newton(
+    objective: Objective, start: Tensor, low: Tensor, high: Tensor, steps: int = 25, separate: int = 1
+) -> Tensor:
+    """Maximise elementwise over the first axis within bounds; never goes down, stops where there is nothing to gain.
+
+    Args:
+        objective: the function.
+        start: where to begin, (P, ...).
+        low: lower bounds.
+        high: upper bounds.
+        steps: at most so many.
+        separate: the first coordinates that do not interact with each other: they share one pass for the Hessian.
+    """
     at = start.detach()
     value = objective(at).detach()
+    resolution = 500 * torch.finfo(value.dtype).eps
     for _ in range(steps):
-        gradient, hessian = derivatives(objective, at)
+        gradient, hessian = derivatives(objective, at, separate)
         values, vectors = torch.linalg.eigh(hessian)
         curvature = values.abs()
         curvature = curvature.clamp_min(1e-6).maximum(1e-9 * curvature.amax(-1, keepdim=True))
-        slope = held(gradient, at, low, high).movedim(0, -1)[..., None]
-        move = (vectors @ ((vectors.mT @ slope)[..., 0] / curvature)[..., None])[..., 0].clamp(-2.0, 2.0)
-        new, value = backtrack(objective, at, value, move.movedim(-1, 0), low, high)
-        moved, at = float((new - at).abs().max()), new
-        if moved < 1e-9:
+        slope = held(gradient, at, low, high)
+        along = (vectors.mT @ slope.movedim(0, -1)[..., None])[..., 0]
+        move = (vectors @ (along / curvature)[..., None])[..., 0].movedim(-1, 0)
+        move = move * (2.0 / move.abs().amax(0).clamp_min(2.0))
+        gain = (slope * move).sum(0)
+        at, value = backtrack(objective, at, value, move, low, high)
+        if bool((gain < 1e-9 + resolution * value.abs()).all()):  # the step just made was quadratically small
             break
     return at
 
@@ -176,11 +210,11 @@ def backtrack(
 ) -> tuple[Tensor, Tensor]:
     """Halve each element's move until its objective does not fall."""
     size, done = torch.ones_like(value), torch.zeros_like(value, dtype=torch.bool)
-    new, best = at, value
+    new, best, rounding = at, value, 4 * torch.finfo(value.dtype).eps * value.abs()
     for _ in range(12):
         trial = torch.minimum(torch.maximum(at + size * move, low), high)
         found = objective(trial).detach()
-        better = (found >= value) & ~done
+        better = (found >= value - rounding) & ~done
         new, best, done = (
             torch.where(better, trial, new),
             torch.where(better, found, best),
@@ -192,11 +226,15 @@ def backtrack(
     return new, best
 
 
-def derivatives(objective: Objective, at: Tensor) -> tuple[Tensor, Tensor]:
+def derivatives(objective: Objective, at: Tensor, separate: int = 1) -> tuple[Tensor, Tensor]:
     """Gradient ``(P, ...)`` and Hessian ``(..., P, P)`` of an elementwise objective."""
     with torch.enable_grad():
         leaf = at.detach().requires_grad_()
         gradient = torch.autograd.grad(objective(leaf).sum(), leaf, create_graph=True)[0]
-        rows = [torch.autograd.grad(row.sum(), leaf, retain_graph=True)[0] for row in gradient]
-    hessian = torch.stack(rows).movedim((0, 1), (-2, -1)).detach()
-    return gradient.detach(), 0.5 * (hessian + hessian.mT)
+        groups = [gradient[:separate], *gradient[separate:]]
+        rows = [torch.autograd.grad(group.sum(), leaf, retain_graph=True)[0] for group in groups]
+    corner = torch.diag_embed(rows[0][:separate].movedim(0, -1))  # (..., S, S)
+    rest = torch.stack(rows[1:]).movedim((0, 1), (-2, -1))  # (..., P - S, P)
+    cross, square = rest[..., :separate], rest[..., separate:]
+    hessian = torch.cat([torch.cat([corner, cross.mT], -1), torch.cat([cross, square], -1)], -2)
+    return gradient.detach(), hessian

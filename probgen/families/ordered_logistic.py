@@ -2,9 +2,9 @@ r"""Ordinal columns by proportional odds (McCullagh, 1980).
 
 .. math:: p(x \le l \mid k) = \sigma(c_l - \eta_k), \qquad \eta_k \sim \mathcal N(0, 1.5^2)
 
-The cutpoints c are shared by all rows of the table, the location is each row's own; the first cutpoint and the logarithms
-of the gaps are Gaussian around those of the data's own frequencies. The maximisation takes damped Newton steps on the
-expected counts of the levels, from the current parameters; it never goes down.
+The cutpoints c are shared by all rows of the table, the location is each row's own; the first cutpoint and the
+logarithms of the gaps are Gaussian around those of the data's own frequencies. The maximisation takes damped Newton
+steps on the expected counts of the levels, from the current parameters; it never goes down.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class OrderedLogistic(Family):
         counts, prior = statistics["logits"], self.prior_choice is not None
         low, high = self.bounds()
         start = torch.cat([current["loc"], free_of(current["cutpoints"][0]).mT])
-        at = newton(self.target(counts, prior), start.maximum(low).minimum(high), low, high)
+        at = newton(self.target(counts, prior), start.maximum(low).minimum(high), low, high, separate=self.table)
         loc = at[: self.table]
         if not prior:  # nothing but the first row's location says where zero is
             loc = torch.where(counts.sum(-1) > 1e-10, loc, current["loc"])
@@ -111,8 +111,8 @@ class OrderedLogistic(Family):
         target = self.target(statistics["logits"], prior=True)
         start, bounds = self.start(), self.bounds()
         start = torch.cat([start["loc"], free_of(start["cutpoints"][0]).mT])
-        mode = newton(target, start, *bounds)
-        walk = BlockWalk(mode, -derivatives(target, mode)[1], self.table)
+        mode = newton(target, start, *bounds, separate=self.table)
+        walk = BlockWalk(mode, -derivatives(target, mode, self.table)[1], self.table)
         at = walk.first()
         for _ in range(sweeps):
             at = walk.move_cutpoints(at, target)
@@ -156,11 +156,11 @@ class OrderedLogistic(Family):
     # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
-        return (self.columns or 1) * self.levels
+        return self.columns * self.levels
 
     def head(self, output: Tensor) -> Parameters:
         """A location and the unconstrained cutpoints of every column."""
-        cells = 10.0 * (output / 10.0).tanh().unflatten(-1, (self.columns or 1, self.levels))
+        cells = 10.0 * (output / 10.0).tanh().unflatten(-1, (self.columns, self.levels))
         return {
             "loc": cells[..., 0],
             "cutpoints": cutpoints_of(self.center + cells[..., 1:].clamp(-6, 6)),

@@ -80,7 +80,7 @@ class Poisson(ExponentialFamily):
 
     @property
     def outputs(self) -> int:
-        return self.columns or 1
+        return self.columns
 
     def head(self, output: Tensor) -> Parameters:
         return {"rate": softplus(output + 0.5) + 1e-4}
