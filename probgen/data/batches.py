@@ -75,7 +75,7 @@ class Standardiser:
         return x * self.scale + self.shift
 
     def log_jacobian(self, known: np.ndarray) -> np.ndarray:
-        """log |d model coordinates / d original units| of the known cells of each row, in nats."""
+        """Log |d model coordinates / d original units| of the known cells of each row, in nats."""
         return -(known * np.where(self.continuous, np.log(self.scale), 0.0)).sum(1)
 
     def select(self, index: list[int]) -> Standardiser:

@@ -18,7 +18,7 @@ UNKNOWN_TEXT = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 def infer_column(series: pd.Series) -> Column:
     """The kind of one column, with the reason."""
     name, values = str(series.name), series.dropna()
-    found = {"name": name, "incomplete": len(values) < len(series), "dtype": str(series.dtype)}
+    found: dict[str, Any] = {"name": name, "incomplete": len(values) < len(series), "dtype": str(series.dtype)}
     if len(values) == 0:
         raise DataError(f"Column {name!r} has no known value in {len(series)} rows; drop it.")
     if isinstance(series.dtype, pd.CategoricalDtype):
@@ -35,7 +35,7 @@ def infer_column(series: pd.Series) -> Column:
 
 
 def from_categories(series: pd.Series, found: dict[str, Any]) -> Column:
-    used = [level for level in series.cat.categories.tolist()]
+    used = series.cat.categories.tolist()
     if len(used) < 2:
         raise DataError(
             f"Column {found['name']!r} has a single category, {used[0]!r}; a constant says nothing: drop it."

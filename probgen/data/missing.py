@@ -31,7 +31,7 @@ def ampute(
     Reference: Rubin (1976).
 
     Example:
-        >>> table, hidden = ampute(Table({"a": np.arange(10.0), "b": np.arange(10.0) ** 2}), 0.3)
+        >>> table, hidden = ampute(Table({"a": np.arange(10.0), "b": np.arange(10.0) ** 2}), 0.3, seed=4)
         >>> int(hidden.sum())
         6
     """

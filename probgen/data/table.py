@@ -113,7 +113,9 @@ class Table:
     # -- other tables ------------------------------------------------------------------------------------------
     def take(self, rows: Any) -> Table:
         """Some rows, by place or by mask."""
-        index = np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows, dtype=None if len(rows) else int)]
+        index = np.arange(len(self))[
+            rows if isinstance(rows, slice) else np.asarray(rows, dtype=None if len(rows) else int)
+        ]
         weights = None if self.weights is None else self.weights[index]
         return self._made(self.values[index], self.schema, weights, self._native.take(index))
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from probgen._pyro import effectful
+from probgen.errors import CapabilityError
 
 Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
 Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
@@ -100,7 +101,9 @@ class Family(nn.Module, ABC):
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
         super().__init__()
-        self.columns, self.table, self.prior_choice = columns, table, prior
+        self.columns = 1 if columns is None else columns
+        self.bare = columns is None  # a draw is one value without a column dimension
+        self.table, self.prior_choice = table, prior
 
     # -- parameters --------------------------------------------------------------------------------------------
     @abstractmethod
@@ -157,11 +160,15 @@ class Family(nn.Module, ABC):
 
     @abstractmethod
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
-        """x with its NaN cells drawn given the known ones."""
+        """X with its NaN cells drawn given the known ones."""
 
     @abstractmethod
     def mean(self, theta: Parameters) -> Tensor:
         """Expectation of each column (codes: the probabilities' mode)."""
+
+    def cells(self, natural: Natural, index: Symbol | None) -> Tensor:
+        """Log density of a value that is a symbol, for families whose values can be summed out."""
+        raise CapabilityError(f"A {type(self).__name__} has no finite set of values that could be summed out.")
 
     # -- network head ------------------------------------------------------------------------------------------
     @property
@@ -203,8 +210,10 @@ class Table:
     theta: Parameters | None = None
 
     def __call__(self, index: Tensor | Symbol | None = None) -> Rows | Scored:
-        if isinstance(index, Symbol) or self.theta is None:
+        if isinstance(index, Symbol):
             return Scored(self, index)
+        if self.theta is None:
+            return Scored(self, None)
         row = 0 if index is None else index
         batch_shape = torch.Size() if index is None else index.shape
         return Rows(self.family, {key: value[row] for key, value in self.theta.items()}, batch_shape)
@@ -232,7 +241,8 @@ class Observable(TorchDistribution):
 
 
 def event_shape(family: Family) -> torch.Size:
-    return torch.Size([] if family.columns is None else [family.columns])
+    """(D,), or nothing for a bare value."""
+    return torch.Size([] if family.bare else [family.columns])
 
 
 class Rows(Observable):
@@ -255,7 +265,7 @@ class Rows(Observable):
         return self.family.sample(self.theta)
 
     def fill(self, x: Tensor) -> Tensor:
-        """x with its NaN cells drawn given the known ones."""
+        """X with its NaN cells drawn given the known ones."""
         return self.family.fill(self.theta, x)
 
     @property

@@ -9,6 +9,7 @@ with mean m and concentration c. The maximisation takes a few Newton steps on (n
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor

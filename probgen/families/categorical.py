@@ -93,11 +93,11 @@ class Categorical(Family):
         batch = torch.broadcast_shapes(logits.shape[:-1], code.shape)
         cells = logits.expand(*batch, self.levels).gather(-1, code.expand(batch)[..., None])[..., 0]
         cells = torch.where(unknown, 0.0, cells)
-        return cells if self.columns is None else cells.sum(-1)
+        return cells if self.bare else cells.sum(-1)
 
     def sample(self, theta: Parameters) -> Tensor:
         code = dist.Categorical(logits=theta["logits"]).sample()
-        return code if self.columns is None else code.to(theta["logits"])
+        return code if self.bare else code.to(theta["logits"])
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
         return torch.where(x.isnan(), self.sample(theta).to(x), x)
@@ -108,13 +108,13 @@ class Categorical(Family):
     # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
-        return (self.columns or 1) * self.levels
+        return self.columns * self.levels
 
     def head(self, output: Tensor) -> Parameters:
-        shape = (self.levels,) if self.columns is None else (self.columns, self.levels)
+        shape = (self.levels,) if self.bare else (self.columns, self.levels)
         return {"logits": output.unflatten(-1, shape).log_softmax(-1)}
 
 
 def safe_log(probs: Tensor) -> Tensor:
-    """log with a floor at the smallest normal number, so that zero times it stays finite."""
+    """Log with a floor at the smallest normal number, so that zero times it stays finite."""
     return probs.clamp_min(torch.finfo(probs.dtype).tiny).log()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Link:
 
     @once_per_tensor
     def read(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """y and the log Jacobian of each row, unknown cells left out."""
+        """Y and the log Jacobian of each row, unknown cells left out."""
         y = torch.where(self.log, x.clamp_min(torch.finfo(x.dtype).tiny).log(), x)
         y = torch.where(self.logit, x.clamp(1e-6, 1 - 1e-6).logit(), y)
         slope = torch.where(self.log, -y, 0.0) + torch.where(self.logit, softplus_pair(y), 0.0)
@@ -120,20 +120,28 @@ class Columns(nn.Module):
             for key, index in groups.items()
         )
 
+    def parts(self) -> list[Block]:
+        """The blocks, in the order of their first columns."""
+        return cast("list[Block]", list(self.blocks))
+
     def draw(self, name: str) -> Callable[[Tensor | Symbol | None], Joint]:
         """Make all parameters global sample sites ``name.block.*``; the result is called with an index."""
-        tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.blocks]
-        return lambda index=None: Joint(self.width, [(block, table(index)) for block, table in tables])
+        tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.parts()]
+
+        def at(index: Tensor | Symbol | None = None) -> Joint:
+            return Joint(self.width, [(block, table(index)) for block, table in tables])
+
+        return at
 
     @property
     def outputs(self) -> int:
         """How many numbers a decoder has to give for one row."""
-        return sum(block.family.outputs for block in self.blocks)
+        return sum(block.family.outputs for block in self.parts())
 
     def forward(self, output: Tensor) -> Joint:
         """The distribution that a decoder's output of shape ``(..., outputs)`` describes."""
-        pieces = output.split([block.family.outputs for block in self.blocks], -1)
-        return Joint(self.width, [(b, b.family(piece)) for b, piece in zip(self.blocks, pieces, strict=True)])
+        pieces = output.split([block.family.outputs for block in self.parts()], -1)
+        return Joint(self.width, [(b, b.family(piece)) for b, piece in zip(self.parts(), pieces, strict=True)])
 
 
 class Joint(Observable):
@@ -146,22 +154,25 @@ class Joint(Observable):
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Joint:
         return Joint(self.width, [(block, part.expand(batch_shape)) for block, part in self.parts])
 
-    def factor(self, value: Tensor) -> Factor:
-        total, symbols = None, ()
+    def factor(self, value: Tensor | Symbol) -> Factor:
+        assert isinstance(value, Tensor)  # columns are observed, never summed out
+        total: Tensor | None = None
+        symbols: tuple[Symbol, ...] = ()
         for block, part in self.parts:
             y, log_jacobian = block.read(value)
             found = part.factor(y)
             symbols = found.symbols
             score = found.value if log_jacobian is None else found.value + log_jacobian
             total = score if total is None else total + score
+        assert total is not None
         return Factor(symbols, total)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.factor(value).value
 
     def fill(self, x: Tensor) -> Tensor:
-        """x with its NaN cells drawn given the known ones; known cells keep their bits."""
-        drawn = self.gather(lambda block, part: part.fill(block.read(x)[0]), x)
+        """X with its NaN cells drawn given the known ones; known cells keep their bits."""
+        drawn = self.gather(lambda block, part: part.fill(block.read(x)[0]))
         return torch.where(x.isnan(), drawn, x)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
@@ -172,7 +183,7 @@ class Joint(Observable):
         """The centre of each column: mean, or the mode of codes, carried back through the block's coordinates."""
         return self.gather(lambda block, part: part.mean)
 
-    def gather(self, of: Callable[[Block, Any], Tensor], like: Tensor | None = None) -> Tensor:
+    def gather(self, of: Callable[[Block, Any], Tensor]) -> Tensor:
         """Put the blocks' columns side by side in the table's order."""
         pieces = [(block.index, block.write(of(block, part))) for block, part in self.parts]
         first = pieces[0][1]

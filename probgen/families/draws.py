@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,7 +50,7 @@ def laplace_draw(family: Family, statistics: Natural, steps: int = 20) -> Parame
     return {key: value.detach() for key, value in family.assemble(read(u)[0]).items()}
 
 
-def laplace(target, start: Tensor) -> MultivariateNormal:  # noqa: ANN001
+def laplace(target: Callable[[Tensor], Tensor], start: Tensor) -> MultivariateNormal:
     """A Gaussian at the maximum with the inverse of the curvature, a little wide."""
     u = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS([u], max_iter=100, line_search_fn="strong_wolfe")

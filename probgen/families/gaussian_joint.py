@@ -173,7 +173,7 @@ class CoupledGaussian(Family):
         return self.columns + self.columns * (self.columns + 1) // 2
 
     def head(self, output: Tensor) -> Parameters:
-        """loc and the rows of a lower triangular root of the precision."""
+        """Loc and the rows of a lower triangular root of the precision."""
         loc, raw = output.split([self.columns, self.outputs - self.columns], -1)
         root = raw.new_zeros(*raw.shape[:-1], self.columns, self.columns)
         row, column = torch.tril_indices(self.columns, self.columns)
@@ -250,7 +250,7 @@ class NormalWishart(CoupledGaussian):
         return {"loc": loc, "precision": torch.eye(self.columns).to(loc).expand(self.table, -1, -1).clone()}
 
     def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
+        """Kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
         n, s, square = self.moments(statistics)
         prior = self.prior_choice is not None
         kappa = n + (self.concentration if prior else 0.0)
@@ -318,4 +318,5 @@ def wishart(freedom: Tensor, scatter: Tensor) -> Tensor:
 
 
 def symmetric(matrix: Tensor) -> Tensor:
+    """Without the asymmetry of rounding."""
     return 0.5 * (matrix + matrix.mT)

@@ -15,6 +15,7 @@ and :math:`\log \Gamma(x + r_g) / \Gamma(r_g)`; the update is the maximum itself
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
@@ -84,11 +85,9 @@ class NegativeBinomial(TwoParameters):
         return [histogram(column, mask) for column, mask in zip(filled.unbind(-1), masks, strict=True)]
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
-        total = None
-        for d, column in enumerate(self.histograms(x)):
-            score = score_column({key: value[:, d] for key, value in natural.items()}, column)
-            total = score if total is None else total + score
-        return total
+        columns = enumerate(self.histograms(x))
+        scores = [score_column({key: value[:, d] for key, value in natural.items()}, column) for d, column in columns]
+        return sum(scores[1:], start=scores[0])
 
     def distribution(self, theta: Parameters) -> OverdispersedPoisson:
         return OverdispersedPoisson(theta["log_shape"].clamp(LOWEST, HIGHEST), theta["log_mean"].clamp(-15, 15))

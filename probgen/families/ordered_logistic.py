@@ -109,9 +109,9 @@ class OrderedLogistic(Family):
         from the Laplace approximation's own conditionals; columns, and locations, are accepted one by one.
         """
         target = self.target(statistics["logits"], prior=True)
-        start, bounds = self.start(), self.bounds()
-        start = torch.cat([start["loc"], free_of(start["cutpoints"][0]).mT])
-        mode = newton(target, start, *bounds, separate=self.table)
+        first = self.start()
+        start = torch.cat([first["loc"], free_of(first["cutpoints"][0]).mT])
+        mode = newton(target, start, *self.bounds(), separate=self.table)
         walk = BlockWalk(mode, -derivatives(target, mode, self.table)[1], self.table)
         at = walk.first()
         for _ in range(sweeps):

@@ -282,7 +282,7 @@ def log_evidence(
     sites: Mapping[str, Tensor] | None = None,
     extra: tuple[Factor, ...] = (),
 ) -> Evidence:
-    """log p(known cells, given local sites | parameters) of each row, discrete sites summed out.
+    """Log p(known cells, given local sites | parameters) of each row, discrete sites summed out.
 
     Args:
         program: a Model.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
 from probgen.families.base import Parameters
 
 __all__ = ["Posterior"]

@@ -85,7 +85,7 @@ class Potential:
         return self.unconstrain(values)
 
     def prior_draw(self) -> Tensor:
-        """u at a draw from the prior."""
+        """U at a draw from the prior."""
         tracer = observe(self.program, self.batch)
         return self.unconstrain({name: site.value for name, site in tracer.global_sites.items()})
 
@@ -106,7 +106,7 @@ class Potential:
         prior = sum(
             tracer.global_sites[name].distribution.log_prob(tracer.global_sites[name].value).sum() for name in outside
         )
-        for name, table in tracer.tables.items():
+        for table in tracer.tables.values():
             if table.family.prior_choice is not None and table.theta is not None:
                 prior = prior + table.family.log_prior(table.theta)
         return log_likelihood(tracer, self.batch) + prior
@@ -119,7 +119,7 @@ class Potential:
         return tables, {name: tracer.global_sites[name].value for name in outside}
 
     def compiled(self, function: Callable[[Tensor], Tensor], example: Tensor) -> GradientAndValue:
-        """u -> (gradient, value) as one graph traced below Pyro; eager where the program does not trace."""
+        """U -> (gradient, value) as one graph traced below Pyro; eager where the program does not trace."""
 
         def eager(u: Tensor) -> tuple[Tensor, Tensor]:
             leaf = u.detach().requires_grad_()

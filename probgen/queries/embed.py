@@ -45,8 +45,8 @@ def embed(fit: Any, table: Table) -> np.ndarray:
             if fit.traits.embedding == "mean":
                 pieces.append(guide_means(fit.program, batch))
             else:
-                thetas = list(fit.posterior.spread(50))
-                pieces.append(sum(probabilities(fit.program, batch, t) for t in thetas) / len(thetas))
+                found = [probabilities(fit.program, batch, theta) for theta in fit.posterior.spread(50)]
+                pieces.append(torch.stack(found).mean(0))
     return torch.cat(pieces).double().cpu().numpy()
 
 
@@ -92,8 +92,8 @@ def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
         return {name: piece.reshape(len(z), *means.found[name].shape[1:]) for name, piece in pieces.items()}
     symbols = [b.symbol for b in log_evidence(fit.program, batch, theta=fit.posterior.theta()).buckets]
-    pieces = checked_split(z, [s.size for s in symbols])
-    return {symbol.name: piece.argmax(1) for symbol, piece in zip(symbols, pieces, strict=True)}
+    shares = checked_split(z, [s.size for s in symbols])
+    return {symbol.name: share.argmax(1) for symbol, share in zip(symbols, shares, strict=True)}
 
 
 def checked_split(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:

@@ -72,7 +72,8 @@ def draw_codes(buckets: list[Bucket], rows: int) -> dict[str, Tensor]:
     for bucket in reversed(buckets):
         value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)
         others = tuple(drawn[symbol.name] for symbol in bucket.symbols[1:])
-        logits = value[(slice(None), *others, torch.arange(rows, device=value.device))] if others else value
+        place: tuple[Any, ...] = (slice(None), *others, torch.arange(rows, device=value.device))
+        logits = value[place] if others else value
         drawn[bucket.symbol.name] = torch.distributions.Categorical(logits=logits.mT).sample()
     return drawn
 

@@ -86,7 +86,7 @@ class Fit:
         return marginals(self, self.read(table), draws, seed)
 
     def sample(self, n: int, *, seed: int = 0) -> Table:
-        """n new rows: a table with nothing known, filled."""
+        """N new rows: a table with nothing known, filled."""
         from probgen.queries.fill import sample
 
         return sample(self, n, seed)

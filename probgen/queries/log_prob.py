@@ -57,7 +57,7 @@ def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:
 
 
 def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """log mean exp over draws, its standard error by the delta method, and the effective sample size."""
+    """Log mean exp over draws, its standard error by the delta method, and the effective sample size."""
     draws = len(terms)
     top = terms.amax(0)
     w = (terms - top).exp()

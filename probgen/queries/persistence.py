@@ -86,7 +86,8 @@ def load(path: str | Path) -> Fit:
     for key, value in part(tensors, "posterior").items():
         name, _, parameter = key.rpartition("/")
         parameters.setdefault(name, {})[parameter] = value
-    standardiser = Standardiser(**{key: value.numpy() for key, value in part(tensors, "standardiser").items()})
+    arrays = {key: value.numpy() for key, value in part(tensors, "standardiser").items()}
+    standardiser = Standardiser(arrays["shift"], arrays["scale"], arrays["continuous"])
     history = {key: value.tolist() for key, value in part(tensors, "history").items()}
     return Fit(
         program, schema, standardiser, Posterior(parameters, {}, config["point"]), config["method"], history,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from probgen.inference.evidence import observe
 from probgen.data.batches import Batch
+from probgen.inference.evidence import observe
 
 __all__ = ["described", "families", "summary"]
 

@@ -55,7 +55,7 @@ class ExpectationMaximisation(Method):
         self.previous = -np.inf
         self.falls = 0.0
         start = task.options["start"]
-        self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(tracer, start)
+        self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
 
     def inspect(self) -> Tracer:
         """One run of the program on the first piece, to learn its families and discrete sites."""
@@ -65,12 +65,12 @@ class ExpectationMaximisation(Method):
 
     def narrow_pieces(self) -> None:
         """Couple rows and pieces so that marginal precision matrices of rows with holes fit in memory."""
-        numbers = sum(f.table * (f.columns or 1) ** 2 for f in self.families.values() if hasattr(f, "scatter"))
+        numbers = sum(f.table * f.columns**2 for f in self.families.values() if hasattr(f, "scatter"))
         if numbers and self.first.x.isnan().any():
             self.task.batches.resize(int(np.clip(2**26 // numbers, 256, PIECE_ROWS)))
 
     # -- starting ----------------------------------------------------------------------------------------------
-    def first_theta(self, tracer: Tracer, start: Any) -> Theta:
+    def first_theta(self, start: Any) -> Theta:
         program, neutral = self.task.program, {name: f.start() for name, f in self.families.items()}
         first = next(self.task.batches.pieces())
         _, pooled = expected_statistics(program, self.families, neutral, first)

@@ -38,7 +38,7 @@ class MeanField(torch.nn.Module):
         self.log_scale = torch.nn.Parameter(torch.full_like(start, -3.0))
 
     def draw(self) -> tuple[Tensor, Tensor]:
-        """u and log q(u)."""
+        """U and log q(u)."""
         noise = torch.randn_like(self.loc)
         log_q = -0.5 * noise.square() - self.log_scale - 0.5 * math.log(2 * math.pi)
         return self.loc + self.log_scale.exp() * noise, log_q.sum()
@@ -75,7 +75,8 @@ class VariationalInference(Method):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.objective = objective(task.options["objective"])
-        self.best, self.best_state, self.stale, self.count = -math.inf, None, 0, 0
+        self.best, self.stale, self.count = -math.inf, 0, 0
+        self.best_state: dict[str, Any] | None = None
         self.skipped = 0
 
     def init(self) -> None:
