@@ -110,7 +110,7 @@ class OverdispersedPoisson(torch.distributions.Distribution):
         with torch.no_grad():
             shape = self.log_shape.exp()
             rate = torch.distributions.Gamma(shape, shape * torch.exp(-self.log_mean), validate_args=False)
-            return torch.poisson(rate.sample(sample_shape).clamp_max(1e9))
+            return torch.poisson(rate.sample(torch.Size(sample_shape)).clamp_max(1e9))
 
     @property
     def mean(self) -> Tensor:

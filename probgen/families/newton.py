@@ -147,7 +147,7 @@ class LinearTwoParameters(TwoParameters):
     def terms(self, x: Tensor) -> dict[str, Tensor]:
         """The statistics t(x) of cells that are all known, each ``(N, D)``."""
 
-    def carrier(self, x: Tensor) -> Tensor | None:  # noqa: ARG002
+    def carrier(self, x: Tensor) -> Tensor | None:
         """The base measure's log density is zero."""
         return None
 

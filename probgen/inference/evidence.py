@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from probgen._pyro import Messenger, in_plates, is_bookkeeping
+from probgen.data.batches import Batch
 from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
 
 __all__ = ["Bucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
@@ -64,12 +65,13 @@ class Tracer(Messenger):
     """Collect the local sites, their factors, the global sites and the families of one run.
 
     Args:
+        rows_are_local: latent sites inside plates belong to rows; in a user's own program all of them are parameters.
         sum_out: give discrete sites marked with ``SUM_OUT`` a symbol and collect factors; otherwise just run and draw.
     """
 
-    def __init__(self, sum_out: bool = True) -> None:
+    def __init__(self, sum_out: bool = True, rows_are_local: bool = True) -> None:
         super().__init__()
-        self.sum_out = sum_out
+        self.sum_out, self.rows_are_local = sum_out, rows_are_local
         self.sites: dict[str, Site] = {}
         self.global_sites: dict[str, Site] = {}
         self.families: dict[str, Family] = {}
@@ -112,7 +114,8 @@ class Tracer(Messenger):
         site = Site(
             name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
         )
-        if in_plates(message) or isinstance(value, Symbol) or observed:
+        local = self.rows_are_local and in_plates(message)
+        if local or isinstance(value, Symbol) or observed:
             self.sites[name] = site
             if self.sum_out:
                 self.factors.append(factor_of(message["fn"], value))
@@ -264,7 +267,7 @@ def align(factor: Factor, symbols: tuple[Symbol, ...], plates: int) -> Tensor:
 # --------------------------------------------------------------------------------------------------- the scalar
 def observe(program: Any, batch: Any, *givens: Messenger, sum_out: bool = True) -> Tracer:
     """Run the program's model once under the given handlers and collect what happened."""
-    tracer = Tracer(sum_out)
+    tracer = Tracer(sum_out, rows_are_local=isinstance(batch, Batch))
     with ExitStack() as stack:
         stack.enter_context(tracer)
         for given in givens:

@@ -144,6 +144,10 @@ class Whole:
     def pieces(self) -> Any:
         yield self.data
 
+    def epoch(self, seed: int) -> Any:
+        """The data, every time."""
+        yield self.data
+
 
 def as_batches(
     rows: Any, standardiser: Standardiser | None, program: Model, dtype: torch.dtype, device: torch.device

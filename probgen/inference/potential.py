@@ -84,6 +84,11 @@ class Potential:
         }
         return self.unconstrain(values)
 
+    @property
+    def made_of_families(self) -> bool:
+        """True where every parameter belongs to a family, so that EM can find a starting point."""
+        return all(slot.name.rsplit(".", 1)[0] in self.families for slot in self.slots)
+
     def prior_draw(self) -> Tensor:
         """U at a draw from the prior."""
         tracer = observe(self.program, self.batch)

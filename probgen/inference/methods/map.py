@@ -36,12 +36,10 @@ class MaximumAPosteriori(Method):
     def init(self) -> None:
         task = self.task
         self.batch = next(iter(task.batches.pieces()))
-        self.weight = total_weight(task.batches.source)
-        em = ExpectationMaximisation(task)
-        em.init()
         with seeded(task.seed, "map"):
             self.potential = Potential(task.program, self.batch)
-        self.u = self.potential.at(em.theta).requires_grad_()
+            start = self.start()
+        self.u = start.requires_grad_()
         self.optimiser = torch.optim.LBFGS(
             [self.u],
             max_iter=20,
@@ -51,6 +49,16 @@ class MaximumAPosteriori(Method):
             tolerance_change=0,
         )
         self.previous = -torch.inf
+
+    def start(self) -> Tensor:
+        """Where EM starts, for programs made of families; a draw from the prior otherwise."""
+        self.weight = 1.0
+        if not self.potential.made_of_families:
+            return self.potential.prior_draw()
+        em = ExpectationMaximisation(self.task)
+        em.init()
+        self.weight = total_weight(self.task.batches.source)
+        return self.potential.at(em.theta)
 
     def step(self) -> Step:
         def closure() -> Tensor:

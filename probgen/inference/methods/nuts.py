@@ -240,8 +240,7 @@ class NoUTurn(Method):
 
         options = task.options
         self.potential = Potential(task.program, self.batch)
-        outside = any(slot.name.rsplit(".", 1)[0] not in self.potential.families for slot in self.potential.slots)
-        if outside or options["start"] == "prior":
+        if not self.potential.made_of_families or options["start"] == "prior":
             return [self.potential.prior_draw().detach() for _ in range(options["chains"])]
         em = ExpectationMaximisation(task)
         em.init()

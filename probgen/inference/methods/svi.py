@@ -99,7 +99,7 @@ class VariationalInference(Method):
         """Where EM starts, for programs made of families; a draw from the prior otherwise."""
         from probgen.inference.methods.em import ExpectationMaximisation
 
-        if not all(slot.name.rsplit(".", 1)[0] in potential.families for slot in potential.slots):
+        if not potential.made_of_families:
             return potential.prior_draw()
         em = ExpectationMaximisation(self.task)
         em.init()
@@ -126,6 +126,8 @@ class VariationalInference(Method):
             weights, _, _ = log_weights(self.task.program, batch, self.task.options["draws"])
             return -row_mean(self.objective(weights), batch.weights)
         u, log_q = self.guide.draw()
+        if not isinstance(batch, Batch):
+            return log_q - self.guide.potential.log_posterior(u)
         sites, log_jacobian = self.guide.potential.constrain(u)
         weights, evidence, _ = log_weights(self.task.program, batch, self.task.options["draws"], sites=sites)
         prior = sum(s.distribution.log_prob(s.value).sum() for s in evidence.trace.global_sites.values())
