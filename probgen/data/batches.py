@@ -12,6 +12,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
 
 __all__ = ["Batch", "Batches", "Source", "Standardiser", "features", "n_features"]
@@ -161,6 +162,14 @@ class Batch:
                 return [self.schema.index(name) for name in ([key] if isinstance(key, str) else key)]
         return []
 
+    def minibatch(self, index: Tensor, total: int) -> Batch:
+        """Some rows that stand for ``total`` rows; what is known of the whole batch is not found out again."""
+        x, read = self.x[index], self.features()
+        if known(self.x) is None:
+            mark_complete(x)
+        weights = None if self.weights is None else self.weights[index]
+        return Batch(x, self.schema, total=total, weights=weights, features=x if read is self.x else read[index])
+
     def features(self) -> Tensor:
         """What an encoder reads: centred cells, one-hot levels, and a mask for columns that have holes."""
         if self._features is None:
@@ -231,17 +240,15 @@ class Batches:
         generator = torch.Generator().manual_seed(seed)
         for piece in self.pieces():
             order = torch.randperm(len(piece), generator=generator).to(self.device)
-            read = piece.features()
             for index in order.split(self.batch_size or len(piece)):
-                weights = None if piece.weights is None else piece.weights[index]
-                yield Batch(piece.x[index], self.schema, total=self.total, weights=weights, features=read[index])
+                yield piece.minibatch(index, self.total)
 
 
 # ---------------------------------------------------------------------------------------------------- features
 def features(x: Tensor, schema: Schema) -> Tensor:
     """``(..., F)`` numbers of order one, zeros for unknown cells, and a mask for columns with holes."""
     if all(column.kind == "binary" and not column.incomplete for column in schema):
-        return x.nan_to_num()
+        return x if known(x) is None else x.nan_to_num()
     pieces = [read_column(x[..., at], column) for at, column in enumerate(schema)]
     masks = [x[..., at : at + 1].isnan().to(x) for at, column in enumerate(schema) if column.incomplete]
     return torch.cat(pieces + masks, -1)

@@ -71,23 +71,6 @@ def once_per_tensor(function: Callable) -> Callable:
     return remembered
 
 
-class _Holes:
-    """Owner of the memory of :func:`known`."""
-
-    @once_per_tensor
-    def known(self, x: Tensor) -> Tensor | None:
-        seen = ~x.isnan()
-        return None if bool(seen.all()) else seen
-
-
-_HOLES = _Holes()
-
-
-def known(x: Tensor) -> Tensor | None:
-    """Mask of the known cells, or None where every cell is known."""
-    return _HOLES.known(x)
-
-
 class Family(nn.Module, ABC):
     """A distribution over ``columns`` columns (``None``: one bare value) with a table of ``table`` rows.
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from probgen.families.base import Family, Natural, Parameters, known, once_per_tensor
+from probgen.data.holes import known
+from probgen.families.base import Family, Natural, Parameters, once_per_tensor
 
 Statistics = tuple[Tensor, Tensor | None, Tensor | None]
 

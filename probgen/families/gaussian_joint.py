@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from probgen.families.base import Family, Natural, Parameters, known, once_per_tensor
+from probgen.data.holes import known
+from probgen.families.base import Family, Natural, Parameters, once_per_tensor
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations

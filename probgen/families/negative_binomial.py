@@ -23,7 +23,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from probgen.families.base import Natural, Parameters, known, once_per_tensor
+from probgen.data.holes import known
+from probgen.families.base import Natural, Parameters, once_per_tensor
 from probgen.families.newton import TwoParameters
 
 __all__ = ["NegativeBinomial"]

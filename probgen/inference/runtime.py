@@ -23,9 +23,17 @@ def seed_of(seed: int, *what: object) -> int:
 @contextmanager
 def seeded(seed: int, *what: object) -> Iterator[None]:
     """Draw from a stream of its own; the global random state is left as it was."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed_of(seed, *what))
+    generators = [torch.default_generator]
+    if torch.cuda.is_initialized():
+        generators += list(torch.cuda.default_generators)
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed_of(seed, *what))
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 @contextmanager

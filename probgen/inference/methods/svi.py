@@ -138,8 +138,7 @@ class VariationalInference(Method):
             loss = self.loss(next(self.stream))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.task.options["clip"])
-        if torch.isfinite(norm):
+        if clip(self.parameters, self.task.options["clip"]):
             self.optimiser.step()
         else:
             self.skipped += 1
@@ -211,6 +210,16 @@ class VariationalInference(Method):
         self.stream = self.minibatches(self.count // per_epoch)
         for _ in range(self.count % per_epoch):
             next(self.stream)
+
+
+def clip(parameters: list[Tensor], most: float) -> bool:
+    """Scale the gradient down to the largest norm allowed; False where it is not finite."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+    value = float(norm)
+    if value > most:
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm, foreach=True)
+    return math.isfinite(value)
 
 
 def row_mean(values: Tensor, weights: Tensor | None) -> Tensor:
