@@ -65,7 +65,8 @@ def once_per_tensor(function: Callable) -> Callable:
         version, value = kept.get(self, (None, None))
         if version != x._version:
             value = function(self, x)
-            kept[self] = (x._version, value)
+            if value is not x:  # x would keep itself alive
+                kept[self] = (x._version, value)
         return value
 
     return remembered
