@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from probgen.program import program as program
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
+    from probgen.queries.marginals import Marginals as Marginals
+    from probgen.queries.marginals import class_probabilities as class_probabilities
     from probgen.queries.persistence import load as load
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
@@ -67,6 +69,7 @@ HOME = {
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
     "probgen.queries.fit": ("Fit", "fit"),
+    "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.persistence": ("load",),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),

@@ -49,7 +49,7 @@ class Table:
         check_frame(frame)
         found = schema or Schema(tuple(infer_column(frame[name]) for name in frame.columns))
         if schema is not None:
-            frame = matching(frame, schema)
+            frame = matching(by_position(frame, schema) if native.kind == "numpy" else frame, schema)
         values = np.column_stack([encode_column(frame[c.name], c) for c in found])
         self._set(
             values, found if target is None else found.with_target(target), check_weights(weights, len(frame)), native
@@ -218,6 +218,13 @@ def check_frame(frame: pd.DataFrame) -> None:
     repeated = frame.columns[frame.columns.duplicated()].tolist()
     if repeated:
         raise DataError(f"Column names repeat: {', '.join(map(repr, repeated))}; rename them.")
+
+
+def by_position(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """An array's columns have no names: they are the schema's, in order."""
+    if frame.shape[1] != len(schema):
+        raise DataError(f"The array has {frame.shape[1]} columns, the schema {len(schema)}; they must agree.")
+    return frame.set_axis(list(schema.names), axis=1)
 
 
 def matching(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
