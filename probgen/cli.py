@@ -81,6 +81,7 @@ def one_line_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 # ---------------------------------------------------------------------------------------- commands
 def study(given: argparse.Namespace) -> None:
     """Compare models on a table and write a report."""
+    from probgen import report
     from probgen.studies import main_study
 
     out = Path(given.out)
@@ -94,8 +95,10 @@ def study(given: argparse.Namespace) -> None:
         fast=given.fast,
         progress=not given.quiet,
     )
+    folder = found.save(out, force=given.force)
+    page = report.write(found, folder / "report.html")
     print("\n".join(found.summary))
-    print(found.save(out, force=given.force))
+    print(page)
 
 
 def fit(given: argparse.Namespace) -> None:

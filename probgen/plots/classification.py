@@ -11,6 +11,8 @@ from probgen.plots.style import FAINT, MARKERS, MUTED, axes_or_new, colours, leg
 
 __all__ = ["confusion_matrix", "reliability_curve"]
 
+FEW = 5  # rows below which a bin says little: its mark is faint and no line goes through it
+
 
 def reliability_curve(curves: Mapping[str, Sequence[Mapping[str, float]]], axes: Axes | None = None) -> Axes:
     """Confidence against the share that was right; on the diagonal, probabilities can be taken at their word.
@@ -24,8 +26,11 @@ def reliability_curve(curves: Mapping[str, Sequence[Mapping[str, float]]], axes:
     shown = list(curves)[:6]
     for number, (name, colour) in enumerate(zip(shown, colours(len(shown)), strict=True)):
         x, y, n = (np.array([b[key] for b in curves[name]]) for key in ("confidence", "accuracy", "count"))
-        axes.plot(x, y, color=colour, linewidth=1.4, alpha=0.75)
-        axes.scatter(x, y, s=14 + 90 * n / n.sum(), color=colour, marker=MARKERS[number], linewidths=0, label=name)
+        enough, sizes = n >= FEW, 18 + 90 * n / n.sum()
+        marks = {"color": colour, "marker": MARKERS[number], "linewidths": 0}
+        axes.plot(x[enough], y[enough], color=colour, linewidth=1.4, alpha=0.75)
+        axes.scatter(x[~enough], y[~enough], s=sizes[~enough], alpha=0.35, **marks)
+        axes.scatter(x[enough], y[enough], s=sizes[enough], label=name, **marks)
     lowest = min((b["confidence"] for name in shown for b in curves[name]), default=0.0)
     tidy(axes, "", "confidence", "share right", grid="both")
     axes.set_xlim(max(0.0, lowest - 0.08), 1.02)

@@ -29,7 +29,7 @@ def density_differences(scores: Sequence[Mapping[str, Any]], axes: Axes | None =
         if not np.isfinite(gap):
             axes.text(0, line, "no density for some rows  ", va="center", ha="right", color=MUTED)
             continue
-        noise = abs(gap) <= error
+        noise = line > 0 and abs(gap) <= error
         axes.plot([gap - error, gap + error], [line, line], color=ACCENT, linewidth=2, solid_capstyle="round")
         axes.scatter([gap], [line], s=46, zorder=3, edgecolors=ACCENT, linewidths=1.6, facecolors=hollow(noise))
     tidy(axes, "", "nats a row behind the best (± 2 standard errors, paired)", grid="x")

@@ -74,7 +74,13 @@ def interval_coverage(records: Sequence[Mapping[str, Any]], models: Sequence[str
         values = [found[model][f"coverage{100 * level:.0f}"] for model in models]
         axes.axvline(level, color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.scatter(
-            values, range(len(models)), s=46, color=colour, marker=marker, zorder=3, label=f"{level:.0%} interval"
+            values,
+            range(len(models)),
+            s=46,
+            color=colour,
+            marker=marker,
+            zorder=3,
+            label=f"{100 * level:.0f} % interval",
         )
     tidy(axes, "", "share of hidden numbers inside the interval", grid="x")
     axes.set_yticks(range(len(models)), list(models), color=INK)

@@ -71,7 +71,7 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y")
     axes.tick_params(colors=MUTED, length=0, labelcolor=MUTED)
     axes.set_xlabel(x, color=MUTED)
     axes.set_ylabel(y, color=MUTED)
-    axes.set_title(title, loc="left", color=INK, fontweight="semibold")
+    axes.set_title(title, loc="left", color=INK, fontweight="bold")
     axes.set_facecolor("none")
     return axes
 

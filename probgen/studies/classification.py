@@ -38,7 +38,9 @@ class ClassificationStudy:
     def __str__(self) -> str:
         lines = [f"{'model':<28}{'accuracy':>10}{'log loss':>10}{'Brier':>8}{'ECE':>8}"]
         for s in self.scores:
-            lines.append(f"{s['model']:<28}{s['accuracy']:>10.3f}{s['log_loss']:>10.3f}{s['brier']:>8.3f}{s['ece']:>8.3f}")
+            lines.append(
+                f"{s['model']:<28}{s['accuracy']:>10.3f}{s['log_loss']:>10.3f}{s['brier']:>8.3f}{s['ece']:>8.3f}"
+            )
         return "\n".join(lines)
 
 
@@ -85,7 +87,11 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int = 10) ->
     confidence, hit = probabilities.max(1), probabilities.argmax(1) == truth
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
-        {"confidence": float(confidence[place == b].mean()), "accuracy": float(hit[place == b].mean()), "count": int((place == b).sum())}
+        {
+            "confidence": float(confidence[place == b].mean()),
+            "accuracy": float(hit[place == b].mean()),
+            "count": int((place == b).sum()),
+        }
         for b in range(bins)
         if (place == b).any()
     ]

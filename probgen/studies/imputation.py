@@ -36,7 +36,9 @@ class ImputationStudy:
         lines = [f"{'model':<28}{'RMSE':>8}{'CRPS':>8}{'cover 90':>10}{'accuracy':>10}{'log loss':>10}"]
         for s in self.scores:
             numbers = [s["rmse"], s["crps"], s["coverage90"], s["accuracy"], s["log_loss"]]
-            lines.append(f"{s['model']:<28}" + "".join(f"{n:>{w}.3f}" for n, w in zip(numbers, (8, 8, 10, 10, 10), strict=True)))
+            lines.append(
+                f"{s['model']:<28}" + "".join(f"{n:>{w}.3f}" for n, w in zip(numbers, (8, 8, 10, 10, 10), strict=True))
+            )
         return "\n".join(lines)
 
 
@@ -87,7 +89,14 @@ def marginal_draws(train: Table, holed: Table, draws: int, seed: int) -> np.ndar
 
 
 def score_column(
-    name: str, test: Table, train: Table, filled: np.ndarray, hidden: np.ndarray, place: int, fit: Fit | None, holed: Table
+    name: str,
+    test: Table,
+    train: Table,
+    filled: np.ndarray,
+    hidden: np.ndarray,
+    place: int,
+    fit: Fit | None,
+    holed: Table,
 ) -> dict[str, Any]:
     """One model and column."""
     column, cells = test.schema[place], hidden[:, place]
@@ -102,7 +111,9 @@ def score_column(
     return record | numeric_scores(truth, drawn, scale)
 
 
-def level_probabilities(fit: Fit | None, holed: Table, column: str, cells: np.ndarray, drawn: np.ndarray, levels: int) -> np.ndarray:
+def level_probabilities(
+    fit: Fit | None, holed: Table, column: str, cells: np.ndarray, drawn: np.ndarray, levels: int
+) -> np.ndarray:
     """From the density where there is one; from the draws, with one pseudo-draw, for the baseline."""
     if fit is not None and fit.traits.density != "none":
         return class_probabilities(fit, holed.take(cells), column)

@@ -198,7 +198,11 @@ def prepared(folder: Path, force: bool) -> Path:
     if folder.exists() and any(folder.iterdir()):
         ours = (folder / MARK).exists()
         if not ours or not force:
-            what = "an earlier study; use --force (force=True) to replace it" if ours else "other files; give another folder"
+            what = (
+                "an earlier study; use --force (force=True) to replace it"
+                if ours
+                else "other files; give another folder"
+            )
             raise DataError(f"{folder} holds {what}.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

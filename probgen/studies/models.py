@@ -28,7 +28,13 @@ def default_models(schema: Schema) -> list[str]:
 
 
 def fit_models(
-    table: Table, models: Models, *, target: str | None, seed: int, progress: bool, options: Mapping[str, Any] | None = None
+    table: Table,
+    models: Models,
+    *,
+    target: str | None,
+    seed: int,
+    progress: bool,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Fit], dict[str, str]]:
     """Fits by model name, and the messages of those that failed.
 
@@ -54,4 +60,6 @@ def fit_models(
 def allowed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that this model, or its fit, can take."""
     own = accepted_options(find(name))
-    return {k: v for k, v in options.items() if v is not None and (k in own or k in ("max_steps", "restarts", "callback"))}
+    return {
+        k: v for k, v in options.items() if v is not None and (k in own or k in ("max_steps", "restarts", "callback"))
+    }

@@ -53,7 +53,9 @@ def principal_plane(values: np.ndarray) -> np.ndarray:
     return plane if plane.shape[1] == 2 else np.column_stack([plane, np.zeros(len(plane))])
 
 
-def nearest_neighbour_accuracy(values: np.ndarray, labels: np.ndarray, neighbours: int = 10, most: int = 5000) -> float:
+def nearest_neighbour_accuracy(
+    values: np.ndarray, labels: np.ndarray, neighbours: int = 10, most: int = 5000
+) -> float:
     """Leave-one-out accuracy of the vote of the nearest neighbours."""
     values, labels = values[:most], labels[:most]
     neighbours = min(neighbours, len(values) - 1)

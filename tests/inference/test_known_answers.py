@@ -31,7 +31,9 @@ def mixture_parameters(theta, fit):
 @pytest.mark.parametrize(("components", "expected"), [(2, -214.3547), (3, -180.1855)])
 def test_iris_log_likelihood(components, expected):
     table = Table(IRIS, schema=REAL4)
-    fit = pg.fit("gaussian_mixture", table, components=components, prior=None, restarts=8, tolerance=1e-10, progress=False)
+    fit = pg.fit(
+        "gaussian_mixture", table, components=components, prior=None, restarts=8, tolerance=1e-10, progress=False
+    )
     assert float(fit.log_prob(table).sum().value) == pytest.approx(expected, abs=1e-4)
 
 
