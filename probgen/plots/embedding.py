@@ -10,12 +10,13 @@ from probgen.plots.style import ACCENT, FAINT, MARKERS, axes_or_new, colours, le
 __all__ = ["embedding_plane"]
 
 MOST_POINTS = 3000
+SHAKE = 0.012  # of the range: posterior probabilities pile up in corners, where one mark would hide hundreds
 
 
 def embedding_plane(
     points: np.ndarray, labels: np.ndarray | None = None, axes: Axes | None = None, title: str = ""
 ) -> Axes:
-    """A projected embedding, coloured by a label or a number.
+    """A projected embedding, coloured by a label or a number; points are shaken by about a hundredth of the range.
 
     Args:
         points: ``(N, 2)``.
@@ -25,7 +26,8 @@ def embedding_plane(
     """
     axes = axes_or_new(axes, (5.2, 4.4))
     kept = np.sort(np.random.default_rng(0).permutation(len(points))[:MOST_POINTS])
-    points, labels = points[kept], None if labels is None else np.asarray(labels)[kept]
+    points = shaken(points[kept])
+    labels = None if labels is None else np.asarray(labels)[kept]
     if labels is None:
         axes.scatter(*points.T, s=18, color=ACCENT, alpha=0.6, linewidths=0)
     elif labels.dtype.kind in "fiu":
@@ -37,6 +39,12 @@ def embedding_plane(
     axes.set_xticklabels([])
     axes.set_yticklabels([])
     return axes
+
+
+def shaken(points: np.ndarray) -> np.ndarray:
+    """Points moved by a little, so that equal ones are seen as many."""
+    noise = np.random.default_rng(1).normal(size=points.shape)
+    return points + SHAKE * np.ptp(points, axis=0) * noise
 
 
 def draw_classes(points: np.ndarray, labels: np.ndarray, axes: Axes) -> None:
