@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -212,7 +212,7 @@ class VariationalInference(Method):
             next(self.stream)
 
 
-def clip(parameters: list[Tensor], most: float) -> bool:
+def clip(parameters: Sequence[Tensor], most: float) -> bool:
     """Scale the gradient down to the largest norm allowed; False where it is not finite."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
