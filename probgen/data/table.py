@@ -190,7 +190,8 @@ class Table:
         """Refuse what no model can learn from.
 
         Raises:
-            DataError: an unknown column or row, or a constant column; the message says which and what to do.
+            DataError: an unknown column or row, or a constant number; the message says which and what to do. A discrete
+                column may show one of its levels only.
         """
         empty = np.nonzero(~self.known.any(1))[0]
         if len(empty):
@@ -201,7 +202,7 @@ class Table:
             known = self.values[self.known[:, place], place]
             if len(known) == 0:
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
-            if np.all(known == known[0]):
+            if not column.is_discrete and np.all(known == known[0]):
                 shown = decode_column(known[:1], column)[0]
                 raise DataError(
                     f"Column {column.name!r} is constant ({shown!r} in all known rows); drop it before fitting."

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
-from probgen.plots.style import FAINT, MARKERS, MUTED, axes_or_new, colours, legend, sequential, tidy
+from probgen.plots.style import ACCENT, FAINT, INK, MARKERS, PAPER, axes_or_new, colours, legend, tidy
 
 __all__ = ["confusion_matrix", "reliability_curve"]
 
@@ -49,15 +50,19 @@ def confusion_matrix(counts: np.ndarray, levels: Sequence[object], axes: Axes | 
     """
     axes = axes_or_new(axes, (4.4, 4.2))
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.imshow(share, cmap=sequential(), vmin=0, vmax=1, aspect="equal")
+    for i, j in np.ndindex(*counts.shape):
+        place = (j - 0.48, i - 0.48)
+        axes.add_patch(Rectangle(place, 0.96, 0.96, facecolor=ACCENT, alpha=0.06 + 0.94 * share[i, j], linewidth=0))
     if len(levels) <= 15:
         for i, j in np.ndindex(*counts.shape):
-            colour = "#ffffff" if share[i, j] > 0.5 else "#1c2733"  # the cells' own shades stay in the dark
+            colour = PAPER if share[i, j] > 0.5 else INK
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour)
     tidy(axes, "", "said", "true", grid="")
     axes.spines["bottom"].set_visible(False)
     names = [str(level)[:14] for level in levels]
     axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 3 else 0)
     axes.set_yticks(range(len(names)), names)
-    axes.tick_params(labelcolor=MUTED)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_aspect("equal")
     return axes

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from probgen.plots.style import ACCENT, FAINT, INK, MUTED, axes_or_new, tidy
+from probgen.plots.style import ACCENT, FAINT, INK, MUTED, PAPER, axes_or_new, tidy
 
 __all__ = ["density_differences", "density_rows"]
 
@@ -40,7 +40,7 @@ def density_differences(scores: Sequence[Mapping[str, Any]], axes: Axes | None =
 
 def hollow(noise: bool) -> str:
     """Fill of a mark: the page's own colour where it is within noise."""
-    return "#fffffe" if noise else ACCENT
+    return PAPER if noise else ACCENT
 
 
 def density_rows(log_prob: np.ndarray, models: Sequence[str], axes: Axes | None = None, most: int = 12) -> Axes:

@@ -10,11 +10,25 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-__all__ = ["ACCENT", "CYCLE", "FAINT", "GRID", "INK", "MUTED", "axes_or_new", "colours", "house", "sequential", "tidy"]
+__all__ = [
+    "ACCENT",
+    "CYCLE",
+    "FAINT",
+    "GRID",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "axes_or_new",
+    "colours",
+    "house",
+    "sequential",
+    "tidy",
+]
 
 INK = "#1f2933"
 MUTED = "#66717e"
 GRID = "#e3e7ec"
+PAPER = "#fffffe"
 FAINT = "#b9c2cc"
 ACCENT = "#1f6fb4"
 CYCLE = ("#1f6fb4", "#dd7a1c", "#11936f", "#b8538c", "#56a8dd", "#8a6d1d", "#6a5acd", "#c4402f")

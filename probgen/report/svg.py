@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from probgen.plots import style
@@ -18,7 +19,7 @@ VARIABLES = {
     style.MUTED: "--muted",
     style.GRID: "--grid",
     style.FAINT: "--faint",
-    "#fffffe": "--paper",
+    style.PAPER: "--paper",
     **{colour: f"--c{i}" for i, colour in enumerate(style.CYCLE)},
 }
 
@@ -33,7 +34,7 @@ def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Figure
         paint: draws into the figure.
     """
     buffer = io.StringIO()
-    with style.house():
+    with style.house(), rc_context({"svg.hashsalt": name}):  # the same ids every time
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
