@@ -1,0 +1,176 @@
+"""The main job from end to end, on small tables, and the page made of it."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from probgen import report
+from probgen.data.reading import read_table
+from probgen.data.table import Table
+from probgen.errors import DataError, FitError
+from probgen.studies.main_study import study
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    group = rng.integers(2, size=120)
+    x = 3.0 * group + rng.normal(size=120)
+    x[:6] = np.nan
+    names = np.array(["left", '<right> & "quoted"'], dtype=object)
+    return Table({"x": x, "y": x * 0.5 + rng.normal(size=120), "group": names[group]})
+
+
+@pytest.fixture(scope="module")
+def found(table):
+    models = {"naive_bayes": {}, "latent_class": {"components": 2}}
+    return study(table, target="group", models=models, fast=True, progress=False, draws=20)
+
+
+@pytest.fixture(scope="module")
+def page(found):
+    return report.render(found)
+
+
+def test_the_study_answers(found, table):
+    assert set(found.density.models) == {"naive_bayes", "latent_class"}
+    assert len(found.train) + len(found.test) == len(table)
+    assert found.classification is not None
+    assert found.summary
+
+
+def test_completed_keeps_what_was_known(found, table):
+    assert found.completed.known.all()
+    assert np.array_equal(found.completed.values[table.known], table.values[table.known])
+
+
+def test_json_is_strict(found):
+    text = found.to_json()
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in study.json"))
+    assert content["best"] == found.best
+    assert len(content["density"]) == 2
+
+
+def test_files_read_back(found, table, tmp_path):
+    folder = found.save(tmp_path / "out")
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"study.json", "scores.csv", "imputation.csv", "classification.csv", "worst_rows.csv"}
+    assert names >= {"completed.csv", "samples.csv", "embedding.csv"}
+    completed = read_table(folder / "completed.csv", schema=table.schema)
+    assert np.array_equal(completed.values[table.known], table.values[table.known])
+
+
+def test_files_of_others_are_left_alone(found, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="other files"):
+        found.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_earlier_study_is_replaced_by_force_only(found, tmp_path):
+    found.save(tmp_path / "out")
+    with pytest.raises(DataError, match="earlier study"):
+        found.save(tmp_path / "out")
+    found.save(tmp_path / "out", force=True)
+
+
+def test_a_model_that_fails_is_reported(table):
+    models = {"latent_class": {"components": 2}, "gaussian_mixture": {"components": 5000}}
+    found = study(table, models=models, fast=True, progress=False, draws=5)
+    assert list(found.failures) == ["gaussian_mixture"]
+    assert "5000" in found.failures["gaussian_mixture"]
+    assert any("gaussian_mixture" in line for line in found.summary)
+    assert "could not be fitted" in report.render(found)
+
+
+def test_all_failing_is_an_error(table):
+    with pytest.raises(FitError, match="5000"):
+        study(table, models={"latent_class": {"components": 5000}}, fast=True, progress=False)
+
+
+@pytest.mark.parametrize("target", [None, "x"])
+def test_without_a_discrete_target(table, target):
+    models = {"latent_class": {"components": 2}}
+    found = study(table, target=target, models=models, fast=True, progress=False, draws=5)
+    assert found.classification is None
+    assert "How well is" not in report.render(found)
+
+
+# ---------------------------------------------------------------------------------------- the page
+class Page(HTMLParser):
+    """Open elements, ids, references, and anything fetched from outside."""
+
+    EMPTY = {"meta", "br", "img", "link", "hr", "input"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.outside, self.tags = [], [], [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.add(tag)
+        self.ids += [given["id"]] if "id" in given else []
+        for key in ("href", "xlink:href", "src"):
+            if key in given:
+                (self.links if given[key].startswith("#") else self.outside).append(given[key])
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.EMPTY:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def parsed(page):
+    parser = Page()
+    parser.feed(page)
+    return parser
+
+
+def test_the_page_stands_alone(parsed, page):
+    assert parsed.outside == []
+    assert not parsed.tags & {"script", "link", "img", "iframe"}
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
+
+
+def test_the_page_is_well_formed(parsed):
+    assert parsed.open == []
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert {link[1:] for link in parsed.links} <= set(parsed.ids)
+
+
+def test_labels_of_the_data_are_escaped(page):
+    assert "<right>" not in page
+    assert "&lt;right&gt; &amp;" in page
+
+
+def test_every_figure_has_words(page):
+    heads = re.findall(r"<svg[^>]*>", page)
+    assert len(heads) >= 9
+    assert all('role="img"' in head and 'aria-label="' in head for head in heads)
+
+
+def test_the_page_says_what_the_study_says(page, found):
+    from markupsafe import escape
+
+    assert all(str(escape(line)) in page for line in found.summary)
+    assert "within noise" in page or "behind" in page
+
+
+def test_the_page_is_the_same_twice(page, found):
+    assert report.render(found) == page
+
+
+def test_the_page_is_written_whole(found, tmp_path):
+    place = report.write(found, tmp_path / "new" / "report.html", title="Mine & yours")
+    assert "<title>Mine &amp; yours</title>" in place.read_text(encoding="utf-8")
+    assert [path.name for path in place.parent.iterdir()] == ["report.html"]
