@@ -167,12 +167,10 @@ class Table:
         if not fractions or any(f <= 0 for f in fractions) or sum(fractions) > 1 + 1e-9:
             raise DataError(f"fractions must be positive and sum to at most 1, got {fractions}.")
         order = np.random.default_rng(seed).permutation(len(self))
-        if stratify is not None:
-            codes = self.values[order, self.schema.index(stratify)]
-            rank = pd.Series(codes).fillna(-1).groupby(pd.Series(codes).fillna(-1)).cumcount().to_numpy()
-            size = pd.Series(codes).fillna(-1).map(pd.Series(codes).fillna(-1).value_counts()).to_numpy()
-            order = order[np.argsort((rank + 0.5) / size, kind="stable")]
-            order = order[np.argsort(np.arange(len(order)) * 0.6180339887498949 % 1, kind="stable")]
+        if stratify is not None:  # spread every level evenly over the order
+            codes = pd.Series(self.values[order, self.schema.index(stratify)]).fillna(-1)
+            place = (codes.groupby(codes).cumcount() + 0.5) / codes.map(codes.value_counts())
+            order = order[np.argsort(place.to_numpy(), kind="stable")]
         edges = np.round(np.cumsum(fractions) * len(self)).astype(int)
         return tuple(self.take(np.sort(order[a:b])) for a, b in zip([0, *edges], edges, strict=False))
 

@@ -119,7 +119,8 @@ def study(
     if target is not None:
         source = source.with_target(target)
     source.check_for_fit()
-    train, test = source.split(1 - test_fraction, test_fraction, seed=seed)
+    labelled = target if target is not None and source.schema[target].is_discrete else None
+    train, test = source.split(1 - test_fraction, test_fraction, seed=seed, stratify=labelled)
     settings = ({"max_steps": 200, "restarts": 1} if fast else {}) | options
     fits, failures = fit_models(train, models, target=target, seed=seed, progress=progress, options=settings)
     density = compare_densities(fits, test, failures)

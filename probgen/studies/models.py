@@ -50,7 +50,7 @@ def fit_models(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # told by fit.diagnostics
                 fits[name] = fit(name, table, seed=seed, progress=progress, **keywords)
-        except ProbgenError as error:
+        except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
             failures[name] = str(error)
     if not fits:
         raise FitError("Every model failed: " + "; ".join(f"{name}: {message}" for name, message in failures.items()))
