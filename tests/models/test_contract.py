@@ -1,0 +1,199 @@
+"""What every registered model promises. A new model file is tested here with no edit."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import numpy as np
+import pytest
+
+import probgen as pg
+from probgen.data import Column, Schema, Table
+from probgen.program import accepted_options, find
+
+SMALL = {"components": 2, "latent": 2, "hidden": (16,), "factors": 1}
+SCHEMA = Schema(
+    (
+        Column("height", "real", incomplete=True),
+        Column("weight", "real"),
+        Column("income", "positive", incomplete=True),
+        Column("visits", "count"),
+        Column("smoker", "binary", levels=("no", "yes"), incomplete=True),
+        Column("town", "categorical", levels=("a", "b", "c")),
+        Column("mood", "ordinal", levels=(1, 2, 3)),
+        Column("spent", "semicontinuous"),
+        Column("share", "bounded", bounds=(0.0, 1.0)),
+    )
+)
+MODELS = sorted(pg.available())
+EXACT = [name for name in MODELS if pg.available()[name].density == "exact"]
+
+
+def mixed_table(rows=150, seed=0):
+    """Two groups, all kinds of columns, holes in three of them."""
+    rng = np.random.default_rng(seed)
+    z = rng.integers(2, size=rows)
+    height = rng.normal(2.0 * z, 1.0)
+    columns = [
+        height,
+        height + rng.normal(0, 0.5, rows) - z,
+        rng.lognormal(0.5 * z, 0.6),
+        rng.negative_binomial(3, 0.4 + 0.2 * z).astype(float),
+        (rng.random(rows) < 0.3 + 0.4 * z).astype(float),
+        (rng.integers(3, size=rows) * (1 - z) + 2 * z).astype(float),
+        np.clip(rng.integers(3, size=rows) + z - 1, 0, 2).astype(float),
+        np.where(rng.random(rows) < 0.4, 0.0, rng.lognormal(z, 0.5)),
+        rng.beta(2 + z, 3),
+    ]
+    values = np.column_stack(columns)
+    for place in (0, 2, 4):
+        values[rng.random(rows) < 0.15, place] = np.nan
+    return Table.from_codes(values, SCHEMA)
+
+
+def fitted(name, table=None, seed=0, **more):
+    """A quick fit with small settings."""
+    options = {key: value for key, value in SMALL.items() if key in accepted_options(find(name))}
+    steps = 30 if "em" in pg.available()[name].methods[:1] else 120
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = mixed_table() if table is None else table
+        more = {"max_steps": steps, "restarts": 1} | more
+        return pg.fit(name, table, seed=seed, progress=False, **options, **more)
+
+
+@functools.cache
+def once(name):
+    return fitted(name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_second_instance_trains_as_well_as_the_first_and_to_the_same_bits(name):
+    first, second = fitted(name), fitted(name)
+    assert first.history["objective"] == second.history["objective"]
+    np.testing.assert_array_equal(first.log_prob(mixed_table()).value, second.log_prob(mixed_table()).value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fitting_raises_the_objective(name):
+    history = once(name).history["objective"]
+    assert np.mean(history[-5:]) > np.mean(history[:2]) or len(history) <= 2
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("column", ["smoker", "town", "mood"])
+def test_a_hidden_discrete_column_is_summed_out(name, column):
+    fit, table = once(name), mixed_table(40, seed=1)
+    place = SCHEMA.index(column)
+    parts = []
+    for code in range(len(SCHEMA[column].levels)):
+        values = table.values.copy()
+        values[:, place] = code
+        parts.append(np.exp(np.asarray(fit.log_prob(table.with_values(values)))))
+    np.testing.assert_allclose(np.sum(parts, 0), np.exp(np.asarray(fit.log_prob(table.hide(column)))), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(("column", "low", "high"), [("height", -12, 16), ("income", 1e-6, 80), ("share", 1e-5, 1 - 1e-5)])
+def test_a_hidden_continuous_column_is_integrated_out(name, column, low, high):
+    fit, row = once(name), mixed_table(3, seed=2)
+    place, points = SCHEMA.index(column), 20_001
+    grid = np.exp(np.linspace(np.log(low), np.log(high), points)) if column == "income" else np.linspace(low, high, points)
+    for number in range(2):
+        values = np.repeat(row.values[number : number + 1], points, 0)
+        values[:, place] = grid
+        density = np.exp(np.asarray(fit.log_prob(Table.from_codes(values, SCHEMA))))
+        expected = np.exp(np.asarray(fit.log_prob(row.take([number]).hide(column))))[0]
+        assert np.trapezoid(density, grid) == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_nothing_known_has_probability_one(name):
+    table = mixed_table(5)
+    assert np.asarray(once(name).log_prob(table.hide(*SCHEMA.names))) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_one_row_is_scored_as_among_many(name):
+    fit, table = once(name), mixed_table(30, seed=3)
+    together = np.asarray(fit.log_prob(table))
+    alone = [np.asarray(fit.log_prob(table.take([i])))[0] for i in range(30)]
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fill_keeps_known_cells_and_stays_in_the_support(name):
+    fit, table = once(name), mixed_table(60, seed=4).hide("visits", "mood", "share", "spent")
+    for filled in fit.fill(table, 3):
+        assert not np.isnan(filled.values).any()
+        np.testing.assert_array_equal(filled.values[table.known], table.values[table.known])
+        Table(filled.to_pandas(), schema=SCHEMA)  # every value is checked against its kind
+    again = fit.fill(table, 3)
+    np.testing.assert_array_equal(again[2].values, fit.fill(table, 3)[2].values)
+    assert not np.array_equal(again[0].values, again[1].values)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_noise_is_independent_across_equal_rows(name):
+    fit, row = once(name), mixed_table(1, seed=5).hide("weight", "height")
+    drawn = np.stack([t.values[:, 1] for t in fit.fill(row.take(np.zeros(200, dtype=int)), 20)])
+    between = np.corrcoef(drawn.T[:40])
+    assert np.abs(between[np.triu_indices(40, 1)]).mean() < 0.3  # 0.18 is expected of 20 draws
+    assert len(np.unique(drawn)) == drawn.size
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_save_and_load_give_equal_answers(name, tmp_path):
+    fit, table = once(name), mixed_table(20, seed=6)
+    fit.save(tmp_path / "model.probgen")
+    again = pg.load(tmp_path / "model.probgen")
+    np.testing.assert_array_equal(again.log_prob(table).value, fit.log_prob(table).value)
+    np.testing.assert_array_equal(again.fill(table, 1)[0].values, fit.fill(table, 1)[0].values)
+    assert again.history == fit.history
+    with pytest.raises(pg.DataError, match="exists"):
+        fit.save(tmp_path / "model.probgen")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_verb_answers_in_the_right_shape(name):
+    fit, table = once(name), mixed_table(12, seed=7)
+    estimate = fit.log_prob(table)
+    assert len(estimate) == 12
+    assert estimate.kind == ("exact" if fit.traits.density == "exact" else "importance")
+    assert (estimate.standard_error is None) == (estimate.kind == "exact")
+    assert len(fit.sample(7)) == 7
+    Table(fit.sample(50, seed=1).to_pandas(), schema=SCHEMA)
+    cells = fit.marginals(table, draws=20)
+    assert len(cells) == int((~table.known).sum())
+    assert cells.quantiles([0.1, 0.9]).shape == (2, len(cells))
+    for probabilities in cells.probabilities.values():
+        assert sum(probabilities.values()) == pytest.approx(1.0)
+    np.testing.assert_allclose(pg.class_probabilities(fit, table, "town").sum(1), 1.0)
+    if fit.traits.embedding != "none":
+        latent = fit.embed(table)
+        assert latent.shape[0] == 12
+        assert np.isfinite(latent).all()
+        assert len(fit.decode(latent)) == 12
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_float32_agrees_with_float64(name):
+    fit = fitted(name, dtype="float32", max_steps=5)
+    exact = fitted(name, max_steps=5)
+    table = mixed_table(20)
+    np.testing.assert_allclose(fit.log_prob(table).value, exact.log_prob(table).value, rtol=0.02, atol=0.05)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_unknown_options_are_refused_with_the_list(name):
+    with pytest.raises(pg.CapabilityError, match="no option 'komponents'"):
+        pg.fit(name, mixed_table(), komponents=3)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_point_estimates_export_to_arviz(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = once(name).to_arviz()
+    assert made.attrs["model"] == name
