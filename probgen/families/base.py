@@ -85,6 +85,10 @@ class Family(nn.Module, ABC):
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
         super().__init__()
+        if not isinstance(table, int) or table < 1:
+            raise CapabilityError(f"The number of components must be a whole number of at least 1, got {table!r}.")
+        if prior not in ("default", None):
+            raise CapabilityError(f"prior must be 'default' or None (maximum likelihood), got {prior!r}.")
         self.columns = 1 if columns is None else columns
         self.bare = columns is None  # a draw is one value without a column dimension
         self.table, self.prior_choice = table, prior

@@ -13,6 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from probgen.errors import CapabilityError
 from probgen.families.base import Family, Natural, Parameters, Symbol, once_per_tensor
 
 __all__ = ["Categorical"]
@@ -30,6 +31,8 @@ class Categorical(Family):
 
     def __init__(self, levels: int, columns: int | None = None, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
+        if not isinstance(levels, int) or levels < 1:
+            raise CapabilityError(f"The number of components must be a whole number of at least 1, got {levels!r}.")
         self.levels = levels
         self.shape = (table, levels) if columns is None else (table, columns, levels)
         self.register_buffer("concentration", torch.full(self.shape, 1.0 + 1.0 / levels))

@@ -23,6 +23,10 @@ class NaiveBayes(Model):
     def __init__(self, schema: Schema, target: str | None = None, prior: str | None = "default") -> None:
         super().__init__(schema)
         self.target = target or schema.target or first_class(schema)
+        if not schema[self.target].is_discrete:
+            raise CapabilityError(
+                f"The target of naive_bayes must be discrete; {self.target!r} is {schema[self.target].kind}."
+            )
         rest = schema.drop([self.target])
         levels = len(schema[self.target].levels)
         self.rest = rest.names

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from probgen.data.batches import Batch
 from probgen.data.table import Table
+from probgen.errors import CapabilityError
 from probgen.inference.amortised import resample
 from probgen.inference.evidence import Bucket, Given, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
@@ -26,6 +27,8 @@ ROWS = 1024  # rows that share one random stream: results depend on the seed and
 
 def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables; known cells keep their bits."""
+    if draws < 1:
+        raise CapabilityError(f"draws must be at least 1, got {draws}.")
     with torch.no_grad(), fit.setting():
         pieces = list(fit.batches(table, ROWS).pieces())
         return [completed(fit, table, pieces, draw, draws, seed) for draw in range(draws)]
@@ -43,6 +46,8 @@ def completed(fit: Any, table: Table, pieces: list[Batch], draw: int, draws: int
 
 def sample(fit: Any, n: int, seed: int) -> Table:
     """New rows: latents from the program itself, then a table with nothing known."""
+    if n < 1:
+        raise CapabilityError(f"A sample has at least 1 row, got n={n}.")
     found = []
     with torch.no_grad(), fit.setting():
         for start in range(0, n, ROWS):

@@ -28,6 +28,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         raise CapabilityError(
             f"{fit.name!r} has no density; use fit.sample or fit.embed, or a model whose traits have one."
         )
+    if draws < 1:
+        raise CapabilityError(f"draws must be at least 1, got {draws}.")
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes = [], [], []

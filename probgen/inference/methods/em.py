@@ -7,7 +7,8 @@ to the mode of its posterior with a prior, to the maximum likelihood without.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ class ExpectationMaximisation(Method):
         self.previous = -np.inf
         self.falls = 0.0
         start = task.options["start"]
-        self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
+        with collapse_told(self.families):
+            self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
 
     def inspect(self) -> Tracer:
         """One run of the program on the first piece, to learn its families and discrete sites."""
@@ -107,6 +109,11 @@ class ExpectationMaximisation(Method):
 
     # -- iterating ---------------------------------------------------------------------------------------------
     def step(self) -> Step:
+        with collapse_told(self.families):
+            return self.iteration()
+
+    def iteration(self) -> Step:
+        """Expectation, then maximisation."""
         program, total, statistics = self.task.program, 0.0, None
         for piece in self.task.batches.pieces():
             value, found = expected_statistics(program, self.families, self.theta, piece)
@@ -120,10 +127,7 @@ class ExpectationMaximisation(Method):
         converged = 0 <= rise < self.task.tolerance
         self.last = self.theta
         if not converged:
-            try:
-                self.theta = maximise(self.families, statistics or {}, self.theta)
-            except torch.linalg.LinAlgError as error:
-                raise FitError(collapse_message(self.families)) from error
+            self.theta = maximise(self.families, statistics or {}, self.theta)
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
 
     def result(self) -> Posterior:
@@ -206,6 +210,15 @@ def labelled_rows(observed: dict[Symbol, Tensor]) -> Tensor | None:
     if not observed:
         return None
     return torch.stack(list(observed.values())).all(0).double()
+
+
+@contextmanager
+def collapse_told(families: Mapping[str, Family]) -> Iterator[None]:
+    """A matrix that is no longer positive definite, in the words of the user's problem."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise FitError(collapse_message(families)) from error
 
 
 def collapse_message(families: Mapping[str, Family]) -> str:
