@@ -5,6 +5,7 @@ Rows 100 000, columns 16, components 16. scikit-learn's iteration is the differe
 
 import statistics
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,12 @@ def cases():
             em = prepared(x, covariance)
             ours = statistics.median(seconds(em.step) for _ in range(REPEATS))
             theirs = statistics.median(peer_iteration(x, name) for _ in range(3))
-            yield {"case": f"{covariance} beside scikit-learn", "ours": ours, "theirs": theirs, "speedup": theirs / ours}
+            yield {
+                "case": f"{covariance} beside scikit-learn",
+                "ours": ours,
+                "theirs": theirs,
+                "speedup": theirs / ours,
+            }
         em = prepared(x, "full")
         yield {"case": "full beside a loop by hand", **paired(em.step, by_hand(em), repeats=REPEATS)}
 
@@ -39,7 +45,8 @@ def cases():
 def prepared(x, covariance):
     """The library's method, started, its data statistics made."""
     table = Table(x)
-    model = find("gaussian_mixture")(table.schema, components=K, covariance=covariance).double()
+    mixture: Any = find("gaussian_mixture")
+    model = mixture(table.schema, components=K, covariance=covariance).double()
     batches = Batches(table, Standardiser.of(table))
     em = ExpectationMaximisation(Task(model, batches, None, 0, 100, 0.0, {"start": "kmeans"}))
     em.init()

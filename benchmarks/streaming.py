@@ -9,6 +9,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ import probgen as pg
 
 ROWS = int(os.environ.get("BENCH_ROWS", 20_000_000))
 FILE_ROWS = 500_000
-OPTIONS = {"components": 4, "max_steps": 3, "restarts": 1, "progress": False, "tolerance": 0.0}
+OPTIONS: dict[str, Any] = {"components": 4, "max_steps": 3, "restarts": 1, "progress": False, "tolerance": 0.0}
 
 
 def cases():

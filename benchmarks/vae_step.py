@@ -4,6 +4,7 @@ One-sample ELBO, Adam, float32, one thread; choosing the minibatch counts on bot
 """
 
 import statistics
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ def library_step(x, rows):
     """The method's own step."""
     schema = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(PIXELS)))
     table = Table.from_codes(x, schema)
-    program = find("vae")(schema, latent=LATENT, hidden=(HIDDEN,)).float()
+    vae: Any = find("vae")
+    program = vae(schema, latent=LATENT, hidden=(HIDDEN,)).float()
     batches = Batches(table, Standardiser.of(table), dtype=torch.float32, schema=schema)
     options = {**VariationalInference.defaults, "batch_size": rows}
     method = VariationalInference(Task(program, batches, None, 0, 10**6, 0.0, options))

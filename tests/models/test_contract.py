@@ -95,11 +95,17 @@ def test_a_hidden_discrete_column_is_summed_out(name, column):
 
 
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize(("column", "low", "high"), [("height", -12, 16), ("income", 1e-6, 80), ("share", 1e-5, 1 - 1e-5)])
+@pytest.mark.parametrize(
+    ("column", "low", "high"), [("height", -12, 16), ("income", 1e-6, 80), ("share", 1e-5, 1 - 1e-5)]
+)
 def test_a_hidden_continuous_column_is_integrated_out(name, column, low, high):
     fit, row = once(name), mixed_table(3, seed=2)
     place, points = SCHEMA.index(column), 20_001
-    grid = np.exp(np.linspace(np.log(low), np.log(high), points)) if column == "income" else np.linspace(low, high, points)
+    grid = (
+        np.exp(np.linspace(np.log(low), np.log(high), points))
+        if column == "income"
+        else np.linspace(low, high, points)
+    )
     for number in range(2):
         values = np.repeat(row.values[number : number + 1], points, 0)
         values[:, place] = grid
