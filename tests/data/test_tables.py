@@ -185,7 +185,7 @@ def test_every_data_set_states_its_address_and_licence():
 
 def test_data_that_are_not_here_are_told_with_their_address(monkeypatch):
     monkeypatch.delenv("PROBGEN_DATA", raising=False)
-    with pytest.raises(pg.DataError, match="https://github.com/arranger1044/DEBD"):
+    with pytest.raises(pg.DataError, match=r"https://github\.com/arranger1044/DEBD"):
         load("nltcs")
 
 

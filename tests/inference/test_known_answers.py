@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import multivariate_normal
@@ -35,6 +37,24 @@ def test_iris_log_likelihood(components, expected):
         "gaussian_mixture", table, components=components, prior=None, restarts=8, tolerance=1e-10, progress=False
     )
     assert float(fit.log_prob(table).sum().value) == pytest.approx(expected, abs=1e-4)
+
+
+def old_faithful():
+    """272 eruptions of the geyser: duration and waiting time in minutes (Azzalini and Bowman, 1990)."""
+    schema = Schema((Column("eruptions", "real"), Column("waiting", "real")))
+    return Table(pd.read_csv(Path(__file__).parents[1] / "files" / "old_faithful.csv"), schema=schema)
+
+
+@pytest.mark.parametrize(("components", "covariance", "expected"), [(3, "tied", -1126.3159), (2, "full", -1130.2640)])
+def test_old_faithful_log_likelihood(components, covariance, expected):
+    table = old_faithful()
+    options = {"prior": None, "restarts": 10, "tolerance": 1e-11, "max_steps": 5000, "progress": False}
+    fit = pg.fit("gaussian_mixture", table, components=components, covariance=covariance, **options)
+    assert float(fit.log_prob(table).sum().value) == pytest.approx(expected, abs=1e-3)
+    if covariance == "full":
+        means = fit.parameters()["component.gaussian"]["loc"] * fit.standardiser.scale + fit.standardiser.shift
+        found = means[np.argsort(means[:, 0])]
+        np.testing.assert_allclose(found, [[2.0364, 54.4785], [4.2897, 79.9681]], atol=1e-3)
 
 
 class FromResponsibilities(Peer):
