@@ -78,9 +78,8 @@ class Categorical(Family):
 
     @once_per_tensor
     def indicators(self, x: Tensor) -> Tensor:
-        """One-hot codes ``(N, D * L)`` with zeros for unknown cells."""
-        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype)
-        return (x[..., None] == levels).to(x.dtype).flatten(1)
+        """Made once for the data."""
+        return one_hot_codes(x, self.levels)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         return natural["logits"].flatten(1) @ self.indicators(x).mT
@@ -116,6 +115,12 @@ class Categorical(Family):
     def head(self, output: Tensor) -> Parameters:
         shape = (self.levels,) if self.bare else (self.columns, self.levels)
         return {"logits": output.unflatten(-1, shape).log_softmax(-1)}
+
+
+def one_hot_codes(x: Tensor, levels: int) -> Tensor:
+    """Indicators ``(N, D * L)`` of codes, zeros for unknown cells."""
+    codes = torch.arange(levels, device=x.device, dtype=x.dtype)
+    return (x[..., None] == codes).to(x.dtype).flatten(1)
 
 
 def safe_log(probs: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from probgen.families.base import Family, Natural, Parameters, once_per_tensor
+from probgen.families.categorical import one_hot_codes
 from probgen.families.newton import derivatives, newton
 
 __all__ = ["OrderedLogistic"]
@@ -131,9 +132,8 @@ class OrderedLogistic(Family):
 
     @once_per_tensor
     def indicators(self, x: Tensor) -> Tensor:
-        """One-hot codes ``(N, D * L)`` with zeros for unknown cells."""
-        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype)
-        return (x[..., None] == levels).to(x.dtype).flatten(1)
+        """Made once for the data."""
+        return one_hot_codes(x, self.levels)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         return natural["logits"].flatten(1) @ self.indicators(x).mT

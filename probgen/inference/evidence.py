@@ -17,6 +17,7 @@ from torch import Tensor
 
 from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
+from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
 
 __all__ = ["Bucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
@@ -101,6 +102,11 @@ class Tracer(Messenger):
             message["value"], message["is_observed"] = None, False
             return
         known = message["value"] if message["is_observed"] else None
+        if not hasattr(message["fn"], "levels"):
+            raise CapabilityError(
+                f"Site {message['name']!r} is to be summed out, but {type(message['fn']).__name__} is not a family of"
+                " probgen; use probgen.families.Categorical for it."
+            )
         symbol = Symbol(message["name"], message["fn"].levels)
         if known is not None:
             self.factors.append(Factor((symbol,), labels(known, symbol.size)))

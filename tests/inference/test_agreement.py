@@ -105,3 +105,14 @@ def test_weights_are_repetitions():
     weighted = PAIR.with_weights(np.where(np.arange(150) < 50, 2.0, 1.0))
     fit = pg.fit("gaussian_mixture", weighted, components=1, restarts=1, progress=False)
     np.testing.assert_allclose(fit.log_prob(PAIR).value, repeated.log_prob(PAIR).value, atol=1e-8)
+
+
+@pytest.mark.parametrize("infer", [{}, {"enumerate": "parallel"}])
+def test_a_discrete_latent_that_is_no_family_is_refused(infer):
+    def two_coins(tosses):
+        which = pyro.sample("which", dist.Bernoulli(torch.tensor(0.5)), infer=infer)
+        with pyro.plate("tosses", len(tosses)):
+            pyro.sample("x", dist.Bernoulli(0.2 + 0.6 * which), obs=tosses)
+
+    with pytest.raises(pg.CapabilityError, match="'which'"):
+        pg.fit(pg.program(two_coins), torch.ones(5), method="nuts", progress=False)
