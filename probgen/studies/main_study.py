@@ -118,6 +118,7 @@ def study(
     source = table if isinstance(table, Table) else Table(table)
     if target is not None:
         source = source.with_target(target)
+    source, constant = without_constants(source)
     source.check_for_fit()
     labelled = target if target is not None and source.schema[target].is_discrete else None
     train, test = source.split(1 - test_fraction, test_fraction, seed=seed, stratify=labelled)
@@ -136,7 +137,18 @@ def study(
         time.perf_counter() - began,
     )  # fmt: skip
     found.summary.extend(in_words(found))
+    if constant:
+        found.summary.append(f"Left out, because it never varies: {', '.join(constant)}.")
     return found
+
+
+def without_constants(table: Table) -> tuple[Table, list[str]]:
+    """The table without numbers that are the same in every known row, and their names."""
+    low, high = (reduce(np.where(table.known, table.values, np.nan), axis=0) for reduce in (np.nanmin, np.nanmax))
+    names = [
+        column.name for column, a, b in zip(table.schema, low, high, strict=True) if not column.is_discrete and a == b
+    ]
+    return (table.drop(names), names) if 0 < len(names) < table.n_columns else (table, [])
 
 
 # ------------------------------------------------------------------------------------------------------ in words

@@ -174,3 +174,11 @@ def test_the_page_is_written_whole(found, tmp_path):
     place = report.write(found, tmp_path / "new" / "report.html", title="Mine & yours")
     assert "<title>Mine &amp; yours</title>" in place.read_text(encoding="utf-8")
     assert [path.name for path in place.parent.iterdir()] == ["report.html"]
+
+
+def test_a_number_that_never_varies_is_left_out_and_told():
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    values = np.column_stack([x, np.full(60, 3.5)])
+    answer = study(Table(values), models=["gaussian_mixture"], fast=True, progress=False, draws=5)
+    assert answer.table.names == ("x0", "x1")
+    assert answer.summary[-1] == "Left out, because it never varies: x2."
