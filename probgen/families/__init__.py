@@ -16,6 +16,7 @@ from probgen.families.gaussian import (
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
+from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
@@ -33,9 +34,11 @@ __all__ = [
     "Gamma",
     "Hurdle",
     "LogNormal",
+    "MarkovChain",
     "NegativeBinomial",
     "OrderedLogistic",
     "Poisson",
+    "SemiMarkovChain",
     "SphericalGaussian",
     "Symbol",
     "TiedGaussian",

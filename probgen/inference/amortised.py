@@ -61,7 +61,7 @@ def propose(program: Any, batch: Any, draws: int) -> Proposal:
     """Draw the local latents from the guide."""
     with GuideTracer() as tracer, draws_plate(draws):
         program.guide(batch)
-    log_q = batch.x.new_zeros(len(batch)) if tracer.log_q is None else tracer.log_q
+    log_q = batch.x.new_zeros(()) if tracer.log_q is None else tracer.log_q
     return Proposal(tracer.sites, log_q)
 
 

@@ -16,7 +16,8 @@ from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import resample
-from probgen.inference.evidence import Bucket, Given, Tracer, log_evidence, observe
+from probgen.inference.chain import draw_path
+from probgen.inference.evidence import Bucket, ChainBucket, Given, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 
@@ -71,10 +72,14 @@ def fill_batch(program: Any, batch: Batch, theta: Theta) -> Tensor:
     return gather(tracer, batch)
 
 
-def draw_codes(buckets: list[Bucket], rows: int) -> dict[str, Tensor]:
+def draw_codes(buckets: list[Bucket | ChainBucket], rows: int) -> dict[str, Tensor]:
     """Joint draw of the summed-out sites, in the reverse order of their elimination."""
     drawn: dict[str, Tensor] = {}
     for bucket in reversed(buckets):
+        if isinstance(bucket, ChainBucket):
+            path = draw_path(bucket.initial, bucket.transition, bucket.scores, bucket.steps)
+            drawn |= bucket.codes(path)
+            continue
         value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)
         others = tuple(drawn[symbol.name] for symbol in bucket.symbols[1:])
         place: tuple[Any, ...] = (slice(None), *others, torch.arange(rows, device=value.device))
