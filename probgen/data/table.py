@@ -226,6 +226,14 @@ class Table:
         for start in range(0, len(self), rows):
             yield self.take(np.arange(start, min(start + rows, len(self))))
 
+    def extended(self, steps: int) -> Table:
+        """Every sequence with this many unknown time steps after it."""
+        if self.lengths is None:
+            raise DataError("The rows of this table do not stand in sequences.")
+        places = np.repeat(np.cumsum(self.lengths), steps)
+        values = np.insert(self.values, places, np.nan, axis=0)
+        return self._made(values, self.schema, self.weights, Native(self._native.kind), self.lengths + steps)
+
     def select(self, names: Sequence[str]) -> Table:
         """Some columns."""
         places = [self.schema.index(name) for name in names]

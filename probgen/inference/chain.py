@@ -21,7 +21,7 @@ from torch import Tensor
 from probgen.data.sequences import Steps
 from probgen.inference.log_sum import log_sum_exp
 
-__all__ = ["best_path", "chain_evidence", "draw_path", "filtered"]
+__all__ = ["best_path", "chain_evidence", "draw_paths", "filtered"]
 
 STEP_COST = 12e-6  # seconds of one small step of a loop
 NUMBER_COST = 2.5e-10  # seconds of one multiplication in it
@@ -238,7 +238,7 @@ class ChainEvidence(torch.autograd.Function):
         done = forward_pass(log_initial, log_transition, likelihood, plan)
         logs = done.scale[:, 0].log() + top
         rows = logs.new_zeros(len(steps)).index_add_(0, plan.sequence[plan.block], logs)
-        ctx.weak = underflown(done, len(steps))
+        ctx.weak = underflown(done)
         if len(ctx.weak):
             some, places = steps.select(ctx.weak)
             rows[ctx.weak] = in_log_space(log_initial, log_transition, scores[:, places], some)
@@ -269,7 +269,7 @@ def scaled(scores: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return likelihood, top[plan.order]
 
 
-def underflown(done: Pass, sequences: int) -> Tensor:
+def underflown(done: Pass) -> Tensor:
     """Sequences with a step whose scale is too small to be trusted."""
     small = ~(done.scale[:, 0] > torch.finfo(done.scale.dtype).tiny ** 0.95)
     if not bool(small.any()):
@@ -316,45 +316,48 @@ def in_log_space(log_initial: Tensor, log_transition: Tensor, scores: Tensor, st
 # -------------------------------------------------------------------------------------------------------- states
 def filtered(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
     """``(N, K)``: probabilities of each row's state given the rows up to it."""
-    plan = planned(steps, steps.longest)
-    alpha = log_filter(log_initial, log_transition, scores[:, plan.order], plan)
-    return torch.empty_like(alpha).index_copy_(0, plan.order, alpha.softmax(1))
-
-
-def log_filter(log_initial: Tensor, log_transition: Tensor, ordered: Tensor, plan: Plan) -> Tensor:
-    """``(N, K)`` in the plan's order: log joint probability of the state and the rows up to it, up to a constant."""
-    alpha = torch.empty_like(ordered.mT.contiguous())
-    before = log_initial.expand(plan.blocks, -1)
-    for low, high in plan.steps():
-        now = before[: high - low]
-        if low:
-            top = now.amax(1, keepdim=True)
-            top = torch.where(top.isinf(), 0.0, top)
-            small = (now - top).exp() @ log_transition.exp()
-            exact = (
-                torch.logsumexp(now[:, :, None] + log_transition, 1) if bool((small == 0).any()) else small.log() + top
-            )
-            now = exact
-        before = now + ordered[:, low:high].mT
-        alpha[low:high] = before - before.amax(1, keepdim=True).nan_to_num(neginf=0.0)
-        before = alpha[low:high]
+    plan = plan_for(steps, len(log_initial))
+    done = forward_pass(log_initial, log_transition, scaled(scores, plan)[0], plan)
+    alpha = torch.empty_like(done.alpha).index_copy_(0, plan.order, done.alpha)
+    weak = underflown(done)
+    if len(weak):
+        some, places = steps.select(weak)
+        alpha[places] = filtered_in_log_space(log_initial, log_transition, scores[:, places], some)
     return alpha
 
 
-def draw_path(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
-    """``(N,)``: one draw of all states given all rows (forward filtering, backward sampling; Carter and Kohn, 1994)."""
+def filtered_in_log_space(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
     plan = planned(steps, steps.longest)
-    alpha = log_filter(log_initial, log_transition, scores[:, plan.order], plan)
-    path = torch.empty(len(plan.order), dtype=torch.long, device=scores.device)
-    after = path.new_zeros(plan.blocks)
-    count = 0
+    found, before = [], log_initial[:, None].expand(-1, plan.blocks)
+    for step, seen in enumerate(scores[:, plan.order].split([high - low for low, high in plan.steps()], 1)):
+        if step:
+            before = log_sum_exp(before[:, None, : seen.shape[1]] + log_transition[:, :, None])
+        before = before + seen
+        before = before - before.amax(0).nan_to_num(neginf=0.0)
+        found.append(before)
+    alpha = torch.cat(found, 1).softmax(0).mT
+    return torch.empty_like(alpha).index_copy_(0, plan.order, alpha)
+
+
+def draw_paths(
+    log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps, uniform: Tensor
+) -> Tensor:
+    """States ``(draws, N)`` given all rows, from uniform numbers ``(draws, N)``.
+
+    Forward filtering, backward sampling (Carter and Kohn, 1994).
+    """
+    plan = planned(steps, steps.longest)
+    alpha = filtered(log_initial, log_transition, scores, steps)[plan.order]
+    arrive, ordered = log_transition.exp().mT.contiguous(), uniform[:, plan.order]
+    path = torch.empty(ordered.shape, dtype=torch.long, device=scores.device)
+    after, going_on = path[:, :0], 0
     for low, high in reversed(plan.steps()):
-        n = high - low
-        logits = alpha[low:high].clone()
-        logits[:count] += log_transition.mT[after[:count]]
-        after[:n] = torch.distributions.Categorical(logits=logits).sample()
-        path[low:high], count = after[:n], n
-    return torch.empty_like(path).index_copy_(0, plan.order, path)
+        weight = alpha[low:high].expand(len(path), -1, -1)
+        weight = torch.cat([weight[:, :going_on] * arrive[after], weight[:, going_on:]], 1)
+        total = weight.cumsum(-1)
+        chosen = (total <= ordered[:, low:high, None] * total[..., -1:]).sum(-1).clamp_max(len(arrive) - 1)
+        path[:, low:high], after, going_on = chosen, chosen, high - low
+    return torch.empty_like(path).index_copy_(1, plan.order, path)
 
 
 def best_path(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> tuple[Tensor, Tensor]:
