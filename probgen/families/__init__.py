@@ -15,6 +15,7 @@ from probgen.families.gaussian import (
 )
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.hurdle import Hurdle
+from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
@@ -23,6 +24,7 @@ from probgen.families.poisson import Poisson
 
 __all__ = [
     "SUM_OUT",
+    "AdditiveGaussian",
     "Bernoulli",
     "Beta",
     "Categorical",
@@ -33,6 +35,7 @@ __all__ = [
     "FullGaussian",
     "Gamma",
     "Hurdle",
+    "LinearGaussian",
     "LogNormal",
     "MarkovChain",
     "NegativeBinomial",
