@@ -51,6 +51,7 @@ class Model(nn.Module, ABC):
 
     traits: ClassVar[Traits] = Traits()
     schema: Schema
+    inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Model:
         made = super().__new__(cls)

@@ -22,6 +22,8 @@ from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 
+from probgen.families.regression import LogisticRegression, RegressedColumns
+
 __all__ = [
     "SUM_OUT",
     "AdditiveGaussian",
@@ -37,10 +39,12 @@ __all__ = [
     "Hurdle",
     "LinearGaussian",
     "LogNormal",
+    "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
     "OrderedLogistic",
     "Poisson",
+    "RegressedColumns",
     "SemiMarkovChain",
     "SphericalGaussian",
     "Symbol",

@@ -339,9 +339,7 @@ def filtered_in_log_space(log_initial: Tensor, log_transition: Tensor, scores: T
     return torch.empty_like(alpha).index_copy_(0, plan.order, alpha)
 
 
-def draw_paths(
-    log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps, uniform: Tensor
-) -> Tensor:
+def draw_paths(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps, uniform: Tensor) -> Tensor:
     """States ``(draws, N)`` given all rows, from uniform numbers ``(draws, N)``.
 
     Forward filtering, backward sampling (Carter and Kohn, 1994).

@@ -50,7 +50,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
 
 def log_jacobian(fit: Any, table: Table) -> np.ndarray:
     """From model coordinates to original units, one value a row (a sequence)."""
-    rows = fit.standardiser.log_jacobian(table.known)
+    modelled = [name not in fit.program.inputs for name in fit.schema.names]
+    rows = fit.standardiser.log_jacobian(table.known & modelled)
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
