@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +11,14 @@ from torch.nn.functional import softplus
 
 from probgen.errors import CapabilityError
 from probgen.families.harmonium import Harmonium
+from probgen.families.units import coin
 from probgen.inference.annealing import anneal
 
-__all__ = ["Chains", "DataChains", "PersistentChains", "TemperedChains", "make_chains", "settle"]
+__all__ = ["Chains", "DataChains", "PersistentChains", "TemperedChains", "complete", "generate", "make_chains", "settle"]
+
+FILL_WARM, FILL_SWEEPS = 100, 50  # temperatures, then sweeps, behind a draw of unknown cells
+SAMPLE_WARM, SAMPLE_SWEEPS = 500, 100  # behind a new row
+TOP_SWEEPS = 5  # of the energy on top, between two looks at the known cells
 
 
 class Chains(ABC):
@@ -109,9 +115,40 @@ def settle(layer: Harmonium, features: Tensor, seen: Tensor, warm: int, sweeps: 
     """Unknown features drawn given the known ones: annealed from the base-rate model, then plain Gibbs sweeps."""
     known = layer.units.spread(seen)
     drawn = torch.where(known, features, layer.draw_base(*features.shape[:-1]))
-    if known.all():
-        return drawn
     drawn, _ = anneal(layer, drawn, known, torch.linspace(0.0, 1.0, warm + 1))
     for _ in range(sweeps):
         drawn = layer.sweep(drawn, 1.0, known)
     return drawn
+
+
+def complete(layers: Sequence[Harmonium], features: Tensor, seen: Tensor, rounds: int = 25) -> Tensor:
+    """Features of the columns, the unknown ones drawn given the known ones.
+
+    With one layer this is Gibbs sampling. With several it is approximate: up by the recognition conditionals, sweeps of
+    the energy on top, down by the generative ones, known cells put back.
+    """
+    features = settle(layers[0], features, seen, FILL_WARM, FILL_SWEEPS)
+    known = layers[0].units.spread(seen)
+    for _ in range(rounds if len(layers) > 1 else 0):
+        hidden = features
+        for layer in layers[:-1]:
+            hidden = coin(layer.field(hidden))
+        for _ in range(TOP_SWEEPS):
+            hidden = layers[-1].sweep(hidden)
+        features = torch.where(known, features, descend(layers, hidden))
+    return features
+
+
+def generate(layers: Sequence[Harmonium], rows: int) -> Tensor:
+    """Features ``(rows, F)`` with nothing known: a long tempered chain of the energy on top, then down."""
+    top = layers[-1]
+    nothing = torch.zeros(rows, top.units.columns, dtype=torch.bool, device=top.base.device)
+    return descend(layers, settle(top, top.draw_base(rows), nothing, SAMPLE_WARM, SAMPLE_SWEEPS))
+
+
+def descend(layers: Sequence[Harmonium], hidden: Tensor) -> Tensor:
+    """Features of the columns drawn from the visible units of the energy on top."""
+    for number in range(len(layers) - 2, -1, -1):
+        layer = layers[number]
+        hidden = layer.units.sample(layer.natural(hidden), layer.precision)
+    return hidden

@@ -19,6 +19,7 @@ from probgen.inference.amortised import resample
 from probgen.inference.evidence import Bucket, Given, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
+from probgen.queries.energy import filled_rows, new_rows
 
 __all__ = ["fill", "sample"]
 
@@ -54,6 +55,9 @@ def sample(fit: Any, n: int, seed: int) -> Table:
             rows = min(ROWS, n - start)
             batch = Batch(torch.full((rows, len(fit.schema)), torch.nan), fit.schema)
             with seeded(seed, "sample", start):
+                if not fit.traits.normalised:
+                    found.append(new_rows(fit.program, rows).double().cpu().numpy())
+                    continue
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)
                 found.append(gather(tracer, batch).double().cpu().numpy())
@@ -64,6 +68,8 @@ def fill_batch(program: Any, batch: Batch, theta: Theta) -> Tensor:
     """One draw of the unknown cells of a batch."""
     if not batch.x.isnan().any():
         return batch.x
+    if not program.traits.normalised:
+        return filled_rows(program, batch.x)
     latents = resample(program, batch, theta)
     evidence = log_evidence(program, batch, theta=theta, sites=latents)
     codes = draw_codes(evidence.buckets, len(batch))

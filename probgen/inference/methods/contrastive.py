@@ -32,7 +32,7 @@ from probgen.inference.runtime import seed_of, seeded
 __all__ = ["ContrastiveDivergence"]
 
 EXACT = 15  # hidden units up to which the objective is the log likelihood itself
-LOOK = 10  # steps between two values of the pseudo-likelihood
+LOOK = 10  # steps between two looks at the pseudo-likelihood, the hidden units' means and the weights' health
 PRECISE = 7.0  # largest log precision of a standardised continuous unit, against collapse onto repeated values
 
 
@@ -182,21 +182,19 @@ class ContrastiveDivergence(Method):
         self.optimiser.zero_grad(set_to_none=True)
         gap(layer, data, model, weights).backward()
         with torch.no_grad():
-            active = self.activity
-            if options["centring"] or options["sparsity"] is not None:
-                now = row_mean_of(layer.field(data).sigmoid(), weights)
-                active = self.activity.lerp_(now, 0.01)
-            self.shape_gradient(layer, active)
+            if self.count % LOOK == 0:
+                self.check()
+                self.activity.lerp_(row_mean_of(layer.field(data).sigmoid(), weights), 0.1)
+            self.shape_gradient(layer, self.activity)
             before = layer.weight.clone()
             share = (self.count - self.stage * self.span) / self.span
             self.optimiser.param_groups[0]["lr"] = options["learning_rate"] * (1.0 - share)
             self.optimiser.step()
             moved = layer.weight - before
             if options["centring"]:
-                layer.bias -= moved @ active
+                layer.bias -= moved @ self.activity
             layer.hidden_bias -= self.centre @ moved
             layer.log_precision.clamp_(-PRECISE, PRECISE)
-            self.check()
             if share >= 1.0 - options["averaging"]:
                 self.keep()
 
@@ -232,6 +230,7 @@ class ContrastiveDivergence(Method):
                     parameter.copy_(mean)
 
     def result(self) -> Posterior:
+        self.check()
         self.settle_average()
         return Posterior()
 
