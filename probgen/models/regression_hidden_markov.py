@@ -19,7 +19,11 @@ from probgen.program import Model, Traits
 class RegressionHiddenMarkov(Model):
     """K states, each with its own regression."""
 
-    traits = Traits(embedding="probabilities", summary="hidden states that switch between regressions")
+    traits = Traits(
+        embedding="probabilities",
+        kinds=("real", "datetime", "positive", "bounded", "binary", "categorical", "ordinal"),
+        summary="hidden states that switch between regressions",
+    )
 
     def __init__(
         self,

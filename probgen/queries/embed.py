@@ -15,6 +15,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Factor
 from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.inference.posterior import Theta
+from probgen.queries.energy import filled_embedding
 
 __all__ = ["decode", "embed"]
 
@@ -42,7 +43,9 @@ def embed(fit: Any, table: Table) -> np.ndarray:
     pieces = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
-            if fit.traits.embedding == "mean":
+            if not fit.traits.normalised:
+                pieces.append(filled_embedding(fit.program, batch, guide_means, len(pieces)))
+            elif fit.traits.embedding == "mean":
                 pieces.append(guide_means(fit.program, batch))
             else:
                 found = [probabilities(fit.program, batch, theta) for theta in fit.posterior.spread(50)]

@@ -15,6 +15,7 @@ from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
 from probgen.inference.amortised import log_weights
 from probgen.inference.runtime import seeded
+from probgen.queries import energy
 
 __all__ = ["log_prob"]
 
@@ -31,6 +32,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         )
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.log_prob(fit, table, draws, seed)
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes = [], [], []
