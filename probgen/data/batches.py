@@ -28,7 +28,8 @@ class Source(Protocol):
 
     schema: Schema
     weights: Any
-    row_weights: Any
+    @property
+    def row_weights(self) -> Any: ...
 
     def __len__(self) -> int: ...
 

@@ -153,7 +153,11 @@ class Harmonium(nn.Module):
     def slope(self, features: Tensor, known: Tensor) -> Tensor:
         """Derivative along the path of what involves the visible units alone; ``known`` features belong to E only."""
         free = torch.where(known, 0.0, features)
-        return self.linear(features) - free @ self.base - self.units.quadratic(free, torch.ones_like(self.precision)).sum(-1)
+        return (
+            self.linear(features)
+            - free @ self.base
+            - self.units.quadratic(free, torch.ones_like(self.precision)).sum(-1)
+        )
 
     def sweep(self, features: Tensor, beta: Tensor | float = 1.0, known: Tensor | None = None) -> Tensor:
         """One Gibbs sweep: hidden units, then the visible ones that are not known."""

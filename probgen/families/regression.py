@@ -272,7 +272,15 @@ class Regressed(Observable):
 
     @property
     def mean(self) -> Tensor:
-        raise CapabilityError("The columns of a regression have no centre without their regressors; use fill.")
+        """The centre of each column given the inputs, its own past at the column's mean."""
+        regressors = self.regressors
+        x = regressors.inputs.new_full((len(regressors.inputs), len(regressors.schema)), torch.nan)
+        u = regressors.read(x).nan_to_num()
+        for block, part in self.parts:
+            theta, _ = part.family.conditional(part.theta, torch.cat([block.read(x)[0], u], -1))
+            centre = theta["loc"] if "loc" in theta else theta["logits"].argmax(-1).to(u)
+            x[..., block.index] = block.write(centre)
+        return x
 
 
 def refuse(rows: Tensor, regressors: Regressors) -> None:

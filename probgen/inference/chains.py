@@ -14,7 +14,16 @@ from probgen.families.harmonium import Harmonium
 from probgen.families.units import coin
 from probgen.inference.annealing import anneal
 
-__all__ = ["Chains", "DataChains", "PersistentChains", "TemperedChains", "complete", "generate", "make_chains", "settle"]
+__all__ = [
+    "Chains",
+    "DataChains",
+    "PersistentChains",
+    "TemperedChains",
+    "complete",
+    "generate",
+    "make_chains",
+    "settle",
+]
 
 FILL_WARM, FILL_SWEEPS = 100, 50  # temperatures, then sweeps, behind a draw of unknown cells
 SAMPLE_WARM, SAMPLE_SWEEPS = 500, 100  # behind a new row

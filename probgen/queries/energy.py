@@ -47,7 +47,9 @@ def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
     bound = fit.traits.density == "annealed_bound"
     with torch.no_grad(), fit.setting():
         program = in_double(fit.program)
-        batches = Batches(table, fit.standardiser, rows=ROWS, dtype=torch.float64, device=fit.device, schema=fit.schema)
+        batches = Batches(
+            table, fit.standardiser, rows=ROWS, dtype=torch.float64, device=fit.device, schema=fit.schema
+        )
         for number, batch in enumerate(batches.pieces()):
             with seeded(seed, "log_prob", number):
                 found.append((bounded if bound else summed)(program, batch, draws, z))

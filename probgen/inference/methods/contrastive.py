@@ -158,7 +158,9 @@ class ContrastiveDivergence(Method):
                 model = self.chains.advance(data)
                 if self.count % self.look_every() == 0:
                     first = features if self.stage == 0 else data
-                    value = self.score(first, data, seen if self.stage == 0 else torch.ones_like(data, dtype=torch.bool))
+                    value = self.score(
+                        first, data, seen if self.stage == 0 else torch.ones_like(data, dtype=torch.bool)
+                    )
                     self.last = float(row_mean(value + bound + log_jacobian, batch.weights))
             self.ascend(data, model, batch.weights)
         self.count += 1
