@@ -5,6 +5,7 @@ from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
+from probgen.families.factor_analyser import FactorAnalyser
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
     DiagonalGaussian,
@@ -28,6 +29,7 @@ __all__ = [
     "Columns",
     "CoupledGaussian",
     "DiagonalGaussian",
+    "FactorAnalyser",
     "Family",
     "FullGaussian",
     "Gamma",
