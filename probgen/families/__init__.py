@@ -1,11 +1,11 @@
 """Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
 
-from probgen.families.base import SUM_OUT, Family, Symbol
+from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
-from probgen.families.factor_analyser import FactorAnalyser
+from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
     DiagonalGaussian,
@@ -22,6 +22,7 @@ from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 
 __all__ = [
+    "INTEGRATE_OUT",
     "SUM_OUT",
     "Bernoulli",
     "Beta",
@@ -38,8 +39,10 @@ __all__ = [
     "NegativeBinomial",
     "OrderedLogistic",
     "Poisson",
+    "PrincipalComponents",
     "SphericalGaussian",
     "Symbol",
     "TiedGaussian",
+    "checked_factors",
     "gaussian",
 ]

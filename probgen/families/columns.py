@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from probgen.data.schema import Column, Schema
-from probgen.families.base import Factor, Family, Observable, Symbol, once_per_tensor
+from probgen.families.base import Factor, Family, Latent, Observable, Symbol, once_per_tensor
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
@@ -124,12 +124,20 @@ class Columns(nn.Module):
         """The blocks, in the order of their first columns."""
         return cast("list[Block]", list(self.blocks))
 
-    def draw(self, name: str) -> Callable[[Tensor | Symbol | None], Joint]:
-        """Make all parameters global sample sites ``name.block.*``; the result is called with an index."""
+    @property
+    def coupled(self) -> int:
+        """How many columns share the Gaussian that couples them."""
+        return sum(len(block.index) for block in self.parts() if block.name == "gaussian")
+
+    def draw(self, name: str) -> Callable[..., Joint]:
+        """Make all parameters global sample sites ``name.block.*``; the result is called with an index.
+
+        A continuous latent may be given as well, for families that have factors.
+        """
         tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.parts()]
 
-        def at(index: Tensor | Symbol | None = None) -> Joint:
-            return Joint(self.width, [(block, table(index)) for block, table in tables])
+        def at(index: Tensor | Symbol | None = None, latent: Tensor | Latent | None = None) -> Joint:
+            return Joint(self.width, [(block, table(index, latent)) for block, table in tables])
 
         return at
 
@@ -169,6 +177,10 @@ class Joint(Observable):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.factor(value).value
+
+    def latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        found = [part.latent_means(block.read(x)[0]) for block, part in self.parts]
+        return {name: value for means in found for name, value in means.items()}
 
     def fill(self, x: Tensor) -> Tensor:
         """X with its NaN cells drawn given the known ones; known cells keep their bits."""
