@@ -32,6 +32,7 @@ __all__ = ["FactorAnalyser", "LinearFactors", "PrincipalComponents", "checked_fa
 LOC_SPREAD = 3.0  # in standard deviations of the data
 NOISE_SHAPE, NOISE_SHARE = 2.0, 0.3  # the prior's mode is a tenth of the data's variance
 SMALLEST = 1e-10  # noise
+STEPS_ALONE, STEPS_AMONG = 30, 4  # quasi-Newton steps an update: among other rows the responsibilities change anyway
 
 
 class LinearFactors(CoupledGaussian):
@@ -115,6 +116,8 @@ class LinearFactors(CoupledGaussian):
 class FactorsOut(Rows):
     """The only row of a table, for every row of the data, with its factors integrated out."""
 
+    family: LinearFactors
+
     def __init__(self, table: Table, latent: Latent, batch_shape: torch.Size = torch.Size()) -> None:  # noqa: B008
         assert table.theta is not None
         self.table, self.latent = table, latent
@@ -166,28 +169,30 @@ class FactorAnalyser(LinearFactors):
         noise = rate / (n + 2 * (NOISE_SHAPE + 1) * weak)
         return self.assemble({"loc": loc, "loading": W, "noise": noise.clamp_min(SMALLEST)})
 
-    def climb(self, statistics: Natural, theta: Parameters, steps: int = 30) -> Parameters:
-        """Quasi-Newton steps over all parameters at once, in units of the data's spread."""
-        start = self.disassemble(theta)
-        sizes = [value.numel() for value in start.values()]
+    def climb(self, statistics: Natural, theta: Parameters) -> Parameters:
+        """Quasi-Newton steps over loading and noise together, given loc."""
+        n, s, square = self.moments(statistics)
+        values, vectors = torch.linalg.eigh(scatter(n, s, square, theta["loc"]))
+        root, priors = vectors * values.clamp_min(0.0).sqrt()[..., None, :], self.prior()
+        size, shape = theta["loading"].numel(), theta["loading"].shape
 
-        def sites(u: Tensor) -> dict[str, Tensor]:
-            loc, loading, noise = (p.reshape(v.shape) for p, v in zip(u.split(sizes), start.values(), strict=True))
-            return {
-                "loc": loc * self.spread,
-                "loading": loading * self.spread[:, None],
-                "noise": noise.exp().clamp_min(SMALLEST),
-            }
+        def read(u: Tensor) -> dict[str, Tensor]:
+            loading, noise = u[:size].reshape(shape), u[size:].reshape(shape[:-1])
+            return {"loading": loading * self.spread[:, None], "noise": noise.exp().clamp_min(SMALLEST)}
 
         def value(u: Tensor) -> Tensor:
-            theta = self.assemble(sites(u))
-            fit = sum((part * statistics[key]).sum() for key, part in self.natural(theta).items())
-            return fit if self.prior_choice is None else fit + self.log_prior(theta)
+            sites = read(u)
+            covariance = sites["loading"] @ sites["loading"].mT + torch.diag_embed(sites["noise"])
+            lower = torch.linalg.cholesky(covariance)
+            white = torch.linalg.solve_triangular(lower, root, upper=False)
+            fit = -(n[:, None] * lower.diagonal(0, -2, -1).log()).sum() - 0.5 * white.square().sum()
+            if self.prior_choice is None:
+                return fit
+            return fit + sum(priors[key].log_prob(site) for key, site in sites.items())
 
-        scale = {"loc": self.spread, "loading": self.spread[:, None]}
-        first = [start[key] / scale[key] for key in scale] + [start["noise"].log()]
-        u = ascend(value, torch.cat([part.reshape(-1) for part in first]), steps)
-        return theta if u is None else {k: v.detach() for k, v in self.assemble(sites(u)).items()}
+        start = torch.cat([(theta["loading"] / self.spread[:, None]).reshape(-1), theta["noise"].log().reshape(-1)])
+        u = ascend(value, start, STEPS_ALONE if self.table == 1 else STEPS_AMONG)
+        return theta if u is None else self.assemble({"loc": theta["loc"], **read(u)})
 
 
 class PrincipalComponents(LinearFactors):

@@ -82,6 +82,7 @@ class ExpectationMaximisation(Method):
         neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
         symbols = [b.symbol for b in log_evidence(program, first, theta=neutral).buckets]
         if not symbols:
+            self.varies = False
             return neutral
         if not isinstance(start, str):
             return self.from_responsibilities(neutral, symbols, start)
