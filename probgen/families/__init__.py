@@ -20,6 +20,7 @@ from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
+from probgen.families.student_t import StudentT
 
 __all__ = [
     "INTEGRATE_OUT",
@@ -41,6 +42,7 @@ __all__ = [
     "Poisson",
     "PrincipalComponents",
     "SphericalGaussian",
+    "StudentT",
     "Symbol",
     "TiedGaussian",
     "checked_factors",

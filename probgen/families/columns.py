@@ -9,6 +9,7 @@ given the component; without it every column is independent given the component,
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ class Link:
         return y, slope.nan_to_num().sum(-1)
 
     def write(self, y: Tensor) -> Tensor:
-        return torch.where(self.log, y.exp(), torch.where(self.logit, y.sigmoid(), y))
+        most = 0.9 * math.log(torch.finfo(y.dtype).max)  # heavy tails stay within what the dtype can hold
+        return torch.where(self.log, y.clamp(-most, most).exp(), torch.where(self.logit, y.sigmoid(), y))
 
 
 def softplus_pair(y: Tensor) -> Tensor:
