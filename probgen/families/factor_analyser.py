@@ -18,12 +18,11 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
-from pyro.distributions import Distribution, InverseGamma, Normal
+from pyro.distributions import Chi2, Distribution, InverseGamma, Normal
 from torch import Tensor
 
 from probgen.errors import CapabilityError
 from probgen.families.base import Latent, Natural, Observable, Parameters, Rows, Symbol, Table
-from probgen.families.draws import laplace_draw
 from probgen.families.gaussian import DiagonalGaussian
 from probgen.families.gaussian_joint import CoupledGaussian
 
@@ -41,7 +40,7 @@ class LinearFactors(CoupledGaussian):
     def __init__(self, columns: int, table: int = 1, prior: str | None = "default", factors: int = 2) -> None:
         super().__init__(columns, table, prior)
         self.factors = min(factors, columns)
-        self.conditional = DiagonalGaussian(columns)  # of x given the factors
+        self.given_factors = DiagonalGaussian(columns)
         self.register_buffer("spread", torch.ones(columns))
         self.spread: Tensor
 
@@ -91,8 +90,67 @@ class LinearFactors(CoupledGaussian):
         right = (P @ s[..., None])[..., 0] + ridge * self.center
         return torch.linalg.solve(n[:, None, None] * P + torch.diag(ridge), right)
 
-    def posterior_draw(self, statistics: Natural) -> Parameters:
-        return laplace_draw(self, statistics)
+    def where_used(self, n: Tensor, new: Mapping[str, Tensor], current: Parameters) -> Parameters:
+        """Rows without data keep their parameters, where no prior says otherwise."""
+        if self.prior_choice is not None or bool((n > 2 * SMALLEST).all()):
+            return self.assemble(new)
+        used = n > 2 * SMALLEST
+        return self.assemble(
+            {key: torch.where(used.view(-1, *[1] * (v.dim() - 1)), v, current[key]) for key, v in new.items()}
+        )
+
+    def posterior_draw(self, statistics: Natural, sweeps: int = 40) -> Parameters:
+        """Data augmentation (Tanner and Wong, 1987) from the maximum: factors given parameters, and the reverse.
+
+        The factors enter through their sums only, which have a closed form given the sums of the data.
+        """
+        theta = self.update(statistics, self.start())
+        n, s, square = self.moments(statistics)
+        top = torch.cat([n[:, None, None], s[:, None, :]], -1)
+        sums = torch.cat([top, torch.cat([s[:, :, None], square], -1)], -2)  # of (1, x)(1, x)'
+        for _ in range(sweeps):
+            design, cross = self.draw_factor_sums(theta, sums)
+            theta = self.draw_regression(design, cross, square.diagonal(0, -2, -1), theta["noise"])
+        return theta
+
+    def draw_factor_sums(self, theta: Parameters, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of (1, f)(1, f)' and of (1, f) x' for a draw of every row's factors."""
+        B = theta["loading"].mT @ theta["precision"]
+        root = torch.linalg.cholesky(
+            torch.eye(self.factors).to(B) - B @ theta["loading"]
+        )  # of the factors' covariance
+        gain = torch.cat([-(B @ theta["loc"][..., None]), B], -1)  # f = gain (1, x) + root e
+        values, vectors = torch.linalg.eigh(sums)
+        there = values > 1e-9 * values.amax(-1, keepdim=True).clamp_min(SMALLEST)
+        noise = torch.randn_like(gain) * there[:, None, :]  # what e has in common with the data, in the data's axes
+        mixed = noise * values.clamp_min(0.0).sqrt()[:, None, :] @ vectors.mT  # sum of e (1, x)'
+        freedom = (sums[:, 0, 0] - there.sum(-1)).clamp_min(0.0)
+        own = noise @ noise.mT + white_wishart(freedom, self.factors)
+        with_data = gain @ sums + root @ mixed  # sum of f (1, x)'
+        bend = gain @ mixed.mT @ root.mT
+        second = gain @ sums @ gain.mT + bend + bend.mT + root @ own @ root.mT
+        first = with_data[..., :1]
+        design = torch.cat([torch.cat([sums[:, :1, :1], first.mT], -1), torch.cat([first, second], -1)], -2)
+        return design, torch.cat([sums[:, :1, 1:], with_data[..., 1:]], -2)
+
+    def draw_regression(self, design: Tensor, cross: Tensor, square: Tensor, noise: Tensor) -> Parameters:
+        """Loc and loading given the noise and the factors' sums, then the noise given them."""
+        ridge = torch.cat([torch.full((1,), LOC_SPREAD**-2), torch.ones(self.factors)]).to(design)
+        ridge = ridge[:, None] / self.spread.square()  # (1 + L, D)
+        noise = noise.expand(-1, self.columns)
+        precision = design[:, None] / noise[..., None, None] + ridge.mT.diag_embed()  # (K, D, 1 + L, 1 + L)
+        pull = cross.mT / noise[..., None]
+        pull[..., 0] += ridge[0] * self.center
+        root = torch.linalg.cholesky(precision)
+        weight = torch.cholesky_solve(pull[..., None], root)
+        weight = weight + torch.linalg.solve_triangular(root.mT, torch.randn_like(weight), upper=True)
+        left = square - 2 * (weight[..., 0] * cross.mT).sum(-1) + (weight.mT @ design[:, None] @ weight)[..., 0, 0]
+        rate, count = left.clamp_min(0.0), design[:, :1, 0].expand_as(left)
+        if self.noises == 1:
+            rate, count = rate.sum(-1, keepdim=True), count.sum(-1, keepdim=True)
+        rate = NOISE_SHARE * self.spread[: self.noises].square() + 0.5 * rate
+        noise = InverseGamma(NOISE_SHAPE + 0.5 * count, rate).sample()
+        return self.assemble({"loc": weight[..., 0, 0], "loading": weight[..., 1:, 0], "noise": noise})
 
     # -- factors -----------------------------------------------------------------------------------------------
     def given(self, table: Table, index: Tensor | Symbol | None, latent: Tensor | Latent) -> Observable:
@@ -102,7 +160,7 @@ class LinearFactors(CoupledGaussian):
         assert isinstance(rows, Rows)
         loc = rows.theta["loc"] + (rows.theta["loading"] @ latent[..., None])[..., 0]
         precision = rows.theta["noise"].reciprocal().expand_as(loc)
-        return Rows(self.conditional, {"loc": loc, "precision": precision}, latent.shape[:-1])
+        return Rows(self.given_factors, {"loc": loc, "precision": precision}, latent.shape[:-1])
 
     def factor_means(self, theta: Parameters, x: Tensor) -> Tensor:
         """E[f | known cells], ``(N, L)``."""
@@ -158,7 +216,7 @@ class FactorAnalyser(LinearFactors):
         weak = 0.0 if self.prior_choice is None else 1.0
         loc = self.best_loc(n, s, P)
         C = scatter(n, s, square, loc)
-        n = n.clamp_min(SMALLEST)[:, None]
+        count, n = n, n.clamp_min(SMALLEST)[:, None]
         B = W.mT @ P  # posterior mean of the factors is B (x - loc)
         cross = C @ B.mT
         second = n[..., None] * (torch.eye(self.factors).to(W) - B @ W) + B @ cross
@@ -167,7 +225,7 @@ class FactorAnalyser(LinearFactors):
         left = C.diagonal(0, -2, -1) - 2 * (W * cross).sum(-1) + (W @ second * W).sum(-1)
         rate = left.clamp_min(0) + 2 * NOISE_SHARE * weak * self.spread.square()
         noise = rate / (n + 2 * (NOISE_SHAPE + 1) * weak)
-        return self.assemble({"loc": loc, "loading": W, "noise": noise.clamp_min(SMALLEST)})
+        return self.where_used(count, {"loc": loc, "loading": W, "noise": noise.clamp_min(SMALLEST)}, current)
 
     def climb(self, statistics: Natural, theta: Parameters) -> Parameters:
         """Quasi-Newton steps over loading and noise together, given loc."""
@@ -221,14 +279,7 @@ class PrincipalComponents(LinearFactors):
         values, vectors = values.flip(-1).clamp_min(0.0), vectors.flip(-1)
         length, noise = self.best_lengths(n[:, None], values)
         loading = vectors[..., : self.factors] * length[..., None, :]
-        used = n[:, None] > 2 * SMALLEST if self.prior_choice is None else torch.ones_like(noise, dtype=torch.bool)
-        return self.assemble(
-            {
-                "loc": torch.where(used, loc, current["loc"]),
-                "loading": torch.where(used[..., None], loading, current["loading"]),
-                "noise": torch.where(used, noise, current["noise"]),
-            }
-        )
+        return self.where_used(n, {"loc": loc, "loading": loading, "noise": noise}, current)
 
     def best_lengths(self, n: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Lengths of the loading's columns ``(K, L)`` and the noise ``(K, 1)`` at the maximum.
@@ -279,6 +330,14 @@ def scatter(n: Tensor, s: Tensor, square: Tensor, loc: Tensor) -> Tensor:
     """Sum of (x - loc)(x - loc)' from the sums about zero."""
     gap = s[:, :, None] * loc[:, None, :]
     return square - gap - gap.mT + n[:, None, None] * loc[:, :, None] * loc[:, None, :]
+
+
+def white_wishart(freedom: Tensor, size: int) -> Tensor:
+    """Sums of squares of ``freedom`` standard Gaussian rows, whole or not: (K, size, size), Bartlett's factors."""
+    left = (freedom[:, None] - torch.arange(size).to(freedom)).clamp_min(1e-12)
+    chi2 = Chi2(left).sample() * (left > 1e-9)
+    factor = torch.randn(len(freedom), size, size).to(freedom).tril(-1) + chi2.sqrt().diag_embed()
+    return factor @ factor.mT * (freedom > 0)[:, None, None]
 
 
 def ascend(value: Callable[[Tensor], Tensor], start: Tensor, steps: int) -> Tensor | None:

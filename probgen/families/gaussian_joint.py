@@ -173,7 +173,11 @@ class CoupledGaussian(Family):
         return loc + white
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
-        """Unknown cells from N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1), all rows at once."""
+        mean, noise = self.conditional(theta, x)
+        return torch.where(x.isnan(), mean + noise, x)
+
+    def conditional(self, theta: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1) of the unknown cells, and a draw of its noise."""
         loc, P = theta["loc"], theta["precision"]
         miss = x.isnan().to(P)
         gap = torch.where(x.isnan(), 0.0, x - loc)
@@ -181,7 +185,7 @@ class CoupledGaussian(Family):
         root = torch.linalg.cholesky(hidden)
         pull = torch.cholesky_solve((P @ gap[..., None]) * miss[..., None], root)[..., 0]
         noise = torch.linalg.solve_triangular(root.mT, torch.randn_like(gap)[..., None], upper=True)[..., 0]
-        return torch.where(x.isnan(), loc - pull + noise, x)
+        return loc - pull, noise
 
     def mean(self, theta: Parameters) -> Tensor:
         return theta["loc"]

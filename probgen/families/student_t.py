@@ -198,28 +198,29 @@ class StudentT(CoupledGaussian):
 
     # -- rows --------------------------------------------------------------------------------------------------
     def sample(self, theta: Parameters) -> Tensor:
-        return super().sample(self.scaled(theta, 0.0, 0.0))
+        loc = theta["loc"]
+        return loc + (super().sample(theta) - loc) * stretch(theta["degrees"], 0.0, 0.0)[..., None]
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
         """The weight u given the known cells, then the Gaussian's conditional."""
         distance, _, count = self.distance(theta, x)
-        return super().fill(self.scaled(theta, distance, count), x)
-
-    def scaled(self, theta: Parameters, distance: Tensor | float, count: Tensor | float) -> Parameters:
-        """The Gaussian given a draw of u."""
-        degrees = theta["degrees"]
-        u = dist.Gamma(0.5 * (degrees + count), 0.5 * (degrees + distance)).sample()
-        u = u.clamp_min(1e-12)
-        return {"loc": theta["loc"], "precision": theta["precision"] * u[..., None, None]}
+        mean, noise = self.conditional(theta, x)
+        return torch.where(x.isnan(), mean + noise * stretch(theta["degrees"], distance, count)[..., None], x)
 
     # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
-        return super().outputs + 1
+        return self.gaussian.outputs + 1
 
     def head(self, output: Tensor) -> Parameters:
-        """The Gaussian's loc and root of the precision, and degrees above 2."""
-        return {**super().head(output[..., :-1]), "degrees": 2.0 + softplus(output[..., -1] + FIRST)}
+        """The Gaussian's parameters, and degrees above 2."""
+        degrees = 2.0 + softplus(output[..., -1] + FIRST)
+        return self.joined(self.gaussian.head(output[..., :-1]), degrees)
+
+
+def stretch(degrees: Tensor, distance: Tensor | float, count: Tensor | float) -> Tensor:
+    """1 / sqrt(u) for a draw of u given ``count`` known cells at a squared distance."""
+    return dist.Gamma(0.5 * (degrees + count), 0.5 * (degrees + distance)).sample().clamp_min(1e-12).rsqrt()
 
 
 def diagonal(matrix: Tensor) -> Tensor:
