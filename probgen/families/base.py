@@ -35,6 +35,7 @@ from probgen.errors import CapabilityError
 Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
 Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
 SUM_OUT = {"enumerate": "parallel"}  # pyro.sample(..., infer=SUM_OUT): this discrete site is summed out
+INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: the family that is given this site integrates it out
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Symbol:
 
     name: str
     size: int
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The value of a continuous local site that a family integrates out: a name instead of numbers."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,10 @@ class Family(nn.Module, ABC):
         """``(K, L)``: log density of every value, for families whose values can be summed out."""
         raise CapabilityError(f"A {type(self).__name__} has no finite set of values that could be summed out.")
 
+    def given(self, table: Table, *index: Any, latent: Tensor | Latent) -> Observable:
+        """The distribution given a continuous latent; families without factors do not depend on it."""
+        return table(*index)
+
     # -- network head ------------------------------------------------------------------------------------------
     @property
     @abstractmethod
@@ -207,7 +219,9 @@ class Table:
     natural: Natural
     theta: Parameters | None = None
 
-    def __call__(self, *index: Any) -> Any:
+    def __call__(self, *index: Any, latent: Tensor | Latent | None = None) -> Any:
+        if latent is not None:
+            return self.family.given(self, *index, latent=latent)
         return self.family.at(self, *index)
 
 
@@ -230,6 +244,10 @@ class Observable(TorchDistribution):
         if isinstance(value, Symbol):
             return Factor((value,), self.theta["logits"].movedim(-1, 0))
         return Factor((), self.log_prob(value))
+
+    def latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        """Means, given the known cells of x, of the latents that are integrated out here: name -> ``(N, L)``."""
+        return {}
 
 
 def event_shape(family: Family) -> torch.Size:

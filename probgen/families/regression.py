@@ -10,7 +10,6 @@ What lies before a sequence counts as zero in standardised coordinates, the colu
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from probgen.data.batches import Batch, features, n_features
 from probgen.data.schema import Column, Schema
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError, DataError
-from probgen.families.base import Factor, Natural, Observable, Parameters, Symbol, once_per_tensor
+from probgen.families.base import Factor, Natural, Observable, Parameters, Symbol
 from probgen.families.categorical import one_hot_codes
 from probgen.families.columns import GAUSSIAN_LINKS, Block, make_block
 from probgen.families.columnwise import ColumnwiseFamily

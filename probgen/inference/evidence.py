@@ -19,7 +19,7 @@ from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
+from probgen.families.base import Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.chain import chain_evidence
 from probgen.inference.log_sum import log_sum_exp
@@ -72,6 +72,9 @@ class Tracer(Messenger):
     Args:
         rows_are_local: latent sites inside plates belong to rows; in a user's own program all of them are parameters.
         sum_out: give discrete sites marked with ``SUM_OUT`` a symbol and collect factors; otherwise just run and draw.
+
+    Sites marked with ``INTEGRATE_OUT`` have no numbers either way, unless they are given: the families below fill and
+    score with them integrated out.
     """
 
     def __init__(self, sum_out: bool = True, rows_are_local: bool = True) -> None:
@@ -100,6 +103,8 @@ class Tracer(Messenger):
     def _pyro_sample(self, message: dict) -> None:
         if message["is_observed"]:
             message["infer"]["_data"] = message["infer"].get("_data", message["value"])
+        if is_integrated_out(message) and not message["done"]:
+            message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
         if message["done"] or not is_summed_out(message):
             return
         if not self.sum_out:  # draw it from its own distribution
@@ -120,14 +125,14 @@ class Tracer(Messenger):
         if is_bookkeeping(message):
             return
         name, value = message["name"], message["value"]
-        observed = message["is_observed"] and not isinstance(value, Symbol)
+        observed = message["is_observed"] and not isinstance(value, Symbol | Latent)
         site = Site(
             name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
         )
         local = self.rows_are_local and in_plates(message)
-        if local or isinstance(value, Symbol) or observed:
+        if local or isinstance(value, Symbol | Latent) or observed:
             self.sites[name] = site
-            if self.sum_out:
+            if self.sum_out and not isinstance(value, Latent):
                 self.factors.append(factor_of(message["fn"], value))
         else:
             self.global_sites[name] = site
@@ -135,6 +140,10 @@ class Tracer(Messenger):
 
 def is_summed_out(message: dict) -> bool:
     return message["infer"].get("enumerate") == "parallel"
+
+
+def is_integrated_out(message: dict) -> bool:
+    return message["infer"].get("integrate") == "exact"
 
 
 def factor_of(distribution: Any, value: Any) -> Factor:
