@@ -74,7 +74,7 @@ class Model(nn.Module, ABC):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema
-        check_kinds(self.name, self.traits, schema)
+        check_kinds(self, schema)
 
     @property
     def name(self) -> str:
@@ -89,12 +89,13 @@ class Model(nn.Module, ABC):
         """q(z | x) for continuous local latents; nothing where there are none."""
 
 
-def check_kinds(name: str, traits: Traits, schema: Schema) -> None:
+def check_kinds(model: Model, schema: Schema) -> None:
     """Refuse columns that a model has no density for."""
+    traits = model.traits
     for column in schema:
         if column.kind not in traits.kinds:
             raise CapabilityError(
-                f"{name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
+                f"{model.name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
                 " Drop the column, give it another kind (schema.with_kind), or use another model."
             )
 

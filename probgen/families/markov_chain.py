@@ -82,7 +82,9 @@ class Simplexes(Family):
         prior: "default" or None (maximum likelihood).
     """
 
-    def __init__(self, states: int, fixed: Mapping[str, Tensor], pseudo: Mapping[str, Tensor], prior: str | None):
+    def __init__(
+        self, states: int, fixed: Mapping[str, Tensor], pseudo: Mapping[str, Tensor], prior: str | None
+    ) -> None:
         super().__init__(None, states, prior)
         self.levels = states
         self.parts = tuple(fixed)

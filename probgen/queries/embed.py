@@ -58,6 +58,13 @@ def read_latents(fit: Any, batch: Batch, theta: Theta) -> Tensor:
     return probabilities(fit.program, batch, theta)
 
 
+def guide_means(program: Any, batch: Batch) -> Tensor:
+    """``(B, L)``: means of the guide's sites."""
+    with torch.no_grad(), Means() as means:
+        program.guide(batch)
+    return torch.cat([value.flatten(1) for value in means.found.values()], 1)
+
+
 def latent_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
     """Means of the guide's sites, and exact posterior means of the sites that families integrate out."""
     with torch.no_grad():
