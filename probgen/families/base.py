@@ -133,6 +133,9 @@ class Family(nn.Module, ABC):
     def calibrate(self, statistics: Natural) -> None:
         """Scale the default prior to the data, given the statistics of all rows taken together."""
 
+    def calibrate_within(self, statistics: Natural) -> None:
+        """Scale the default prior to a first partition of the data, where its parts are far apart for their size."""
+
     def describe(self, theta: Parameters) -> Parameters:
         """The parameters that a person reads."""
         return theta

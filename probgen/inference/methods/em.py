@@ -93,9 +93,21 @@ class ExpectationMaximisation(Method):
             unknown = [symbol for symbol in symbols if symbol not in observed]
             ordered = evidence.chain is not None and evidence.chain.ordered
             extra = assign(start, first, unknown, evidence.chain is not None, ordered) if unknown else ()
+            self.narrow_priors(first, neutral, unknown, evidence.chain is not None)
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, extra, known)
         return maximise(self.families, statistics, neutral)
+
+    def narrow_priors(self, first: Batch, neutral: Theta, unknown: list[Symbol], chains: bool) -> None:
+        """Priors on the scale of clusters, where a partition shows them to be far apart: the same in every restart."""
+        if len(unknown) != 1 or chains:
+            return
+        with seeded(0, "scale"):
+            partition = assign("kmeans", first, unknown)
+        _, statistics = expected_statistics(self.task.program, self.families, neutral, first, partition)
+        for name, family in self.families.items():
+            if family.prior_choice is not None:
+                family.calibrate_within(statistics[name])
 
     def from_responsibilities(self, neutral: Theta, symbols: list[Symbol], start: Any) -> Theta:
         share = torch.as_tensor(np.asarray(start), dtype=self.first.x.dtype, device=self.first.x.device)
