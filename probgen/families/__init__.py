@@ -23,6 +23,7 @@ from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 from probgen.families.regression import LogisticRegression, RegressedColumns
+from probgen.families.stick_breaking import StickBreaking, mixture_weights
 from probgen.families.student_t import StudentT
 
 __all__ = [
@@ -51,9 +52,11 @@ __all__ = [
     "RegressedColumns",
     "SemiMarkovChain",
     "SphericalGaussian",
+    "StickBreaking",
     "StudentT",
     "Symbol",
     "TiedGaussian",
     "checked_factors",
     "gaussian",
+    "mixture_weights",
 ]

@@ -89,6 +89,7 @@ class Family(nn.Module, ABC):
         prior: "default", scaled to the data by :meth:`calibrate`, or ``None`` for maximum likelihood.
     """
 
+    additive = True  # statistics of earlier parameters can be added to: they are sufficient whatever the parameters
     filler = 0.0  # a value inside the support that stands in for unknown cells
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
@@ -129,6 +130,10 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def posterior_draw(self, statistics: Natural) -> Parameters:
         """Parameters drawn from their posterior given the statistics of completed data."""
+
+    def expected_counts(self, statistics: Natural) -> Tensor | None:
+        """``(K,)``: how many rows are expected to have each value of a discrete latent; None for other families."""
+        return None
 
     def calibrate(self, statistics: Natural) -> None:
         """Scale the default prior to the data, given the statistics of all rows taken together."""

@@ -135,6 +135,9 @@ class Simplexes(Family):
             terms.append(torch.where(counts > 0, counts * theta[name].clamp_min(-1e9), 0.0).sum())
         return torch.stack(terms).sum()
 
+    def expected_counts(self, statistics: Natural) -> Tensor | None:
+        return statistics["initial"][0] + statistics["transition"].sum(0)
+
     def start(self) -> Parameters:
         return self.assemble({name: torch.ones_like(self.pseudo(name)) + self.pseudo(name) for name in self.parts})
 

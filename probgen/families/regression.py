@@ -41,6 +41,8 @@ class LogisticRegression(ColumnwiseFamily):
     \sum_n \gamma_n u_n u_n^\top`, so that EM stays monotone. Weights have independent standard normal priors.
     """
 
+    additive = False
+
     def __init__(
         self, levels: int, columns: int, table: int = 1, prior: str | None = "default", *, regressors: int
     ) -> None:

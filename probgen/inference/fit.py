@@ -41,6 +41,7 @@ class Outcome:
     dtype: torch.dtype
     device: torch.device
     options: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
 def method_names() -> list[str]:
@@ -123,7 +124,7 @@ def run(
     posterior = best.posterior
     return Outcome(
         program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
-        {**kind.defaults, **options},
+        {**kind.defaults, **options}, best.memory,
     )  # fmt: skip
 
 
@@ -169,6 +170,7 @@ class Attempt:
     history: dict[str, list[float]]
     diagnostics: dict[str, Any]
     score: float
+    memory: dict[str, dict[str, torch.Tensor]]
     varies: bool = True
 
     def advice(self) -> str:
@@ -263,7 +265,8 @@ class Loop:
             **method.diagnostics(),
         }
         score = diagnostics.get("best_validation")
-        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score, method.varies)
+        reached = objective[-1] if score is None else score
+        return Attempt(posterior, history, diagnostics, reached, method.memory(), method.varies)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def save(self, method: Method, history: dict[str, list[float]]) -> None:

@@ -56,6 +56,7 @@ class ExpectationMaximisation(Method):
         self.weight = total_weight(task.batches.source)
         self.previous = -np.inf
         self.falls = 0.0
+        self.statistics: Statistics = {}
         start = task.options["start"]
         with collapse_told(self.families):
             self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
@@ -146,7 +147,7 @@ class ExpectationMaximisation(Method):
         rise, self.previous = objective - self.previous, objective
         self.falls = min(self.falls, rise)
         converged = 0 <= rise < self.task.tolerance
-        self.last = self.theta
+        self.statistics = statistics or {}
         if not converged:
             self.theta = maximise(self.families, statistics or {}, self.theta)
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
@@ -155,7 +156,14 @@ class ExpectationMaximisation(Method):
         return Posterior.at(self.theta)
 
     def diagnostics(self) -> dict[str, Any]:
-        return {"largest_fall": float(self.falls), "monotone": bool(self.falls > -1e-8)}
+        found = {"largest_fall": float(self.falls), "monotone": bool(self.falls > -1e-8)}
+        empty = {n: empty_values(f, self.statistics[n]) for n, f in self.families.items() if self.statistics}
+        told = {name: values for name, values in empty.items() if values}
+        return {**found, "empty": told} if told else found
+
+    def memory(self) -> Statistics:
+        additive = all(f.additive and "anchor" not in self.statistics.get(n, {}) for n, f in self.families.items())
+        return self.statistics if additive else {}
 
     def pack(self) -> dict[str, Tensor]:
         return {f"{name}|{key}": value for name, theta in self.theta.items() for key, value in theta.items()}
@@ -197,6 +205,12 @@ def maximise(families: Mapping[str, Family], statistics: Statistics, current: Th
 def added(one: Statistics, other: Statistics) -> Statistics:
     """Statistics are additive over pieces, files and processes."""
     return {name: {key: value + other[name][key] for key, value in group.items()} for name, group in one.items()}
+
+
+def empty_values(family: Family, statistics: Natural) -> list[int]:
+    """Values of a discrete site that less than a thousandth of a row is expected to have."""
+    counts = family.expected_counts(statistics)
+    return [] if counts is None else torch.nonzero(counts < 1e-3)[:, 0].tolist()
 
 
 def spread_over_rows(statistics: Natural) -> Natural:
