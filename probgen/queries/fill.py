@@ -30,7 +30,7 @@ def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
     with torch.no_grad(), fit.setting():
-        pieces = list(fit.batches(table, ROWS).pieces())
+        pieces = list(fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces())
         return [completed(fit, table, pieces, draw, draws, seed) for draw in range(draws)]
 
 

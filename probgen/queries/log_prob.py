@@ -34,7 +34,7 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes = [], [], []
     with torch.no_grad(), fit.setting():
-        for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
+        for number, batch in enumerate(fit.batches(table, 256 if local else min(ROWS, fit.program.piece_rows)).pieces()):
             with seeded(seed, "log_prob", number):
                 terms = torch.cat(list(weights(fit, batch, draws, step, local)), 0).double()
             value, error, size = average(terms)
