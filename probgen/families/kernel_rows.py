@@ -30,7 +30,7 @@ __all__ = ["KernelRows"]
 RULES = ("cross_validation", "scott", "silverman")
 NARROWEST, WIDEST = 1e-3, 10.0  # standard deviations, of lines
 SMALLEST, LARGEST = 1e-4, 1 - 1e-4  # widths of counts and levels
-PIECE = 2**21  # scores in one temporary
+PIECE = 2**18  # scores in one temporary: they stay in the cache
 KEPT = ("centre", "log_weight", "width", "stretch")
 
 
