@@ -14,6 +14,7 @@ from torch import Tensor
 
 from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
+from probgen.data.sequences import Steps
 
 __all__ = ["Batch", "Batches", "Source", "Standardiser", "features", "n_features"]
 
@@ -27,6 +28,7 @@ class Source(Protocol):
 
     schema: Schema
     weights: Any
+    row_weights: Any
 
     def __len__(self) -> int: ...
 
@@ -52,7 +54,7 @@ class Standardiser:
         columns = list(source.schema)
         sums = np.zeros((3, len(columns)))
         for piece in source.pieces(PIECE_ROWS):
-            sums += moments(piece.values, piece.weights, columns)
+            sums += moments(piece.values, piece.row_weights, columns)
         count, mean = sums[0], sums[1] / np.maximum(sums[0], 1e-300)
         spread = np.sqrt(np.maximum(sums[2] / np.maximum(count, 1e-300) - mean**2, 0.0))
         shift, scale = np.zeros(len(columns)), np.ones(len(columns))
@@ -84,8 +86,10 @@ class Standardiser:
 
 
 def total_weight(source: Source) -> float:
-    """The number of rows, or the sum of their weights."""
-    return float(len(source)) if source.weights is None else float(np.sum(source.weights))
+    """The number of rows (time steps), or the sum of their weights."""
+    if source.weights is None:
+        return float(getattr(source, "n_rows", len(source)))
+    return float(np.sum(source.row_weights))
 
 
 def origin(column: Column) -> float:
@@ -112,6 +116,7 @@ class Batch:
         x: ``(B, D)``, NaN where unknown.
         weights: ``(B,)`` or None.
         total: N, the number of rows of the whole table (the plate scales by N / B).
+        steps: the sequences in which the rows stand, or None; weights are then one a sequence.
     """
 
     def __init__(
@@ -122,8 +127,9 @@ class Batch:
         total: int | None = None,
         weights: Tensor | None = None,
         features: Tensor | None = None,
+        steps: Steps | None = None,
     ) -> None:
-        self.x, self.schema, self.weights = x, schema, weights
+        self.x, self.schema, self.weights, self._steps = x, schema, weights, steps
         self.total = len(x) if total is None else total
         self._features = features
         self._parts: dict[Any, Tensor] = {}
@@ -138,6 +144,16 @@ class Batch:
     @cached_property
     def _positions(self) -> Tensor:
         return torch.arange(len(self.x), device=self.x.device)
+
+    @property
+    def in_sequences(self) -> bool:
+        """True where the rows are time steps."""
+        return self._steps is not None
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The sequences of the rows; rows that stand alone are sequences of one step."""
+        return self._steps or Steps(torch.ones(len(self.x), dtype=torch.long, device=self.x.device))
 
     def column(self, name: str) -> Tensor:
         """One column, ``(B,)``."""
@@ -233,12 +249,17 @@ class Batches:
         weights = (
             None if table.weights is None else torch.as_tensor(table.weights, dtype=self.dtype, device=self.device)
         )
-        return Batch(x, self.schema, total=len(x), weights=weights)
+        lengths = getattr(table, "lengths", None)
+        steps = None if lengths is None else Steps(torch.as_tensor(lengths, device=self.device))
+        return Batch(x, self.schema, total=len(x), weights=weights, steps=steps)
 
     def epoch(self, seed: int) -> Iterator[Batch]:
         """Minibatches in an order drawn from the seed; a folder is shuffled within its pieces."""
         generator = torch.Generator().manual_seed(seed)
         for piece in self.pieces():
+            if piece.in_sequences:  # they stay whole
+                yield piece
+                continue
             order = torch.randperm(len(piece), generator=generator).to(self.device)
             for index in order.split(self.batch_size or len(piece)):
                 yield piece.minibatch(index, self.total)

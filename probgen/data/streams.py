@@ -31,6 +31,7 @@ class ParquetFolder:
     """
 
     weights = None
+    row_weights = None
 
     def __init__(self, path: str | Path, schema: Schema | None = None) -> None:
         import pyarrow.dataset as ds

@@ -12,7 +12,8 @@ import pandas as pd
 from probgen.data.coding import decode_column, encode_column
 from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
-from probgen.data.schema import Schema
+from probgen.data.schema import Column, Schema
+from probgen.data.sequences import check_lengths, grouped, rows_of, whole_sequences
 from probgen.errors import DataError, DataWarning
 
 __all__ = ["Table"]
@@ -24,13 +25,17 @@ class Table:
     Args:
         data: a pandas, polars or Arrow table, a two-dimensional array, or a mapping from names to columns.
         schema: the columns' kinds; inferred where it is None.
-        weights: one non-negative number a row.
+        weights: one non-negative number a row (a sequence, where the rows stand in sequences).
         target: the column that is to be predicted, if any.
+        sequence: the column that says which sequence a row belongs to; it is not modelled.
+        time: the column of time steps inside a sequence; missing steps become rows of unknown cells.
 
     Attributes:
         values: ``(N, D)`` float64, NaN = unknown; codes for discrete columns, days since 1970 for dates.
         schema: the columns.
         weights: ``(N,)`` or None.
+        lengths: ``(S,)`` lengths of the sequences in which the rows stand, or None. Such a table counts, takes, splits
+            and weighs sequences: ``len(table)`` is S.
 
     Example:
         >>> table = Table({"height": [1.5, None, 1.9, 1.7], "smoker": ["no", "yes", "no", None]})
@@ -41,37 +46,108 @@ class Table:
     """
 
     def __init__(
-        self, data: Any, schema: Schema | None = None, weights: Any = None, target: str | None = None
+        self,
+        data: Any,
+        schema: Schema | None = None,
+        weights: Any = None,
+        target: str | None = None,
+        *,
+        sequence: str | None = None,
+        time: str | None = None,
     ) -> None:
+        lengths = None
         if isinstance(data, Table):
-            data, weights = data.to_pandas(), data.weights if weights is None else weights
+            lengths, weights = data.lengths, data.weights if weights is None else weights
+            data = data.to_pandas()
         frame, native = to_pandas(data)
         check_frame(frame)
+        if sequence is not None or time is not None:
+            frame, lengths = grouped(frame, sequence, time)
+            native = Native("pandas")
         found = schema or Schema(tuple(infer_column(frame[name]) for name in frame.columns))
         if schema is not None:
             frame = matching(by_position(frame, schema) if native.kind == "numpy" else frame, schema)
         values = np.column_stack([encode_column(frame[c.name], c) for c in found])
+        units = len(frame) if lengths is None else len(lengths)
         self._set(
-            values, found if target is None else found.with_target(target), check_weights(weights, len(frame)), native
+            values,
+            found if target is None else found.with_target(target),
+            check_weights(weights, units),
+            native,
+            lengths,
         )
 
-    def _set(self, values: np.ndarray, schema: Schema, weights: np.ndarray | None, native: Native) -> None:
+    def _set(
+        self,
+        values: np.ndarray,
+        schema: Schema,
+        weights: np.ndarray | None,
+        native: Native,
+        lengths: np.ndarray | None,
+    ) -> None:
         values = np.ascontiguousarray(values, dtype=np.float64)
         values.setflags(write=False)
-        self.values, self.schema, self.weights, self._native = values, schema, weights, native
+        self.values, self.schema, self.weights, self._native, self.lengths = values, schema, weights, native, lengths
 
     @classmethod
-    def _made(cls, values: np.ndarray, schema: Schema, weights: np.ndarray | None, native: Native) -> Table:
+    def _made(
+        cls,
+        values: np.ndarray,
+        schema: Schema,
+        weights: np.ndarray | None,
+        native: Native,
+        lengths: np.ndarray | None,
+    ) -> Table:
         table = cls.__new__(cls)
-        table._set(values, schema, weights, native)
+        table._set(values, schema, weights, native, lengths)
         return table
 
     @classmethod
-    def from_codes(cls, values: np.ndarray, schema: Schema, weights: Any = None) -> Table:
+    def from_codes(cls, values: np.ndarray, schema: Schema, weights: Any = None, lengths: Any = None) -> Table:
         """A table from numbers that are already coded as ``values`` are."""
         if values.ndim != 2 or values.shape[1] != len(schema):
             raise DataError(f"values must have shape (rows, {len(schema)}), got {values.shape}.")
-        return cls._made(values, schema, check_weights(weights, len(values)), Native("pandas"))
+        found = None if lengths is None else check_lengths(lengths, len(values))
+        units = len(values) if found is None else len(found)
+        return cls._made(values, schema, check_weights(weights, units), Native("pandas"), found)
+
+    @classmethod
+    def from_sequences(
+        cls,
+        sequences: Sequence[Any],
+        kind: str | None = None,
+        names: Sequence[str] | None = None,
+        schema: Schema | None = None,
+        weights: Any = None,
+    ) -> Table:
+        """A table whose rows are the time steps of several sequences.
+
+        Args:
+            sequences: arrays ``(T, D)`` or ``(T,)``, or data frames with the same columns; NaN = unknown.
+            kind: of all columns ("real", "count", "binary", ...); inferred where it is None.
+            names: of the columns, where the sequences are arrays.
+            schema: instead of kind and names.
+            weights: one non-negative number a sequence.
+
+        Example:
+            >>> table = Table.from_sequences([np.zeros((5, 2)), np.ones((3, 2))], kind="real")
+            >>> len(table), table.n_rows, table.lengths.tolist()
+            (2, 8, [5, 3])
+        """
+        if len(sequences) == 0:
+            raise DataError("There is no sequence; give at least one.")
+        frames = [as_frame(sequence, names if schema is None else schema.names) for sequence in sequences]
+        columns = {tuple(frame.columns) for frame in frames}
+        if len(columns) > 1:
+            raise DataError(
+                f"Sequences must have the same columns, got {' and '.join(map(str, sorted(columns)[:2]))}."
+            )
+        lengths = check_lengths(np.array([len(frame) for frame in frames]), sum(map(len, frames)))
+        whole = pd.concat(frames, ignore_index=True)
+        if kind is not None and schema is None:
+            schema = Schema(tuple(column_of_kind(whole[name], kind) for name in whole.columns))
+        flat = cls(whole, schema=schema)
+        return cls._made(flat.values, flat.schema, check_weights(weights, len(lengths)), Native("pandas"), lengths)
 
     # -- reading -----------------------------------------------------------------------------------------------
     @property
@@ -88,15 +164,23 @@ class Table:
         return len(self.values)
 
     @property
+    def row_weights(self) -> np.ndarray | None:
+        """``(N,)``: the weight of each row, that of its sequence where the rows stand in sequences."""
+        if self.weights is None or self.lengths is None:
+            return self.weights
+        return np.repeat(self.weights, self.lengths)
+
+    @property
     def n_columns(self) -> int:
         return len(self.schema)
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.values) if self.lengths is None else len(self.lengths)
 
     def __repr__(self) -> str:
         unknown = int((~self.known).sum())
-        return f"Table({self.n_rows} rows, {self.n_columns} columns, {unknown} unknown cells)"
+        shape = f"{self.n_rows} rows" if self.lengths is None else f"{len(self)} sequences, {self.n_rows} time steps"
+        return f"Table({shape}, {self.n_columns} columns, {unknown} unknown cells)"
 
     def column(self, name: str) -> np.ndarray:
         """One column with its labels; None or NaN where unknown."""
@@ -108,29 +192,52 @@ class Table:
         digest = hashlib.sha256(self.schema.to_json().encode())
         digest.update(np.where(self.known, self.values, np.nan).tobytes())
         digest.update(b"" if self.weights is None else self.weights.tobytes())
+        digest.update(b"" if self.lengths is None else self.lengths.tobytes())
         return digest.hexdigest()[:16]
 
     # -- other tables ------------------------------------------------------------------------------------------
     def take(self, rows: Any) -> Table:
-        """Some rows, by place or by mask."""
+        """Some rows (some sequences, where the rows stand in sequences), by place or by mask."""
         index = np.arange(len(self))[
             rows if isinstance(rows, slice) else np.asarray(rows, dtype=None if len(rows) else int)
         ]
         weights = None if self.weights is None else self.weights[index]
-        return self._made(self.values[index], self.schema, weights, self._native.take(index))
+        if self.lengths is None:
+            return self._made(self.values[index], self.schema, weights, self._native.take(index), None)
+        steps = rows_of(self.lengths, index)
+        return self._made(self.values[steps], self.schema, weights, self._native.take(steps), self.lengths[index])
+
+    def sequence(self, number: int) -> Table:
+        """The time steps of one sequence, as rows that stand alone."""
+        if self.lengths is None:
+            raise DataError("The rows of this table do not stand in sequences.")
+        one = self.take([number])
+        return self._made(one.values, self.schema, None, one._native, None)
 
     def pieces(self, rows: int) -> Iterator[Table]:
-        """All rows in order, at most ``rows`` at a time."""
-        if len(self) <= rows:
+        """All rows in order, at most ``rows`` at a time; sequences stay whole."""
+        if self.n_rows <= rows:
             yield self
+            return
+        if self.lengths is not None:
+            for index in whole_sequences(self.lengths, rows):
+                yield self.take(index)
             return
         for start in range(0, len(self), rows):
             yield self.take(np.arange(start, min(start + rows, len(self))))
 
+    def extended(self, steps: int) -> Table:
+        """Every sequence with this many unknown time steps after it."""
+        if self.lengths is None:
+            raise DataError("The rows of this table do not stand in sequences.")
+        places = np.repeat(np.cumsum(self.lengths), steps)
+        values = np.insert(self.values, places, np.nan, axis=0)
+        return self._made(values, self.schema, self.weights, Native(self._native.kind), self.lengths + steps)
+
     def select(self, names: Sequence[str]) -> Table:
         """Some columns."""
         places = [self.schema.index(name) for name in names]
-        return self._made(self.values[:, places], self.schema.select(names), self.weights, self._native)
+        return self._made(self.values[:, places], self.schema.select(names), self.weights, self._native, self.lengths)
 
     def drop(self, names: Sequence[str]) -> Table:
         """All columns but these."""
@@ -146,15 +253,15 @@ class Table:
         """Other values in the same columns and rows."""
         if values.shape != self.values.shape:
             raise DataError(f"values must have shape {self.values.shape}, got {values.shape}.")
-        return self._made(values, self.schema, self.weights, self._native)
+        return self._made(values, self.schema, self.weights, self._native, self.lengths)
 
     def with_weights(self, weights: Any) -> Table:
         """Other row weights."""
-        return self._made(self.values, self.schema, check_weights(weights, len(self)), self._native)
+        return self._made(self.values, self.schema, check_weights(weights, len(self)), self._native, self.lengths)
 
     def with_target(self, target: str | None) -> Table:
         """Another column to be predicted."""
-        return self._made(self.values, self.schema.with_target(target), self.weights, self._native)
+        return self._made(self.values, self.schema.with_target(target), self.weights, self._native, self.lengths)
 
     def split(self, *fractions: float, seed: int = 0, stratify: str | None = None) -> tuple[Table, ...]:
         """Random parts with these shares of the rows, reproducible from the seed.
@@ -167,6 +274,8 @@ class Table:
         if not fractions or any(f <= 0 for f in fractions) or sum(fractions) > 1 + 1e-9:
             raise DataError(f"fractions must be positive and sum to at most 1, got {fractions}.")
         order = np.random.default_rng(seed).permutation(len(self))
+        if stratify is not None and self.lengths is not None:
+            raise DataError("Sequences cannot be stratified by a column of their time steps; leave stratify out.")
         if stratify is not None:  # spread every level evenly over the order
             codes = pd.Series(self.values[order, self.schema.index(stratify)]).fillna(-1)
             place = (codes.groupby(codes).cumcount() + 0.5) / codes.map(codes.value_counts())
@@ -192,7 +301,7 @@ class Table:
                 column may show one of its levels only.
         """
         empty = np.nonzero(~self.known.any(1))[0]
-        if len(empty):
+        if len(empty) and self.lengths is None:
             raise DataError(
                 f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
             )
@@ -207,6 +316,33 @@ class Table:
                 )
         if self.weights is not None and not (self.weights > 0).any():
             raise DataError("All weights are zero; give at least one row a positive weight.")
+
+
+def as_frame(sequence: Any, names: Sequence[str] | None) -> pd.DataFrame:
+    """One sequence as a data frame."""
+    if isinstance(sequence, pd.DataFrame):
+        return sequence
+    array = np.asarray(sequence)
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2:
+        raise DataError(f"A sequence must have shape (T,) or (T, D), got {np.shape(sequence)}.")
+    if names is None:
+        names = [f"x{place}" for place in range(array.shape[1])]
+    if len(names) != array.shape[1]:
+        raise DataError(f"There are {len(names)} names and {array.shape[1]} columns; they must agree.")
+    return pd.DataFrame(array, columns=list(names))
+
+
+def column_of_kind(values: pd.Series, kind: str) -> Column:
+    """A column of a stated kind, its levels and bounds from the values."""
+    found = infer_column(values)
+    if found.kind == kind:
+        return found
+    levels = tuple(sorted(values.dropna().unique().tolist())) if kind in ("binary", "categorical", "ordinal") else ()
+    if kind == "binary" and len(levels) < 2:  # a note that is never played
+        levels = (0, 1)
+    bounds = (float(values.min()), float(values.max())) if kind == "bounded" else None
+    return Column(found.name, kind, levels=levels, bounds=bounds, incomplete=bool(values.isna().any()))
 
 
 def check_frame(frame: pd.DataFrame) -> None:

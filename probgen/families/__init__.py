@@ -15,13 +15,16 @@ from probgen.families.gaussian import (
 )
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.hurdle import Hurdle
+from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
+from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 
 __all__ = [
     "SUM_OUT",
+    "AdditiveGaussian",
     "Bernoulli",
     "Beta",
     "Categorical",
@@ -32,10 +35,13 @@ __all__ = [
     "FullGaussian",
     "Gamma",
     "Hurdle",
+    "LinearGaussian",
     "LogNormal",
+    "MarkovChain",
     "NegativeBinomial",
     "OrderedLogistic",
     "Poisson",
+    "SemiMarkovChain",
     "SphericalGaussian",
     "Symbol",
     "TiedGaussian",

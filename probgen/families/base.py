@@ -154,8 +154,8 @@ class Family(nn.Module, ABC):
     def mean(self, theta: Parameters) -> Tensor:
         """Expectation of each column (codes: the probabilities' mode)."""
 
-    def cells(self, natural: Natural, index: Symbol | None) -> Tensor:
-        """Log density of a value that is a symbol, for families whose values can be summed out."""
+    def cells(self, natural: Natural) -> Tensor:
+        """``(K, L)``: log density of every value, for families whose values can be summed out."""
         raise CapabilityError(f"A {type(self).__name__} has no finite set of values that could be summed out.")
 
     # -- network head ------------------------------------------------------------------------------------------
@@ -172,6 +172,16 @@ class Family(nn.Module, ABC):
     def draw(self, name: str) -> Table:
         """Make the parameters global sample sites called ``name.*``; the result is called with an index."""
         return table_of_parameters(self, name)
+
+    def at(self, table: Table, *index: Any) -> Any:
+        """What the table gives for an index: symbols are scored against every row, codes look their rows up."""
+        if index and isinstance(index[0], Symbol):
+            return Scored(table, index)
+        if table.theta is None:
+            return Scored(table, ())
+        row = index[0] if index else 0
+        batch_shape = row.shape if isinstance(row, Tensor) else torch.Size()
+        return Rows(self, {key: value[row] for key, value in table.theta.items()}, batch_shape)
 
     def forward(self, output: Tensor) -> Rows:
         """The distribution that a decoder's output describes."""
@@ -191,20 +201,14 @@ def table_of_parameters(family: Family, name: str) -> Table:
 
 @dataclass(frozen=True)
 class Table:
-    """A family with its parameters: call it with an index (or with nothing, for a single row)."""
+    """A family with its parameters: call it with an index, with several symbols, or with nothing for a single row."""
 
     family: Family
     natural: Natural
     theta: Parameters | None = None
 
-    def __call__(self, index: Tensor | Symbol | None = None) -> Rows | Scored:
-        if isinstance(index, Symbol):
-            return Scored(self, index)
-        if self.theta is None:
-            return Scored(self, None)
-        row = 0 if index is None else index
-        batch_shape = torch.Size() if index is None else index.shape
-        return Rows(self.family, {key: value[row] for key, value in self.theta.items()}, batch_shape)
+    def __call__(self, *index: Any) -> Any:
+        return self.family.at(self, *index)
 
 
 class Observable(TorchDistribution):
@@ -264,7 +268,7 @@ class Rows(Observable):
 class Scored(Observable):
     """A family's whole table against the data: the index is a symbol (or there is a single row)."""
 
-    def __init__(self, table: Table, index: Symbol | None) -> None:
+    def __init__(self, table: Table, index: tuple[Symbol, ...]) -> None:
         self.table, self.index, self.family = table, index, table.family
         super().__init__(torch.Size(), event_shape(table.family), validate_args=False)
 
@@ -272,8 +276,8 @@ class Scored(Observable):
         return self.table.family.score(self.table.natural, x)
 
     def factor(self, value: Tensor | Symbol) -> Factor:
-        symbols = () if self.index is None else (self.index,)
+        sizes = [symbol.size for symbol in self.index]
         if isinstance(value, Symbol):
-            return Factor((*symbols, value), self.table.family.cells(self.table.natural, self.index))
-        scores = self.log_prob(value)
-        return Factor(symbols, scores if symbols else scores[0])
+            cells = self.family.cells(self.table.natural)
+            return Factor((*self.index, value), cells.reshape(*sizes, value.size))
+        return Factor(self.index, self.log_prob(value).unflatten(0, sizes) if sizes else self.log_prob(value)[0])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from probgen.errors import CapabilityError
-from probgen.families.base import Family, Natural, Parameters, Symbol, once_per_tensor
+from probgen.families.base import Family, Natural, Parameters, once_per_tensor
 
 __all__ = ["Categorical"]
 
@@ -84,9 +84,8 @@ class Categorical(Family):
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         return natural["logits"].flatten(1) @ self.indicators(x).mT
 
-    def cells(self, natural: Natural, index: Symbol | None) -> Tensor:
-        """The table itself, as the log density of a value that is a symbol."""
-        return natural["logits"][0] if index is None else natural["logits"]
+    def cells(self, natural: Natural) -> Tensor:
+        return natural["logits"].reshape(self.table, self.levels)
 
     def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
         unknown = x.isnan()

@@ -9,8 +9,9 @@ given the component; without it every column is independent given the component,
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,15 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from probgen.data.schema import Column, Schema
+from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Family, Observable, Symbol, once_per_tensor
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
+from probgen.families.gamma import Gamma
 from probgen.families.gaussian import Covariance, DiagonalGaussian, gaussian
 from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
+from probgen.families.poisson import Poisson
 
 __all__ = ["Columns"]
 
@@ -40,6 +44,11 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "categorical": Categorical,
     "ordinal": OrderedLogistic,
     "semicontinuous": Hurdle,
+}
+CHOICES: dict[str, dict[str, Callable[..., Family]]] = {  # what else a column of a kind can have
+    "positive": {"log_normal": LogNormal, "gamma": Gamma},
+    "count": {"negative_binomial": NegativeBinomial, "poisson": Poisson},
+    "ordinal": {"categorical": Categorical, "ordered_logistic": OrderedLogistic},
 }
 LEVELLED = ("categorical", "ordinal")
 GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
@@ -97,26 +106,30 @@ class Columns(nn.Module):
 
     Args:
         schema: the columns.
-        table: K, the number of parameter rows (components, classes).
+        table: K, the number of parameter rows (components, classes), or a shape, for several indices.
         covariance: ``None``, or the structure of the Gaussian that couples the continuous columns.
         prior: "default" or None (maximum likelihood).
+        families: names of families for some columns, instead of those of their kinds: ``{"visits": "poisson"}``.
     """
 
     def __init__(
         self,
         schema: Schema | Iterable[Column],
-        table: int = 1,
+        table: int | tuple[int, ...] = 1,
         covariance: Covariance | None = None,
         prior: str | None = "default",
+        families: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         columns = list(schema)
-        self.width = len(columns)
+        self.width, self.shape = len(columns), (table,) if isinstance(table, int) else tuple(table)
+        check_families(families or {}, columns)
         groups: dict[tuple, list[int]] = defaultdict(list)
         for at, column in enumerate(columns):
-            groups[block_key(column, covariance)].append(at)
+            groups[block_key(column, covariance, families or {})].append(at)
+        rows = table if isinstance(table, int) else math.prod(table)
         self.blocks = nn.ModuleList(
-            make_block(key, [columns[i] for i in index], index, self.width, table, covariance, prior)
+            make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior)
             for key, index in groups.items()
         )
 
@@ -124,14 +137,23 @@ class Columns(nn.Module):
         """The blocks, in the order of their first columns."""
         return cast("list[Block]", list(self.blocks))
 
-    def draw(self, name: str) -> Callable[[Tensor | Symbol | None], Joint]:
+    def draw(self, name: str) -> Callable[..., Joint]:
         """Make all parameters global sample sites ``name.block.*``; the result is called with an index."""
         tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.parts()]
 
-        def at(index: Tensor | Symbol | None = None) -> Joint:
-            return Joint(self.width, [(block, table(index)) for block, table in tables])
+        def at(*index: Tensor | Symbol) -> Joint:
+            if len(index) > 1 and isinstance(index[0], Tensor):
+                index = (self.row(*cast("tuple[Tensor, ...]", index)),)
+            return Joint(self.width, [(block, table(*index)) for block, table in tables])
 
         return at
+
+    def row(self, *codes: Tensor) -> Tensor:
+        """The parameter row of several indices; the last one runs fastest."""
+        number = codes[0]
+        for code, size in zip(codes[1:], self.shape[1:], strict=True):
+            number = number * size + code
+        return number
 
     @property
     def outputs(self) -> int:
@@ -193,8 +215,21 @@ class Joint(Observable):
         return out
 
 
-def block_key(column: Column, covariance: Covariance | None) -> tuple:
+def check_families(families: Mapping[str, str], columns: list[Column]) -> None:
+    """Names of columns that there are, and of families that fit them."""
+    kinds = {column.name: column.kind for column in columns}
+    for name, family in families.items():
+        if name not in kinds:
+            raise CapabilityError(f"families names column {name!r}; there are {', '.join(map(repr, kinds))}.")
+        if family not in CHOICES.get(kinds[name], {}):
+            able = ", ".join(CHOICES.get(kinds[name], {})) or "none but its own"
+            raise CapabilityError(f"Column {name!r} is {kinds[name]}; families for it: {able}. Got {family!r}.")
+
+
+def block_key(column: Column, covariance: Covariance | None, families: Mapping[str, str]) -> tuple:
     """Columns with the same key share a block."""
+    if column.name in families:
+        return (families[column.name], len(column.levels) if column.kind in LEVELLED else 0)
     if covariance is not None and column.kind in GAUSSIAN_LINKS:
         return ("gaussian", 0)
     return (column.kind, len(column.levels) if column.kind in LEVELLED else 0)
@@ -217,6 +252,7 @@ def make_block(
         masks = (torch.tensor([link == kind for link in links]) for kind in ("log", "logit"))
         return Block(kind, index, width, family, None if plain else Link(*masks))
     name = f"{kind}{levels}" if levels else kind
+    make = FAMILIES.get(kind) or next(found[kind] for found in CHOICES.values() if kind in found)
     if levels:
-        return Block(name, index, width, FAMILIES[kind](levels, columns=len(index), table=table, prior=prior))
-    return Block(name, index, width, FAMILIES[kind](columns=len(index), table=table, prior=prior))
+        return Block(name, index, width, make(levels, columns=len(index), table=table, prior=prior))
+    return Block(name, index, width, make(columns=len(index), table=table, prior=prior))

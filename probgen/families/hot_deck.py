@@ -48,13 +48,14 @@ def hot_deck(kernel: ProductKernel, y: Tensor, weight: Tensor, width: Tensor, co
     times = torch.where(need.any(1), copies, 1)
     source = torch.arange(len(y), device=y.device).repeat_interleave(times)
     deck = Deck(y[source].clone(), (weight / times)[source], source[:, None])
-    filler = kernel.natural(y.nan_to_num(), width, torch.ones_like(weight)) if bool(need.any()) else {}
-    patterns, of_row = torch.unique(need, dim=0, return_inverse=True)
-    for number, pattern in enumerate(patterns):
-        if pattern.any():
-            at = (of_row[source] == number).nonzero()[:, 0]
-            for together in groups(kernel, pattern, need):
-                take(deck, at, donors(kernel, filler, y, weight, need, at, deck.origin[at, 0], together), y, together)
+    if bool(need.any()):
+        natural = kernel.natural(y.nan_to_num(), width, torch.ones_like(weight))
+        patterns, of_row = torch.unique(need[source], dim=0, return_inverse=True)
+        for number in range(int(not patterns[0].any()), len(patterns)):
+            at = (of_row == number).nonzero()[:, 0]
+            for together in groups(kernel, patterns[number], need):
+                chosen = donors(kernel, natural, y, weight, need, source[at], together)
+                take(deck, at, chosen, y, together)
     for axis in range(y.shape[1]):
         at = deck.centre[:, axis].isnan().nonzero()[:, 0]
         if len(at):
@@ -88,11 +89,10 @@ def donors(
     y: Tensor,
     weight: Tensor,
     need: Tensor,
-    at: Tensor,
     rows: Tensor,
     together: Tensor,
 ) -> Tensor:
-    """One donor for each of the deck's rows ``at``, which are copies of ``rows``."""
+    """One donor for each of ``rows``."""
     pool = (~need[:, together]).all(1).nonzero()[:, 0]
     if not len(pool):
         name = kernel.axes.all[int(together.nonzero()[0, 0])].name

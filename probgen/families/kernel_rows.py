@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.spatial import KDTree
 from torch import Tensor, nn
@@ -216,7 +217,7 @@ class KernelRows(nn.Module):
         is_line = self.axis_is("identity", "log", "logit")
         low = torch.where(is_line, NARROWEST * spread, SMALLEST)
         high = torch.where(is_line, WIDEST * spread, LARGEST)
-        _, group = y.nan_to_num(nan=-1e30).unique(dim=0, return_inverse=True)
+        group = numbered(y)
         different, fine = int(group.max()) + 1, False
         for at in range(len(self.axes.lines)):
             values = y[~y[:, at].isnan(), at].unique()
@@ -281,6 +282,13 @@ def check_bandwidth(bandwidth: Any, schema: Schema) -> str | float | tuple[float
             f" each of the {len(schema)} columns (between 0 and 1 for columns with levels), got {bandwidth!r}."
         )
     return found[0] if one else found
+
+
+def numbered(rows: Tensor) -> Tensor:
+    """``(N,)``: equal rows get the same number, from 0 without gaps; unknown cells equal each other."""
+    found = np.ascontiguousarray(rows.nan_to_num(nan=-1e30).cpu().numpy() + 0.0)  # no minus zero
+    whole = found.view([("", found.dtype)] * found.shape[1])[:, 0]
+    return torch.as_tensor(np.unique(whole, return_inverse=True)[1], device=rows.device)
 
 
 def check_whole(name: str, value: Any) -> int:

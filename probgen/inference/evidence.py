@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,10 +18,14 @@ from torch import Tensor
 
 from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
+from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
+from probgen.families.markov_chain import ChainFactor
+from probgen.inference.chain import chain_evidence
+from probgen.inference.log_sum import log_sum_exp
 
-__all__ = ["Bucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
+__all__ = ["Bucket", "ChainBucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
 
 
 class Given(Messenger):
@@ -155,14 +160,81 @@ class Bucket:
     symbols: tuple[Symbol, ...]
     value: Tensor
 
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return (self.symbol,)
+
+    @cached_property
+    def cumulative(self) -> Tensor:
+        """``(B, K)``: cumulative probabilities of a symbol that stands alone, NaN where all are zero."""
+        return self.value.detach().mT.double().softmax(-1).cumsum(-1)
+
+
+@dataclass
+class ChainBucket:
+    """The chains of a program, summed out together: one chain over the product of their states.
+
+    Attributes:
+        chains: in the order of the axes of a product state.
+        initial, transition: log potentials ``(M,)`` and ``(M, M)`` of product states.
+        scores: ``(M, N)`` of every row.
+    """
+
+    chains: tuple[ChainFactor, ...]
+    initial: Tensor
+    transition: Tensor
+    scores: Tensor
+
+    @property
+    def steps(self) -> Steps:
+        return self.chains[0].steps
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return tuple(chain.symbols[0] for chain in self.chains)
+
+    @property
+    def ordered(self) -> bool:
+        """True where states are passed through in their order."""
+        return any(chain.ordered for chain in self.chains)
+
+    def codes(self, path: Tensor) -> dict[str, Tensor]:
+        """The value of each chain's symbol on a path of product states."""
+        found = {}
+        for chain in reversed(self.chains):
+            size = len(chain.initial)
+            found[chain.symbols[0].name] = path % size // chain.phases
+            path = path // size
+        return found
+
+    def marginals(self, states: Tensor) -> dict[str, Tensor]:
+        """``(N, K)`` probabilities of each chain's symbol from those ``(N, M)`` of product states."""
+        shape = [size for c in self.chains for size in (c.symbols[0].size, c.phases)]
+        whole = states.reshape(len(states), *shape)
+        found = {}
+        for at, chain in enumerate(self.chains):
+            others = [axis + 1 for axis in range(len(shape)) if axis != 2 * at]
+            found[chain.symbols[0].name] = whole.sum(others)
+        return found
+
 
 @dataclass
 class Evidence:
-    """Log evidence of each row, with what made it."""
+    """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket] = field(default_factory=list)
     trace: Tracer = field(default_factory=Tracer)
+
+    @property
+    def symbols(self) -> list[Symbol]:
+        """The sites that were summed out."""
+        return [symbol for bucket in self.buckets for symbol in bucket.summed_out]
+
+    @property
+    def chain(self) -> ChainBucket | None:
+        """What is known of the program's chains, where it has any."""
+        return next((bucket for bucket in self.buckets if isinstance(bucket, ChainBucket)), None)
 
     @property
     def scale(self) -> float:
@@ -175,63 +247,54 @@ class Evidence:
         return rows.sum() * self.scale
 
 
-def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket]]:
-    """Sum all symbols out, smallest clique first. Returns the log sum and the buckets in the order of elimination."""
-    pool, buckets = list(factors), []
-    while any(factor.symbols for factor in pool):
-        symbol = cheapest(pool)
+def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket | ChainBucket]]:
+    """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination."""
+    chains = tuple(factor for factor in factors if isinstance(factor, ChainFactor))
+    pool: list[Factor] = [factor for factor in factors if not isinstance(factor, ChainFactor)]
+    kept = {chain.symbols[0] for chain in chains}
+    buckets: list[Bucket | ChainBucket] = []
+    while any(symbol not in kept for factor in pool for symbol in factor.symbols):
+        symbol = cheapest(pool, kept)
         touching = [factor for factor in pool if symbol in factor.symbols]
         pool = [factor for factor in pool if symbol not in factor.symbols]
         joined = join(touching, first=symbol)
         buckets.append(Bucket(symbol, joined.symbols, joined.value))
-        pool.append(Factor(joined.symbols[1:], LogSumExp.apply(joined.value)[0]))
+        pool.append(Factor(joined.symbols[1:], log_sum_exp(joined.value)))
+    if chains:
+        return along_chains(chains, pool, buckets)
     total = pool[0].value
     for factor in pool[1:]:
         total = total + factor.value
     return total, buckets
 
 
-class LogSumExp(torch.autograd.Function):
-    """log sum exp over the first axis, keeping the softmax that its gradient needs: one exponential, not two."""
-
-    @staticmethod
-    def forward(x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        top = x.amax(0)
-        top = torch.where(top.isinf(), 0.0, top)  # rows that are impossible stay -inf instead of NaN
-        share = (x - top).exp_()
-        total = share.sum(0)
-        share /= total.clamp_min(torch.finfo(x.dtype).tiny)
-        return top + total.log(), share
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(inputs[0], output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:  # type: ignore[override]
-        return Share.apply(*ctx.saved_tensors, gradient)
-
-
-class Share(torch.autograd.Function):
-    """gradient * softmax(x), with the softmax already known; differentiable again, so that Hessians are right."""
-
-    @staticmethod
-    def forward(x: Tensor, share: Tensor, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return share * gradient
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
-        share, gradient = ctx.saved_tensors
-        inner = outer * gradient
-        return share * (inner - (inner * share).sum(0)), None, (outer * share).sum(0)
+def along_chains(
+    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket]
+) -> tuple[Tensor, list[Bucket | ChainBucket]]:
+    """Sum the chains' states out: log evidence of each sequence."""
+    initial, transition, steps = chains[0].initial, chains[0].transition, chains[0].steps
+    for chain in chains[1:]:
+        initial = (initial[:, None] + chain.initial).flatten()
+        size = len(initial)
+        transition = (transition[:, None, :, None] + chain.transition[None, :, None, :]).reshape(size, size)
+    symbols = tuple(chain.symbols[0] for chain in chains)
+    touching = [factor for factor in pool if factor.symbols]
+    rest = [factor.value for factor in pool if not factor.symbols]
+    shape = [size for chain in chains for size in (chain.symbols[0].size, chain.phases)]
+    scores = initial.new_zeros(len(initial), steps.rows)
+    if touching:
+        joined = join(touching, symbols[0])
+        whole = align(joined, symbols, 1)
+        for at in range(len(chains)):
+            whole = whole.unsqueeze(2 * at + 1)
+        scores = whole.expand(*shape, steps.rows).reshape(len(initial), steps.rows)
+    rows = chain_evidence(initial, transition, scores, steps)
+    for value in rest:
+        rows = rows + steps.total(value)
+    return rows, [*buckets, ChainBucket(chains, initial, transition, scores)]
 
 
-def cheapest(factors: list[Factor]) -> Symbol:
+def cheapest(factors: list[Factor], kept: set[Symbol]) -> Symbol:
     """The symbol whose clique has the fewest states (the min-weight heuristic)."""
     cliques: dict[Symbol, set[Symbol]] = {}
     for factor in factors:
@@ -244,7 +307,7 @@ def cheapest(factors: list[Factor]) -> Symbol:
             product *= member.size
         return product
 
-    return min(cliques, key=states)
+    return min((symbol for symbol in cliques if symbol not in kept), key=states)
 
 
 def join(factors: list[Factor], first: Symbol) -> Factor:

@@ -13,6 +13,7 @@ from probgen.families.base import Factor, Symbol
 
 __all__ = ["assign", "kmeans_plus_plus"]
 
+UNCERTAIN = -5.0  # log weight of the values that a start speaks against
 SAMPLE = 10_000  # rows on which centres are sought
 
 
@@ -50,9 +51,20 @@ def by_random(batch: Batch, size: int) -> Tensor:
 STARTS: dict[str, Callable[[Batch, int], Tensor]] = {"kmeans": by_kmeans, "random": by_random}
 
 
-def assign(how: str, batch: Batch, symbols: list[Symbol]) -> tuple[Factor, ...]:
-    """One factor for each discrete site that makes its values differ."""
+def by_time(batch: Batch, size: int) -> Tensor:
+    """Log assignment ``(K, N)``: the first K-th of each sequence to the first value, and so on."""
+    steps = batch.steps
+    segment = steps.time * size // steps.lengths[steps.sequence]
+    return torch.nn.functional.one_hot(segment, size).mT.to(batch.x).log()
+
+
+def assign(
+    how: str, batch: Batch, symbols: list[Symbol], chains: bool = False, ordered: bool = False
+) -> tuple[Factor, ...]:
+    """One factor for each discrete site that makes its values differ; never certain where the sites form chains."""
     if how not in STARTS:
         raise FitError(f"start must be one of {', '.join(STARTS)}, or an array of responsibilities; got {how!r}.")
     chosen = STARTS[how] if len(symbols) == 1 else by_random
-    return tuple(Factor((symbol,), chosen(batch, symbol.size)) for symbol in symbols)
+    chosen = by_time if ordered else chosen
+    floor = UNCERTAIN if chains else -torch.inf
+    return tuple(Factor((symbol,), chosen(batch, symbol.size).clamp_min(floor)) for symbol in symbols)

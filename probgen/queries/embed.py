@@ -58,7 +58,7 @@ def guide_means(program: Any, batch: Batch) -> Tensor:
 
 def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
     """Marginal posterior of every summed-out site: the gradient with respect to a factor of its own."""
-    symbols = [bucket.symbol for bucket in log_evidence(program, batch, theta=theta).buckets]
+    symbols = log_evidence(program, batch, theta=theta).symbols
     probes = {s: batch.x.new_zeros(s.size, len(batch)).requires_grad_() for s in symbols}
     extra = tuple(Factor((symbol,), probe) for symbol, probe in probes.items())
     rows = log_evidence(program, batch, theta=theta, extra=extra).rows
@@ -91,7 +91,7 @@ def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         widths = {name: value.flatten(1).shape[1] for name, value in means.found.items()}
         pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
         return {name: piece.reshape(len(z), *means.found[name].shape[1:]) for name, piece in pieces.items()}
-    symbols = [b.symbol for b in log_evidence(fit.program, batch, theta=fit.posterior.theta()).buckets]
+    symbols = log_evidence(fit.program, batch, theta=fit.posterior.theta()).symbols
     shares = checked_split(z, [s.size for s in symbols])
     return {symbol.name: share.argmax(1) for symbol, share in zip(symbols, shares, strict=True)}
 

@@ -85,11 +85,30 @@ class Fit:
 
         return marginals(self, self.read(table), draws, seed)
 
-    def sample(self, n: int, *, seed: int = 0) -> Table:
-        """N new rows: a table with nothing known, filled."""
+    def sample(self, n: int, *, steps: int | None = None, seed: int = 0) -> Table:
+        """N new rows: a table with nothing known, filled. With ``steps``, n new sequences of that many rows."""
         from probgen.queries.fill import sample
 
-        return sample(self, n, seed)
+        return sample(self, n, steps, seed)
+
+    # -- sequences ---------------------------------------------------------------------------------------------
+    def filter(self, table: Any) -> np.ndarray:
+        """``(N, K)``: probabilities of each step's hidden state given the steps up to it; ``embed`` smooths."""
+        from probgen.queries.sequences import filter_states
+
+        return filter_states(self, self.read(table))
+
+    def viterbi(self, table: Any) -> np.ndarray:
+        """``(N,)``: codes of the most probable path of hidden states (Viterbi, 1967)."""
+        from probgen.queries.sequences import viterbi
+
+        return viterbi(self, self.read(table))
+
+    def forecast(self, table: Any, steps: int, *, draws: int = 200, seed: int = 0) -> Any:
+        """Marginals of the ``steps`` rows after each sequence: means, standard deviations, quantiles."""
+        from probgen.queries.sequences import forecast
+
+        return forecast(self, self.read(table), steps, draws, seed)
 
     def embed(self, table: Any) -> np.ndarray:
         """``(N, L)``: the posterior of the local latents of each row."""

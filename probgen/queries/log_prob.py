@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probgen.data.sequences import spans
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
@@ -41,10 +42,16 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
             values.append(value)
             errors.append(error)
             sizes.append(size)
-    rows = np.concatenate(values) + fit.standardiser.log_jacobian(table.known)
+    rows = np.concatenate(values) + log_jacobian(fit, table)
     if not local and len(fit.posterior) == 1:
         return Estimate(rows, "exact")
     return Estimate(rows, "importance", np.concatenate(errors), np.concatenate(sizes))
+
+
+def log_jacobian(fit: Any, table: Table) -> np.ndarray:
+    """From model coordinates to original units, one value a row (a sequence)."""
+    rows = fit.standardiser.log_jacobian(table.known)
+    return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
 def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:

@@ -14,7 +14,8 @@ import probgen as pg
 from probgen.data import Column, Schema, Table
 from probgen.data.batches import Batch
 from probgen.families import SUM_OUT, Categorical
-from probgen.inference.evidence import LogSumExp, log_evidence
+from probgen.inference.evidence import log_evidence
+from probgen.inference.log_sum import LogSumExp
 from probgen.program import Model, Traits
 
 BINARY = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(6)))

@@ -17,13 +17,14 @@ from torch import Tensor
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Natural
 from probgen.families.kernel_rows import KernelRows, LeftOut
+from probgen.inference.log_sum import log_sum_exp
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seeded
 
 __all__ = ["CrossValidation", "left_out_log_prob"]
 
-SCORES = 2**20  # in one block
+SCORES = 2**19  # in one block
 
 
 class CrossValidation(Method):
@@ -140,12 +141,17 @@ def left_out_log_prob(
 def without_own(kernels: KernelRows, natural: Natural, left_out: LeftOut, rows: Tensor) -> Tensor:
     """``(B,)``: log density of each row under all kernels but those that were made from it."""
     score = kernels.smooth.score_axes(natural, left_out.y[rows], left_out.log_jacobian[rows])
-    score = score + kernels.log_weight[:, None]
+    score = score.add_(kernels.log_weight[:, None])
+    centre, place = own_kernels(left_out, rows)
+    mass = torch.zeros_like(kernels.log_weight[: len(rows)]).index_add(0, place, kernels.log_weight[centre].exp())
+    return log_sum_exp(score.index_put_((centre, place), score.new_tensor(-torch.inf))) - torch.log1p(-mass)
+
+
+def own_kernels(left_out: LeftOut, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of a kernel and the place in ``rows`` of a row that it was made from, each once."""
     place = rows.new_full((len(left_out.y) + 1,), -1)  # the last one answers for "no row"
     place[rows] = torch.arange(len(rows), device=rows.device)
-    own = torch.zeros_like(score, dtype=torch.bool)
-    for origin in left_out.origin.unbind(1):
-        centre = (place[origin] >= 0).nonzero()[:, 0]
-        own[centre, place[origin[centre]]] = True
-    mass = own.to(score).mT @ kernels.log_weight.exp()
-    return score.masked_fill(own, -torch.inf).logsumexp(0) - torch.log1p(-mass)
+    at = place[left_out.origin]  # (K, J)
+    centre = (at >= 0).nonzero()[:, 0]
+    code = (centre * len(rows) + at[at >= 0]).unique()
+    return code // len(rows), code % len(rows)

@@ -80,7 +80,8 @@ class ExpectationMaximisation(Method):
             if family.prior_choice is not None:
                 family.calibrate(pooled[name])
         neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
-        symbols = [b.symbol for b in log_evidence(program, first, theta=neutral).buckets]
+        evidence = log_evidence(program, first, theta=neutral)
+        symbols = evidence.symbols
         if not symbols:
             return neutral
         if not isinstance(start, str):
@@ -88,22 +89,28 @@ class ExpectationMaximisation(Method):
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
             unknown = [symbol for symbol in symbols if symbol not in observed]
-            extra = assign(start, first, unknown) if unknown else ()
+            ordered = evidence.chain is not None and evidence.chain.ordered
+            extra = assign(start, first, unknown, evidence.chain is not None, ordered) if unknown else ()
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, extra, known)
         return maximise(self.families, statistics, neutral)
 
     def from_responsibilities(self, neutral: Theta, symbols: list[Symbol], start: Any) -> Theta:
         share = torch.as_tensor(np.asarray(start), dtype=self.first.x.dtype, device=self.first.x.device)
-        if len(symbols) != 1 or share.shape != (len(self.task.batches), symbols[0].size):
-            expected = f"({len(self.task.batches)}, {symbols[0].size})"
+        rows = getattr(self.task.batches.source, "n_rows", len(self.task.batches))
+        if len(symbols) != 1 or share.shape != (rows, symbols[0].size):
+            expected = f"({rows}, {symbols[0].size})"
             raise FitError(
                 f"start must be responsibilities of shape {expected} for one discrete site, got {tuple(share.shape)}."
             )
         at, statistics = 0, None
         for piece in self.task.batches.pieces():
             factor = pinned(share[at : at + len(piece)].mT, symbols[0])
-            _, found = expected_statistics(self.task.program, self.families, neutral, piece, pin=factor)
+            if piece.in_sequences:
+                soft = (Factor(factor.symbols, factor.value.clamp_min(1e-6).log()),)
+                _, found = expected_statistics(self.task.program, self.families, neutral, piece, soft)
+            else:
+                _, found = expected_statistics(self.task.program, self.families, neutral, piece, pin=factor)
             statistics, at = found if statistics is None else added(statistics, found), at + len(piece)
         return maximise(self.families, statistics or {}, neutral)
 
@@ -190,7 +197,7 @@ def pinned(share: Tensor, symbol: Symbol) -> Factor:
 
 def pinned_total(evidence: Any, pin: Factor, weights: Tensor | None) -> Tensor:
     """The expected complete-data log likelihood under given responsibilities."""
-    bucket = next(b for b in evidence.buckets if b.symbol == pin.symbols[0])
+    bucket = next(b for b in evidence.buckets if b.summed_out[0] == pin.symbols[0])
     rows = (bucket.value * pin.value).sum(0)
     return (rows if weights is None else rows * weights).sum()
 

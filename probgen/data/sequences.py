@@ -1,0 +1,152 @@
+"""Rows that stand in sequences: which row belongs to which, and whole sequences as pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from probgen.errors import DataError
+
+__all__ = ["Steps", "check_lengths", "grouped", "rows_of", "spans", "whole_sequences"]
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """S sequences laid end to end in N rows.
+
+    Attributes:
+        lengths: ``(S,)`` whole numbers of at least 1 that sum to N.
+    """
+
+    lengths: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def rows(self) -> int:
+        """N, the number of time steps of all sequences together."""
+        return int(self.lengths.sum())
+
+    @cached_property
+    def longest(self) -> int:
+        return int(self.lengths.max())
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """``(S,)``: the first row of each sequence."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    @cached_property
+    def sequence(self) -> Tensor:
+        """``(N,)``: the sequence of each row."""
+        places = torch.arange(len(self), device=self.lengths.device)
+        return places.repeat_interleave(self.lengths)
+
+    @cached_property
+    def time(self) -> Tensor:
+        """``(N,)``: the place of each row in its sequence, from 0."""
+        return torch.arange(self.rows, device=self.lengths.device) - self.starts[self.sequence]
+
+    def total(self, rows: Tensor) -> Tensor:
+        """Sum over each sequence: ``(..., N)`` -> ``(..., S)``."""
+        return rows.new_zeros(*rows.shape[:-1], len(self)).index_add(-1, self.sequence, rows)
+
+    def select(self, index: Tensor) -> tuple[Steps, Tensor]:
+        """Some sequences, and their rows."""
+        rows = torch.cat(
+            [torch.arange(n, device=s.device) + s for s, n in zip(self.starts[index], self.lengths[index])]
+        )
+        return Steps(self.lengths[index]), rows
+
+
+def check_lengths(lengths: Any, rows: int) -> np.ndarray:
+    """Lengths as whole numbers.
+
+    Raises:
+        DataError: a length below 1, or a sum that is not the number of rows.
+    """
+    found = np.asarray(lengths)
+    if found.ndim != 1 or found.dtype.kind not in "iu" or len(found) == 0 or (found < 1).any():
+        raise DataError("lengths must be whole numbers of at least 1, one a sequence; leave empty sequences out.")
+    if found.sum() != rows:
+        raise DataError(f"lengths sum to {found.sum()}, the table has {rows} rows; they must agree.")
+    return found.astype(np.int64)
+
+
+def spans(lengths: np.ndarray) -> np.ndarray:
+    """``(S + 1,)`` edges of the sequences."""
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def rows_of(lengths: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """The rows of some sequences, in the order asked for."""
+    edges = spans(lengths)
+    return np.concatenate([np.arange(edges[i], edges[i + 1]) for i in index]) if len(index) else np.zeros(0, int)
+
+
+def whole_sequences(lengths: np.ndarray, rows: int) -> Iterator[np.ndarray]:
+    """Consecutive sequences that together have at most ``rows`` rows; a longer one stands alone."""
+    first, used = 0, 0
+    for at, length in enumerate(lengths):
+        if at > first and used + length > rows:
+            yield np.arange(first, at)
+            first, used = at, 0
+        used += int(length)
+    yield np.arange(first, len(lengths))
+
+
+def grouped(frame: pd.DataFrame, sequence: str | None, time: str | None) -> tuple[pd.DataFrame, np.ndarray]:
+    """The frame sorted into sequences, with a row of unknown cells for every missing time step, and the lengths.
+
+    Args:
+        frame: one row a time step, in any order.
+        sequence: the column that names the sequence of a row; None where all rows are one sequence.
+        time: a column of whole numbers, the time step inside the sequence; None where the rows stand in order.
+    """
+    for name in (sequence, time):
+        if name is not None and name not in frame.columns:
+            raise DataError(f"There is no column {name!r}; the table has {', '.join(map(repr, frame.columns))}.")
+    key = pd.Series(0, index=frame.index) if sequence is None else frame[sequence]
+    if key.isna().any():
+        raise DataError(f"Row {int(np.argmax(key.isna()))} has no value in {sequence!r}, the column of sequences.")
+    rest = frame.drop(columns=[name for name in (sequence, time) if name is not None])
+    groups = rest.groupby(key.to_numpy(), sort=False)
+    if time is None:
+        made = [group for _, group in groups]
+    else:
+        steps = whole_steps(frame[time], time)
+        made = [with_gaps(group, steps.loc[group.index], name, time) for name, group in groups]
+    return pd.concat(made, ignore_index=True), np.array([len(group) for group in made])
+
+
+def whole_steps(column: pd.Series, name: str) -> pd.Series:
+    """Time steps as whole numbers."""
+    steps = pd.to_numeric(column, errors="coerce")
+    bad = steps.isna() | (steps != steps.round())
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"Row {row}: time step {column.iloc[row]!r} in {name!r} is not a whole number; divide the times by the step"
+            " between them and round."
+        )
+    return steps.astype("int64")
+
+
+def with_gaps(group: pd.DataFrame, steps: pd.Series, name: Any, time: str) -> pd.DataFrame:
+    """One sequence in the order of its time steps, unknown rows in the gaps."""
+    if steps.duplicated().any():
+        raise DataError(f"Sequence {name!r} has time step {steps[steps.duplicated()].iloc[0]} twice in {time!r}.")
+    whole = range(int(steps.min()), int(steps.max()) + 1)
+    if len(whole) > 1000 * len(steps):
+        raise DataError(
+            f"Sequence {name!r} has {len(steps)} rows over {len(whole)} time steps of {time!r}; use a coarser time step."
+        )
+    return group.set_axis(steps.to_numpy(), axis=0).reindex(whole)
