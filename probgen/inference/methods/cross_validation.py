@@ -34,9 +34,9 @@ class CrossValidation(Method):
         rows: how many rows are left out in turn, one after the other.
     """
 
-    defaults = {"rows": 2000}
+    defaults = {"rows": 1000}
     max_steps = 50
-    tolerance = 1e-5
+    tolerance = 1e-4
     iterates = "iteration"
 
     def init(self) -> None:
