@@ -64,6 +64,7 @@ class KernelRows(nn.Module):
         neighbours: row i's kernel is stretched by the distance to its k-th nearest neighbour (Breiman, Meisel and
             Purcell, 1977), relative to the geometric mean of these; None for equal widths.
         donors: complete rows that stand in for a training row with holes.
+        approximation: merge the kernels of rows that lie together in a cell of this many widths; None keeps them all.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class KernelRows(nn.Module):
         bandwidth: str | float | Sequence[float] = "cross_validation",
         neighbours: int | None = None,
         donors: int = 5,
+        approximation: float | None = None,
     ) -> None:
         super().__init__()
         self.axes = Axes(schema)
@@ -80,6 +82,9 @@ class KernelRows(nn.Module):
         self.bandwidth = check_bandwidth(bandwidth, schema)
         self.neighbours = check_whole("neighbours", neighbours) if neighbours is not None else None
         self.donors = check_whole("donors", donors)
+        if approximation is not None and not 0 < approximation <= 2:
+            raise CapabilityError(f"approximation must lie between 0 and 2 widths, or be None, got {approximation!r}.")
+        self.approximation = approximation
         for name, shape in zip(KEPT, ((0, len(self.axes)), (0,), (len(self.axes),), (0,)), strict=True):
             self.register_buffer(name, torch.ones(shape))
         self.centre: Tensor
@@ -108,13 +113,18 @@ class KernelRows(nn.Module):
     @property
     def piece_rows(self) -> int:
         """How many rows can be scored at once in little memory."""
-        return max(16, PIECE // max(len(self.centre), 1))
+        return max(8, PIECE // max(len(self.centre), 1))
 
     def score(self, x: Tensor) -> Tensor:
         """``(K, N)``: log density of each row under each kernel; unknown cells integrated out."""
         if self._natural is None or self.width.requires_grad:
             self._natural = self.kernel.natural(self.centre, self.width, self.stretch)
         return self.kernel.score(self._natural, x)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """``(N,)`` in model coordinates."""
+        pieces = x.split(self.piece_rows)
+        return torch.cat([(self.score(piece) + self.log_weight[:, None]).logsumexp(0) for piece in pieces])
 
     def draw(self, index: Tensor) -> Tensor:
         """A row ``(N, D)`` from each of the kernels with these indices."""
@@ -140,6 +150,11 @@ class KernelRows(nn.Module):
         self.set_width(start)
         return self.left_out(y, log_jacobian, weight, deck.origin, spread, start)
 
+    def for_more_rows(self, width: Tensor, share: float) -> Tensor:
+        """Widths found on this share of the rows, for all of them."""
+        factor = share ** (1 / (self.kernel.count.stop + 4))
+        return width * torch.where(self.axis_is("identity", "log", "logit"), factor, factor**2)
+
     def set_width(self, width: Tensor) -> None:
         """Use these widths of Gaussian kernels, wider on lines where the kernel is a compact one."""
         lines = len(self.axes.lines)
@@ -147,6 +162,28 @@ class KernelRows(nn.Module):
         if isinstance(self.bandwidth, str):
             factor[:lines] = equivalent_width(self.kernel.power, lines)
         self.width, self._natural = (width * factor).detach(), None
+
+    def merge(self) -> None:
+        """Put one kernel in place of all whose centres share a cell of a grid, at their weighted mean.
+
+        What is left is a density again; for smooth kernels it differs in the second order of the cell's side.
+        """
+        if self.approximation is None:
+            return
+        cell = self.centre.clone()
+        line = self.kernel.line
+        cell[:, line] = (cell[:, line] / (self.approximation * self.width[line])).floor()
+        group, weight = numbered(cell), self.log_weight.exp()
+        total = weight.new_zeros(int(group.max()) + 1).index_add(0, group, weight)
+
+        def mean(value: Tensor) -> Tensor:
+            added = value.new_zeros(len(total), value.shape[1]).index_add(0, group, value * weight[:, None])
+            return added / total[:, None]
+
+        centre = mean(self.centre)
+        centre[:, line.stop :] = centre[:, line.stop :].round()  # all equal, up to rounding errors
+        self.stretch, self.centre = mean(self.stretch.log()[:, None]).exp()[:, 0], centre
+        self.log_weight, self._natural = total.log(), None
 
     def spread(self, y: Tensor, weight: Tensor) -> Tensor:
         """Weighted standard deviation of each axis over its known cells; 1 on axes with unordered levels."""

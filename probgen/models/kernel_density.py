@@ -27,6 +27,8 @@ class KernelDensity(Model):
         kernel: of continuous columns: "gaussian", "epanechnikov", "biweight" or "tophat".
         neighbours: k stretches each kernel by its row's distance to the k-th nearest (Breiman et al., 1977).
         donors: how many complete rows stand in for a training row with holes.
+        approximation: for many rows and few columns: kernels whose centres share a cell of this many widths (say 0.3)
+            become one; the diagnostics say how far the log density moved.
     """
 
     traits = Traits("exact", ("cross_validation",), "none", "a kernel on every training row")
@@ -38,9 +40,10 @@ class KernelDensity(Model):
         kernel: str = "gaussian",
         neighbours: int | None = None,
         donors: int = 5,
+        approximation: float | None = None,
     ) -> None:
         super().__init__(schema)
-        self.rows = KernelRows(schema, kernel, bandwidth, neighbours, donors)
+        self.rows = KernelRows(schema, kernel, bandwidth, neighbours, donors, approximation)
 
     @property
     def piece_rows(self):
