@@ -19,6 +19,7 @@ from probgen.families.kernels import ProductKernel
 __all__ = ["Deck", "hot_deck"]
 
 POOL = 2000  # donors looked at for one pattern of holes
+FEW = 50  # donors that are enough to choose from
 CELLS = 2**22  # scores in one temporary
 
 
@@ -54,7 +55,8 @@ def hot_deck(kernel: ProductKernel, y: Tensor, weight: Tensor, width: Tensor, co
         for number in range(int(not patterns[0].any()), len(patterns)):
             at = (of_row == number).nonzero()[:, 0]
             for together in groups(kernel, patterns[number], need):
-                chosen = donors(kernel, natural, y, weight, need, source[at], together)
+                pool = able(kernel, need, ~patterns[number], together)
+                chosen = donors(kernel, natural, y, weight, pool, source[at])
                 take(deck, at, chosen, y, together)
     for axis in range(y.shape[1]):
         at = deck.centre[:, axis].isnan().nonzero()[:, 0]
@@ -83,22 +85,19 @@ def groups(kernel: ProductKernel, pattern: Tensor, need: Tensor) -> list[Tensor]
     return [pattern & (column == number) for number in column[pattern].unique()]
 
 
-def donors(
-    kernel: ProductKernel,
-    natural: Natural,
-    y: Tensor,
-    weight: Tensor,
-    need: Tensor,
-    rows: Tensor,
-    together: Tensor,
-) -> Tensor:
-    """One donor for each of ``rows``."""
+def able(kernel: ProductKernel, need: Tensor, known: Tensor, together: Tensor) -> Tensor:
+    """Rows that know the axes to be given, and of these the ones that lack fewest of the axes known to the receiver."""
     pool = (~need[:, together]).all(1).nonzero()[:, 0]
     if not len(pool):
         name = kernel.axes.all[int(together.nonzero()[0, 0])].name
         raise FitError(f"Column {name!r} is unknown in every row of positive weight; drop it before fitting.")
-    if len(pool) > POOL:
-        pool = pool[torch.randperm(len(pool))[:POOL].to(pool.device)]
+    lacks = (need[pool] & known).sum(1)
+    pool = pool[lacks <= lacks.kthvalue(min(FEW, len(pool))).values]
+    return pool[torch.randperm(len(pool))[:POOL].to(pool.device)] if len(pool) > POOL else pool
+
+
+def donors(kernel: ProductKernel, natural: Natural, y: Tensor, weight: Tensor, pool: Tensor, rows: Tensor) -> Tensor:
+    """One donor from the pool for each of ``rows``."""
     per_centre = {key: natural[key][pool] for key in ("weights", "complete", "centre", "width")}
     found = []
     for piece in rows.split(max(1, CELLS // len(pool))):

@@ -144,7 +144,7 @@ class KernelRows(nn.Module):
             raise FitError(f"kernel_density needs at least 2 rows of positive weight, the table has {len(y)}.")
         spread = self.spread(y, weight)
         start = self.by_rule(spread, weight)
-        deck = hot_deck(self.smooth, y, weight, start, self.donors)
+        deck = hot_deck(self.smooth, y, weight, 0.5 * start, self.donors)
         self.centre, self.log_weight = deck.centre, deck.weight.log()
         self.stretch = self.stretched(spread, deck.origin[:, 0])
         self.set_width(start)
@@ -247,26 +247,24 @@ class KernelRows(nn.Module):
     ) -> LeftOut:
         """How rows are left out so that ties do not make the likelihood grow without bound.
 
-        Rows that are equal are left out together, where some line tells all other rows apart. A line with fewer than
-        half as many values as there are different rows is taken to be rounded: its kernel is no narrower than half a
-        typical step.
+        A line with fewer than half as many values as there are different rows is taken to be rounded: its kernel is no
+        narrower than half a typical step. Rows that are equal are left out together, if they have a value on another line.
         """
         is_line = self.axis_is("identity", "log", "logit")
         low = torch.where(is_line, NARROWEST * spread, SMALLEST)
         high = torch.where(is_line, WIDEST * spread, LARGEST)
-        group = numbered(y)
-        different, fine = int(group.max()) + 1, False
+        different = int(numbered(y).max()) + 1
+        if different < 2:
+            raise FitError(f"All {len(y)} rows are equal; kernel widths need different ones.")
+        fine = is_line.clone()
         for at in range(len(self.axes.lines)):
             values = y[~y[:, at].isnan(), at].unique()
-            if 2 * len(values) < different:
+            fine[at] = 2 * len(values) >= different
+            if not fine[at]:
                 low[at] = torch.maximum(low[at], 0.5 * values.diff().median())
-            fine = fine or 2 * len(values) >= different
-        if different < 2:
-            raise FitError(f"All {len(y)} rows are equal; cross-validation needs different ones.")
-        if not fine or different == len(y):
-            return LeftOut(y, log_jacobian, weight, origin, low, high, start)
-        first = torch.full_like(group[:different], len(y)).scatter_reduce(0, group, torch.arange(len(y)), "amin")
-        together = weight.new_zeros(different).index_add(0, group, weight)
+        single = torch.where(y[:, fine].isnan().all(1), torch.arange(len(y), device=y.device), -1)
+        group, first = in_order(numbered(torch.column_stack([y, single])))
+        together = torch.zeros_like(weight[: len(first)]).index_add(0, group, weight)
         origin = torch.where(origin < 0, -1, group[origin])
         return LeftOut(y[first], log_jacobian[first], together, origin, low, high, start)
 
@@ -299,6 +297,7 @@ class Kernels(Observable):
         return torch.where(x.isnan(), self.sample(), x)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        assert isinstance(self.index, Tensor)
         return self.rows.draw(self.index)
 
 
@@ -326,6 +325,15 @@ def numbered(rows: Tensor) -> Tensor:
     found = np.ascontiguousarray(rows.nan_to_num(nan=-1e30).cpu().numpy() + 0.0)  # no minus zero
     whole = found.view([("", found.dtype)] * found.shape[1])[:, 0]
     return torch.as_tensor(np.unique(whole, return_inverse=True)[1], device=rows.device)
+
+
+def in_order(group: Tensor) -> tuple[Tensor, Tensor]:
+    """Groups numbered in the order in which they appear, and the first row of each."""
+    place = torch.arange(len(group), device=group.device)
+    first = torch.full_like(place, len(group)).scatter_reduce(0, group, place, "amin")[: int(group.max()) + 1]
+    first, order = first.sort()
+    rank = torch.empty_like(order).scatter(0, order, place[: len(order)])
+    return rank[group], first
 
 
 def check_whole(name: str, value: Any) -> int:

@@ -229,9 +229,9 @@ def log_beta(power: int) -> float:
 
 
 def equivalent_width(power: int | None, lines: int) -> float:
-    """How much wider than a Gaussian a compact kernel has to be for the same smoothing of ``lines`` lines.
+    r"""How much wider than a Gaussian a compact kernel has to be for the same smoothing of ``lines`` lines.
 
-    The ratio of canonical bandwidths (Marron and Nolan, 1988): :math:`(R(K)^d / \\mu_2(K)^2)^{1 / (d + 4)}`.
+    The ratio of canonical bandwidths (Marron and Nolan, 1988): :math:`(R(K)^d / \mu_2(K)^2)^{1 / (d + 4)}`.
     """
     if power is None:
         return 1.0

@@ -49,7 +49,9 @@ def completed(fit: Any, batch: Batch, number: int, draws: int, seed: int) -> np.
     which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
     for theta, group in groupby(range(draws), key=which.__getitem__):
         streams = [partial(seeded, seed, "fill", draw, number) for draw in group]
-        found += [x.double().cpu().numpy() for x in fill_batch(fit.program, batch, fit.posterior.theta(theta), streams)]
+        found += [
+            x.double().cpu().numpy() for x in fill_batch(fit.program, batch, fit.posterior.theta(theta), streams)
+        ]
     return np.stack(found)
 
 

@@ -35,7 +35,9 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes = [], [], []
     with torch.no_grad(), fit.setting():
-        for number, batch in enumerate(fit.batches(table, 256 if local else min(ROWS, fit.program.piece_rows)).pieces()):
+        for number, batch in enumerate(
+            fit.batches(table, 256 if local else min(ROWS, fit.program.piece_rows)).pieces()
+        ):
             with seeded(seed, "log_prob", number):
                 terms = torch.cat(list(weights(fit, batch, draws, step, local)), 0).double()
             value, error, size = average(terms)
@@ -50,7 +52,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
 
 def log_jacobian(fit: Any, table: Table) -> np.ndarray:
     """From model coordinates to original units, one value a row (a sequence)."""
-    rows = fit.standardiser.log_jacobian(table.known)
+    atoms = np.array([column.kind == "semicontinuous" for column in fit.schema]) & (table.values == 0)
+    rows = fit.standardiser.log_jacobian(table.known & ~atoms)  # a zero has a probability, not a density
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
@@ -69,6 +72,7 @@ def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log mean exp over draws, its standard error by the delta method, and the effective sample size."""
     draws = len(terms)
     top = terms.amax(0)
+    top = torch.where(top == -torch.inf, 0.0, top)  # impossible rows
     w = (terms - top).exp()
     mean = w.mean(0)
     value = top + mean.log()

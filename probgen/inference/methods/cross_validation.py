@@ -61,7 +61,8 @@ class CrossValidation(Method):
             self.left_out = self.kernels.keep(self.x[some], self.weight[some])
             most = min(task.options["rows"], max(100, PAIRS // len(self.kernels.centre)))
             self.index = torch.randperm(len(self.left_out.y))[:most].sort().values.to(some.device)
-        self.share, self.error = len(some) / len(self.x), None
+        self.share = len(some) / len(self.x)
+        self.error: float | None = None
         self.previous = -torch.inf
         low, high = self.left_out.low, self.left_out.high
         place = ((self.left_out.start / low).log() / (high / low).log()).clamp(0.01, 0.99)
