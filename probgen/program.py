@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from probgen.data.schema import Schema
+from probgen.data.schema import KINDS, Schema
 from probgen.errors import CapabilityError
 
 __all__ = ["Model", "Traits", "available", "find", "program"]
@@ -30,16 +30,24 @@ class Traits:
     """What a model can do.
 
     Attributes:
-        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), or "none".
+        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "annealed" (known up to a
+            normaliser that has to be estimated), "annealed_bound" (a bound of such a density), or "none".
         methods: the ways it can be fitted; the first is its default.
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
+        kinds: the kinds of columns that it can take.
     """
 
     density: str = "exact"
     methods: tuple[str, ...] = ("em", "map", "svi", "nuts")
     embedding: str = "none"
     summary: str = ""
+    kinds: tuple[str, ...] = KINDS
+
+    @property
+    def normalised(self) -> bool:
+        """False where the program states its density up to a factor only: no bound on the evidence may train it."""
+        return not self.density.startswith("annealed")
 
 
 class Model(nn.Module, ABC):
@@ -51,6 +59,7 @@ class Model(nn.Module, ABC):
 
     traits: ClassVar[Traits] = Traits()
     schema: Schema
+    inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Model:
         made = super().__new__(cls)
@@ -70,6 +79,7 @@ class Model(nn.Module, ABC):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema
+        check_kinds(self.name, self.traits, schema)
 
     @property
     def name(self) -> str:
@@ -82,6 +92,16 @@ class Model(nn.Module, ABC):
 
     def guide(self, batch: Any) -> Any:
         """q(z | x) for continuous local latents; nothing where there are none."""
+
+
+def check_kinds(name: str, traits: Traits, schema: Schema) -> None:
+    """Refuse columns that a model has no density for."""
+    for column in schema:
+        if column.kind not in traits.kinds:
+            raise CapabilityError(
+                f"{name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
+                " Drop the column, give it another kind (schema.with_kind), or use another model."
+            )
 
 
 class UserProgram(Model):

@@ -300,13 +300,14 @@ class Table:
             DataError: an unknown column or row, or a constant number; the message says which and what to do. A discrete
                 column may show one of its levels only.
         """
-        empty = np.nonzero(~self.known.any(1))[0]
+        seen = self.known
+        empty = np.nonzero(~seen.any(1))[0]
         if len(empty) and self.lengths is None:
             raise DataError(
                 f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
             )
         for place, column in enumerate(self.schema):
-            known = self.values[self.known[:, place], place]
+            known = self.values[seen[:, place], place]
             if len(known) == 0:
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
             if not column.is_discrete and np.all(known == known[0]):

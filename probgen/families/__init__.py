@@ -1,10 +1,11 @@
 """Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
 
-from probgen.families.base import SUM_OUT, Family, Symbol
+from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
+from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
     DiagonalGaussian,
@@ -21,8 +22,11 @@ from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
+from probgen.families.regression import LogisticRegression, RegressedColumns
+from probgen.families.student_t import StudentT
 
 __all__ = [
+    "INTEGRATE_OUT",
     "SUM_OUT",
     "AdditiveGaussian",
     "Bernoulli",
@@ -31,19 +35,25 @@ __all__ = [
     "Columns",
     "CoupledGaussian",
     "DiagonalGaussian",
+    "FactorAnalyser",
     "Family",
     "FullGaussian",
     "Gamma",
     "Hurdle",
     "LinearGaussian",
     "LogNormal",
+    "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
     "OrderedLogistic",
     "Poisson",
+    "PrincipalComponents",
+    "RegressedColumns",
     "SemiMarkovChain",
     "SphericalGaussian",
+    "StudentT",
     "Symbol",
     "TiedGaussian",
+    "checked_factors",
     "gaussian",
 ]

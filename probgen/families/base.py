@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -35,6 +35,7 @@ from probgen.errors import CapabilityError
 Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
 Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
 SUM_OUT = {"enumerate": "parallel"}  # pyro.sample(..., infer=SUM_OUT): this discrete site is summed out
+INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: the family that is given this site integrates it out
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,38 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class Latent:
+    """The value of a continuous local site that a family integrates out: a name instead of numbers."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Factor:
     """A log density as a tensor of shape ``(*sizes of the symbols, *plates)``."""
 
     symbols: tuple[Symbol, ...]
     value: Tensor
+
+
+class BlockedFactor(Factor):
+    """A factor over one symbol of very many values, which can sum itself out without ever standing in memory whole.
+
+    Args:
+        symbol: with K values.
+        score: makes the ``(K, N)`` log densities, where they are wanted after all.
+        log_sum: from ``(K,)`` log weights of the values to the ``(N,)`` log sum over them.
+    """
+
+    def __init__(self, symbol: Symbol, score: Callable[[], Tensor], log_sum: Callable[[Tensor], Tensor]) -> None:
+        self.__dict__.update(symbols=(symbol,), score=score, log_sum=log_sum)
+
+    score: Callable[[], Tensor]
+    log_sum: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return self.score()
 
 
 def once_per_tensor(function: Callable) -> Callable:
@@ -158,6 +186,10 @@ class Family(nn.Module, ABC):
         """``(K, L)``: log density of every value, for families whose values can be summed out."""
         raise CapabilityError(f"A {type(self).__name__} has no finite set of values that could be summed out.")
 
+    def given(self, table: Table, *index: Any, latent: Tensor | Latent) -> Observable:
+        """The distribution given a continuous latent; families without factors do not depend on it."""
+        return table(*index)
+
     # -- network head ------------------------------------------------------------------------------------------
     @property
     @abstractmethod
@@ -207,7 +239,9 @@ class Table:
     natural: Natural
     theta: Parameters | None = None
 
-    def __call__(self, *index: Any) -> Any:
+    def __call__(self, *index: Any, latent: Tensor | Latent | None = None) -> Any:
+        if latent is not None:
+            return self.family.given(self, *index, latent=latent)
         return self.family.at(self, *index)
 
 
@@ -230,6 +264,10 @@ class Observable(TorchDistribution):
         if isinstance(value, Symbol):
             return Factor((value,), self.theta["logits"].movedim(-1, 0))
         return Factor((), self.log_prob(value))
+
+    def latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        """Means, given the known cells of x, of the latents that are integrated out here: name -> ``(N, L)``."""
+        return {}
 
 
 def event_shape(family: Family) -> torch.Size:

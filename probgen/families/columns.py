@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Observable, Symbol, once_per_tensor
+from probgen.families.base import Factor, Family, Latent, Observable, Symbol, once_per_tensor
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
@@ -70,7 +70,8 @@ class Link:
         return y, slope.nan_to_num().sum(-1)
 
     def write(self, y: Tensor) -> Tensor:
-        return torch.where(self.log, y.exp(), torch.where(self.logit, y.sigmoid(), y))
+        most = 0.9 * math.log(torch.finfo(y.dtype).max)  # heavy tails stay within what the dtype can hold
+        return torch.where(self.log, y.clamp(-most, most).exp(), torch.where(self.logit, y.sigmoid(), y))
 
 
 def softplus_pair(y: Tensor) -> Tensor:
@@ -137,14 +138,22 @@ class Columns(nn.Module):
         """The blocks, in the order of their first columns."""
         return cast("list[Block]", list(self.blocks))
 
+    @property
+    def coupled(self) -> int:
+        """How many columns share the Gaussian that couples them."""
+        return sum(len(block.index) for block in self.parts() if block.name == "gaussian")
+
     def draw(self, name: str) -> Callable[..., Joint]:
-        """Make all parameters global sample sites ``name.block.*``; the result is called with an index."""
+        """Make all parameters global sample sites ``name.block.*``; the result is called with an index.
+
+        A continuous latent may be given as well, for families that have factors.
+        """
         tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.parts()]
 
-        def at(*index: Tensor | Symbol) -> Joint:
+        def at(*index: Tensor | Symbol, latent: Tensor | Latent | None = None) -> Joint:
             if len(index) > 1 and isinstance(index[0], Tensor):
                 index = (self.row(*cast("tuple[Tensor, ...]", index)),)
-            return Joint(self.width, [(block, table(*index)) for block, table in tables])
+            return Joint(self.width, [(block, table(*index, latent=latent)) for block, table in tables])
 
         return at
 
@@ -191,6 +200,10 @@ class Joint(Observable):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.factor(value).value
+
+    def latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        found = [part.latent_means(block.read(x)[0]) for block, part in self.parts]
+        return {name: value for means in found for name, value in means.items()}
 
     def fill(self, x: Tensor) -> Tensor:
         """X with its NaN cells drawn given the known ones; known cells keep their bits."""

@@ -95,12 +95,16 @@ class NormalGamma(ExponentialFamily):
         return {"loc": zero, "precision": zero + 1.0}
 
     def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Strength, centre, shape and rate of the Normal-Gamma posterior; strengths are (K, D), the rest pooled."""
+        """Strength, centre, shape and rate of the Normal-Gamma posterior; strengths are (K, D), the rest pooled.
+
+        Rows may have weights, as in scale mixtures: then ``statistics["weight"]`` is their sum.
+        """
         n, s, square = moments(statistics)
+        weight = statistics.get("weight", n)
         if self.prior_choice is None:
-            loc = s / n.clamp_min(1e-10)
-            return n, loc, self.pool(0.5 * n), self.pool(0.5 * (square - n * loc**2))
-        strength = n + self.concentration
+            loc = s / weight.clamp_min(1e-10)
+            return weight, loc, self.pool(0.5 * n), self.pool(0.5 * (square - weight * loc**2))
+        strength = weight + self.concentration
         loc = (s + self.concentration * self.center) / strength
         rate = self.rate + 0.5 * (square + self.concentration * self.center**2 - strength * loc**2)
         return strength, loc, self.pool(self.shape + 0.5 * n), self.pool(rate)

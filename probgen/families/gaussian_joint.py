@@ -81,40 +81,53 @@ class CoupledGaussian(Family):
         return Patterns(unknown, of_row)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
+        exponent, volume = self.integrate(natural, x)
+        return exponent + volume
+
+    def integrate(self, natural: Natural, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The un-normalised density with the unknown cells m integrated out, as exponent and log volume, ``(K, N)``.
+
+        The volume :math:`\tfrac12 \log |2\pi P_{mm}^{-1}|` does not depend on the known cells; it is zero without holes.
+        """
         if known(x) is None:
             weights = torch.cat([natural["linear"], natural["square"]], 1)
-            return torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
+            exponent = torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
+            return exponent, exponent.new_zeros(())
         patterns = self.patterns(x)
         few = len(patterns.unknown) <= 32 or len(patterns.unknown) * 64 <= len(x)
-        return self.score_by_group(natural, x, patterns) if few else self.score_by_row(natural, x, patterns)
+        return self.by_group(natural, x, patterns) if few else self.by_row(natural, x, patterns)
 
-    def score_by_group(self, natural: Natural, x: Tensor, patterns: Patterns) -> Tensor:
+    def by_group(self, natural: Natural, x: Tensor, patterns: Patterns) -> tuple[Tensor, Tensor]:
         """One matrix product for each pattern of holes."""
-        T, pieces, order = self.statistics(x), [], []
+        T, exponents, volumes, order = self.statistics(x), [], [], []
         for unknown, rows in patterns.groups():
-            constant, weights = self.marginal(natural, unknown[None])
-            pieces.append(torch.addmm(constant[0][:, None], weights[0], T[rows].mT))
+            constant, volume, weights = self.marginal(natural, unknown[None])
+            exponents.append(torch.addmm(constant[0][:, None], weights[0], T[rows].mT))
+            volumes.append(volume.mT.expand(-1, len(rows)))
             order.append(rows)
-        return torch.cat(pieces, 1)[:, torch.cat(order).argsort()]
+        back = torch.cat(order).argsort()
+        return torch.cat(exponents, 1)[:, back], torch.cat(volumes, 1)[:, back]
 
-    def score_by_row(self, natural: Natural, x: Tensor, patterns: Patterns) -> Tensor:
+    def by_row(self, natural: Natural, x: Tensor, patterns: Patterns) -> tuple[Tensor, Tensor]:
         """Many patterns with few rows each: look the marginal of every row up, in pieces that fit memory."""
         T, (K, D) = self.statistics(x), natural["linear"].shape
-        pieces, order = [], []
+        exponents, volumes, order = [], [], []
         step = max(1, MANY // (4 * K * D * D))
         groups = patterns.of_row.argsort(stable=True)
         edges = torch.bincount(patterns.of_row, minlength=len(patterns.unknown)).cumsum(0).tolist()
         for first in range(0, len(patterns.unknown), step):
             last = min(first + step, len(patterns.unknown))
             rows = groups[edges[first - 1] if first else 0 : edges[last - 1]]
-            constant, weights = self.marginal(natural, patterns.unknown[first:last])  # (G, K), (G, K, P)
+            constant, volume, weights = self.marginal(natural, patterns.unknown[first:last])  # (G, K) twice, (G, K, P)
             at = patterns.of_row[rows] - first
-            pieces.append(constant[at].mT + torch.einsum("nkp,np->kn", weights[at], T[rows]))
+            exponents.append(constant[at].mT + torch.einsum("nkp,np->kn", weights[at], T[rows]))
+            volumes.append(volume[at].mT)
             order.append(rows)
-        return torch.cat(pieces, 1)[:, torch.cat(order).argsort()]
+        back = torch.cat(order).argsort()
+        return torch.cat(exponents, 1)[:, back], torch.cat(volumes, 1)[:, back]
 
-    def marginal(self, natural: Natural, unknown: Tensor) -> tuple[Tensor, Tensor]:
-        """Constant (G, K) and weights (G, K, P) of the density of the known cells, for G patterns at once."""
+    def marginal(self, natural: Natural, unknown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Constant (G, K), log volume (G, K) and weights (G, K, P) of the known cells' density, for G patterns at once."""
         c, h, P = natural["log_normaliser"], natural["linear"], self.unpack(natural["square"])
         miss = unknown.to(h)[:, None, :]  # (G, 1, D)
         keep = 1.0 - miss
@@ -124,10 +137,11 @@ class CoupledGaussian(Family):
         solved = torch.cholesky_solve(torch.cat([cross, (h * miss)[..., None].expand(*cross.shape[:-1], 1)], -1), root)
         gain, offset = solved[..., :-1], solved[..., -1]  # P_mm^-1 P_mo, P_mm^-1 h_m
         log_det = root.diagonal(0, -2, -1).log().sum(-1)
-        constant = c + 0.5 * (h * miss * offset).sum(-1) - log_det + 0.5 * LOG_TWO_PI * miss.sum(-1)
+        constant = c + 0.5 * (h * miss * offset).sum(-1)
+        volume = 0.5 * LOG_TWO_PI * miss.sum(-1) - log_det
         linear = (h - (cross.mT @ offset[..., None])[..., 0]) * keep
         square = (P - cross.mT @ gain) * keep[..., :, None] * keep[..., None, :]
-        return constant, torch.cat([linear, square[..., self.i, self.j] * self.packing], -1)
+        return constant, volume, torch.cat([linear, square[..., self.i, self.j] * self.packing], -1)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Precision matrices from the packed natural parameters."""
@@ -139,14 +153,18 @@ class CoupledGaussian(Family):
 
     # -- rows --------------------------------------------------------------------------------------------------
     def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
+        distance, log_det, count = self.distance(theta, x)
+        return -0.5 * distance - log_det - 0.5 * LOG_TWO_PI * count
+
+    def distance(self, theta: Parameters, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared Mahalanobis distance of the known cells, half the log determinant of their covariance, their number."""
         keep = (~x.isnan()).to(x)
         gap = torch.where(x.isnan(), 0.0, x - theta["loc"])
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
         covariance = covariance * keep[..., :, None] * keep[..., None, :] + torch.diag_embed(1.0 - keep)
         root = torch.linalg.cholesky(covariance)
         white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
-        log_det = root.diagonal(0, -2, -1).log().sum(-1)
-        return -0.5 * (white**2).sum(-1) - log_det - 0.5 * LOG_TWO_PI * keep.sum(-1)
+        return white.square().sum(-1), root.diagonal(0, -2, -1).log().sum(-1), keep.sum(-1)
 
     def sample(self, theta: Parameters) -> Tensor:
         loc = theta["loc"]
@@ -155,7 +173,11 @@ class CoupledGaussian(Family):
         return loc + white
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
-        """Unknown cells from N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1), all rows at once."""
+        mean, noise = self.conditional(theta, x)
+        return torch.where(x.isnan(), mean + noise, x)
+
+    def conditional(self, theta: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1) of the unknown cells, and a draw of its noise."""
         loc, P = theta["loc"], theta["precision"]
         miss = x.isnan().to(P)
         gap = torch.where(x.isnan(), 0.0, x - loc)
@@ -163,7 +185,7 @@ class CoupledGaussian(Family):
         root = torch.linalg.cholesky(hidden)
         pull = torch.cholesky_solve((P @ gap[..., None]) * miss[..., None], root)[..., 0]
         noise = torch.linalg.solve_triangular(root.mT, torch.randn_like(gap)[..., None], upper=True)[..., 0]
-        return torch.where(x.isnan(), loc - pull + noise, x)
+        return loc - pull, noise
 
     def mean(self, theta: Parameters) -> Tensor:
         return theta["loc"]
@@ -251,10 +273,13 @@ class NormalWishart(CoupledGaussian):
         return {"loc": loc, "precision": torch.eye(self.columns).to(loc).expand(self.table, -1, -1).clone()}
 
     def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
+        """Kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior.
+
+        Rows may have weights, as in scale mixtures: then ``statistics["weight"]`` is their sum.
+        """
         n, s, square = self.moments(statistics)
         prior = self.prior_choice is not None
-        kappa = n + (self.concentration if prior else 0.0)
+        kappa = statistics.get("weight", n) + (self.concentration if prior else 0.0)
         m = (s + (self.concentration * self.center if prior else 0.0)) / kappa.clamp_min(1e-10)[:, None]
         scatter = square - kappa[:, None, None] * m[:, :, None] * m[:, None, :]
         if prior:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError, FitError
-from probgen.families.base import Factor, Natural, Observable, Rows, Symbol
+from probgen.families.base import BlockedFactor, Factor, Natural, Observable, Rows, Symbol
 from probgen.families.categorical import Categorical
 from probgen.families.hot_deck import hot_deck
 from probgen.families.kernels import Axes, Axis, ProductKernel, equivalent_width, geometric_decay
@@ -115,16 +116,20 @@ class KernelRows(nn.Module):
         """How many rows can be scored at once in little memory."""
         return max(8, PIECE // max(len(self.centre), 1))
 
+    @property
+    def natural(self) -> Natural:
+        """What scores need of the kernels, made once."""
+        if self._natural is None:
+            self._natural = self.kernel.natural(self.centre, self.width, self.stretch)
+        return self._natural
+
     def score(self, x: Tensor) -> Tensor:
         """``(K, N)``: log density of each row under each kernel; unknown cells integrated out."""
-        if self._natural is None or self.width.requires_grad:
-            self._natural = self.kernel.natural(self.centre, self.width, self.stretch)
-        return self.kernel.score(self._natural, x)
+        return self.kernel.score(self.natural, x)
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """``(N,)`` in model coordinates."""
-        pieces = x.split(self.piece_rows)
-        return torch.cat([(self.score(piece) + self.log_weight[:, None]).logsumexp(0) for piece in pieces])
+    def log_sum(self, x: Tensor, log_weight: Tensor) -> Tensor:
+        """``(N,)``: log density of each row under all kernels with these weights."""
+        return self.kernel.log_sum(self.natural, log_weight, x)
 
     def draw(self, index: Tensor) -> Tensor:
         """A row ``(N, D)`` from each of the kernels with these indices."""
@@ -285,7 +290,7 @@ class Kernels(Observable):
     def factor(self, value: Tensor | Symbol) -> Factor:
         assert isinstance(value, Tensor)  # columns are observed, never summed out
         if isinstance(self.index, Symbol):
-            return Factor((self.index,), self.rows.score(value))
+            return BlockedFactor(self.index, partial(self.rows.score, value), partial(self.rows.log_sum, value))
         return Factor((), self.log_prob(value))
 
     def log_prob(self, value: Tensor) -> Tensor:

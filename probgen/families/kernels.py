@@ -18,7 +18,7 @@ A kernel of a column that a query does not know is left out, which is its exact 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ __all__ = ["POWERS", "Axes", "ProductKernel", "equivalent_width", "geometric_dec
 
 POWERS = {"gaussian": None, "tophat": 0, "epanechnikov": 1, "biweight": 2}
 LINES = {"real": "identity", "datetime": "identity", "positive": "log", "semicontinuous": "log", "bounded": "logit"}
+CENTRES, ROWS = 512, 128  # of one block of scores
+FAR = 1e20  # smallest numbers that a sum has to hold to be exact
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
@@ -96,6 +98,30 @@ class Axes:
         return x
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """What the kernels see of some rows.
+
+    Attributes:
+        terms: ``(N, P)``, to be multiplied by the kernels' weights.
+        y, mask: ``(N, A)``, the values (zeros where unknown) and which of them are known, as numbers.
+        complete: every value is known.
+    """
+
+    terms: Tensor
+    y: Tensor
+    mask: Tensor
+    complete: bool
+
+    def take(self, rows: slice) -> Statistics:
+        """Some of the rows."""
+        return Statistics(self.terms[rows], self.y[rows], self.mask[rows], self.complete)
+
+    def with_one(self) -> Statistics:
+        """With one more term, which is one."""
+        return replace(self, terms=torch.cat([self.terms, torch.ones_like(self.terms[:, :1])], 1))
+
+
 class ProductKernel:
     """The product of the axes' kernels: its density between many centres and many rows, and draws from it.
 
@@ -120,7 +146,8 @@ class ProductKernel:
         h = width[self.line] * stretch[:, None]
         c = centre[:, self.line]
         linear = c / h.square() if self.power is None else c[:, :0]
-        constant = torch.cat([self.line_constant(c, h), self.count_constant(centre, width)], 1)
+        counts = count_constant(centre[:, self.count], width[self.count])
+        constant = torch.cat([self.line_constant(c, h), counts], 1)
         tables = [level_table(axis, h)[code.long()] for axis, h, code in self.level_columns(width, centre)]
         one = torch.ones_like(stretch)[:, None]
         shared = [linear, stretch.square().reciprocal()[:, None], one]
@@ -129,16 +156,17 @@ class ProductKernel:
         rest = {"precision": width[self.line].square().reciprocal(), "decay": width[self.count].log()}
         return {"weights": weights, "complete": complete, "centre": centre, "width": h, **rest}
 
+    def peak(self, natural: Natural) -> Tensor:
+        """``(lines + counts,)``: what no kernel's log density exceeds, one axis at a time."""
+        normaliser = 0.5 * LOG_TWO_PI if self.power is None else log_beta(self.power)
+        counts = count_constant(natural["centre"][:, self.count], natural["decay"].exp())
+        return torch.cat([-natural["width"].amin(0).log() - normaliser, counts.amax(0)])
+
     def line_constant(self, c: Tensor, h: Tensor) -> Tensor:
         """Log normalisers of the lines ``(K, lines)``, for a Gaussian with the centre's square."""
         if self.power is None:
             return -0.5 * (c / h).square() - h.log() - 0.5 * LOG_TWO_PI
         return -h.log() - log_beta(self.power)
-
-    def count_constant(self, centre: Tensor, width: Tensor) -> Tensor:
-        """Minus the log of the sum of h^|x - c| over x = 0, 1, ..."""
-        h = width[self.count]
-        return torch.log1p(-h) - torch.log1p(h - h ** (centre[:, self.count] + 1))
 
     def level_columns(self, width: Tensor, y: Tensor) -> list[tuple[Axis, Tensor, Tensor]]:
         """Axis, width and codes ``(N,)`` of every axis with levels."""
@@ -151,36 +179,64 @@ class ProductKernel:
         return self.score_axes(natural, y, log_jacobian)
 
     def score_axes(self, natural: Natural, y: Tensor, log_jacobian: Tensor) -> Tensor:
+        """The same for rows that stand on their axes already."""
+        return self.combine(natural, self.statistics(natural, y, log_jacobian))
+
+    def combine(self, natural: Natural, rows: Statistics) -> Tensor:
+        """``(K, N)`` from both sides."""
+        total = natural["complete" if rows.complete else "weights"] @ rows.terms.mT
+        for at, log_h in zip(range(self.count.start, self.count.stop), natural["decay"], strict=True):
+            steps = (natural["centre"][:, at, None] - rows.y[:, at]).abs()
+            total = total + log_h * steps * rows.mask[:, at]
+        return total if self.power is None else total + self.compact(natural, rows)
+
+    def statistics(self, natural: Natural, y: Tensor, log_jacobian: Tensor) -> Statistics:
+        """What the weights are multiplied by."""
         seen = known(y)
         mask = torch.ones_like(y) if seen is None else seen.to(y)
         y = y if seen is None else torch.where(seen, y, 0.0)
-        statistics = self.statistics(natural, y, mask, log_jacobian, seen is None)
-        total = natural["complete" if seen is None else "weights"] @ statistics.mT
-        for at, log_h in zip(range(self.count.start, self.count.stop), natural["decay"], strict=True):
-            steps = (natural["centre"][:, at, None] - y[:, at]).abs()
-            total = total + log_h * steps * mask[:, at]
-        return total if self.power is None else total + self.compact(natural, y, mask)
-
-    def statistics(self, natural: Natural, y: Tensor, mask: Tensor, log_jacobian: Tensor, complete: bool) -> Tensor:
-        """``(N, P)``: what the weights are multiplied by."""
         line, numbers = y[:, self.line], slice(0, self.count.stop)
         if self.power is None:
             square = -0.5 * (line.square() * natural["precision"]).sum(1, keepdim=True)
         else:
             line, square = line[:, :0], torch.zeros_like(log_jacobian)[:, None]
-        constant = torch.ones_like(square) if complete else mask[:, numbers]
+        constant = torch.ones_like(square) if seen is None else mask[:, numbers]
         hot = [
             (y[:, at, None] == torch.arange(axis.levels).to(y)).to(y) * mask[:, at, None]
             for at, axis in enumerate(self.axes.levels, self.count.stop)
         ]
-        return torch.cat([line, square, log_jacobian[:, None], constant, *hot], 1)
+        terms = torch.cat([line, square, log_jacobian[:, None], constant, *hot], 1)
+        return Statistics(terms, y, mask, seen is None)
 
-    def compact(self, natural: Natural, y: Tensor, mask: Tensor) -> Tensor:
+    def log_sum(self, natural: Natural, weight: Tensor, x: Tensor) -> Tensor:
+        """``(N,)``: log of the weighted sum over all kernels, in blocks that stay in the cache.
+
+        Terms are taken relative to a bound that no kernel exceeds; rows so far out that the sum underflows are done
+        again relative to their nearest kernel.
+        """
+        y, log_jacobian = self.axes.read(x)
+        seen = ~y[:, : self.count.stop].isnan()
+        bound = seen.to(y) @ self.peak(natural) + log_jacobian + weight.amax()
+        rows = self.statistics(natural, y, log_jacobian - bound).with_one()
+        side = "complete" if rows.complete else "weights"
+        weighted = {**natural, side: torch.cat([natural[side], weight[:, None]], 1)}
+        total = torch.zeros_like(bound)
+        for first in range(0, len(weight), CENTRES):
+            some = {**weighted, **{key: weighted[key][first : first + CENTRES] for key in (side, "centre", "width")}}
+            for start in range(0, len(y), ROWS):
+                block = slice(start, start + ROWS)
+                total[block] += self.combine(some, rows.take(block)).exp_().sum(0)
+        found = total.log() + bound
+        for far in (total < FAR * torch.finfo(total.dtype).tiny).nonzero()[:, 0].split(ROWS):
+            found[far] = (self.score_axes(natural, y[far], log_jacobian[far]) + weight[:, None]).logsumexp(0)
+        return found
+
+    def compact(self, natural: Natural, rows: Statistics) -> Tensor:
         """``(K, N)``: p times the log of the product of 1 - u^2, minus infinity outside."""
-        product = y.new_ones(len(natural["centre"]), len(y))
+        product = rows.y.new_ones(len(natural["centre"]), len(rows.y))
         for at in range(self.line.stop):
-            u = (natural["centre"][:, at, None] - y[:, at]) / natural["width"][:, at, None]
-            product = product * (1 - u.square() * mask[:, at]).clamp_min(0)
+            u = (natural["centre"][:, at, None] - rows.y[:, at]) / natural["width"][:, at, None]
+            product = product * (1 - u.square() * rows.mask[:, at]).clamp_min(0)
         return torch.where(product > 0, (self.power or 0) * product.log(), -torch.inf)
 
     # -- draws -------------------------------------------------------------------------------------------------
@@ -211,6 +267,11 @@ def level_table(axis: Axis, h: Tensor) -> Tensor:
         return (steps * h.log()).log_softmax(1)
     same = torch.eye(axis.levels).to(h)
     return ((1 - h) * same + h / axis.levels).log()
+
+
+def count_constant(centre: Tensor, h: Tensor) -> Tensor:
+    """Minus the log of the sum of h^|x - c| over x = 0, 1, ..."""
+    return torch.log1p(-h) - torch.log1p(h - h ** (centre + 1))
 
 
 def draw_count(centre: Tensor, h: Tensor) -> Tensor:

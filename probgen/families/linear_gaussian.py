@@ -80,9 +80,7 @@ class MatrixNormalWishart(CoupledGaussian):
         wishart_part = 0.5 * (self.freedom - self.width - 1) * log_det - 0.5 * (self.scatter * P).sum((-2, -1))
         return (normal + wishart_part).sum()
 
-    def posterior(
-        self, n: Tensor, uu: Tensor, xu: Tensor, xx: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def posterior(self, n: Tensor, uu: Tensor, xu: Tensor, xx: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Regressors' scatter (M, U, U), weights (M, D, U), freedom (M,), scatter (M, D, D)."""
         eye = torch.eye(self.regressors).to(uu)
         if self.prior_choice is None:
@@ -148,7 +146,11 @@ class AdditiveGaussian(MatrixNormalWishart):
         return {"loc": loc} | {key: value.expand(self.table, -1, -1) for key, value in wide.items()}
 
     def describe(self, theta: Parameters) -> Parameters:
-        return {"loc": theta["loc"], "weights": theta["weights"][0], "covariance": torch.linalg.inv(theta["precision"][0])}
+        return {
+            "loc": theta["loc"],
+            "weights": theta["weights"][0],
+            "covariance": torch.linalg.inv(theta["precision"][0]),
+        }
 
     def start(self) -> Parameters:
         return self.made(torch.zeros_like(self.weights_center)[None], torch.eye(self.width).to(self.scatter)[None])

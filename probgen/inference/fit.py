@@ -64,9 +64,13 @@ def choose_method(program: Model, method: str) -> str:
     """``auto`` is the model's first choice; anything else has to be among what the model supports."""
     if method == "auto":
         return program.traits.methods[0]
-    find_method(method)
+    kind, able = find_method(method), ", ".join(program.traits.methods)
+    if kind.normalises and not program.traits.normalised:
+        raise CapabilityError(
+            f"{program.name!r} states its density up to a factor, so method={method!r} would raise its objective without"
+            f" limit; it supports: {able}."
+        )
     if method not in program.traits.methods:
-        able = ", ".join(program.traits.methods)
         raise CapabilityError(f"{program.name!r} cannot be fitted by method={method!r}; it supports: {able}.")
     return method
 
@@ -100,7 +104,7 @@ def run(
             " max_steps, tolerance, restarts, seed, device, dtype, progress, checkpoint, callback."
         )
     networks = any(p.requires_grad for p in program.parameters())
-    found_dtype = to_dtype(dtype, torch.float32 if networks and name == "svi" else torch.float64)
+    found_dtype = to_dtype(dtype, torch.float32 if networks and name in ("svi", "contrastive") else torch.float64)
     where = to_device(device)
     program.to(device=where, dtype=found_dtype)
     training, validation = divide(source, validation_fraction if kind.validates else 0.0, seed)
@@ -165,6 +169,7 @@ class Attempt:
     history: dict[str, list[float]]
     diagnostics: dict[str, Any]
     score: float
+    varies: bool = True
 
     def advice(self) -> str:
         rise = self.diagnostics.get("last_rise", float("nan"))
@@ -201,7 +206,7 @@ class Loop:
             except FitError as error:
                 failures.append(error)
             if not isinstance(self.options.get("start", ""), str) or (
-                attempts and attempts[-1].diagnostics["interrupted"]
+                attempts and (attempts[-1].diagnostics["interrupted"] or not attempts[-1].varies)
             ):
                 break
         if not attempts:
@@ -258,7 +263,7 @@ class Loop:
             **method.diagnostics(),
         }
         score = diagnostics.get("best_validation")
-        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score)
+        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score, method.varies)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def save(self, method: Method, history: dict[str, list[float]]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from probgen.data.batches import Batches, Standardiser
 from probgen.data.schema import Schema
 from probgen.data.table import Table
-from probgen.errors import CapabilityError, FitError
+from probgen.errors import CapabilityError, DataError, FitError
 from probgen.estimate import Estimate
 from probgen.inference.fit import Outcome, find_method, method_names, run
 from probgen.inference.posterior import Posterior
@@ -163,8 +163,11 @@ class Fit:
             and table.schema.names == self.schema.names
             and same_coding(table.schema, self.schema)
         ):
+            check_inputs(self.program, table)
             return table
-        return Table(table.to_pandas() if isinstance(table, Table) else table, schema=self.schema)
+        read = Table(table, schema=self.schema)
+        check_inputs(self.program, read)
+        return read
 
     def batches(self, table: Any, rows: int) -> Batches:
         """The table as tensors of at most ``rows`` rows."""
@@ -206,6 +209,7 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
         source.check_for_fit()
     program, rest = build(model, source.schema, seed, options)
     check_size(program, source)
+    check_inputs(program, source)
     standardiser = Standardiser.of(source)
     outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
     fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
@@ -238,6 +242,19 @@ def build(
     return program, {key: value for key, value in options.items() if key not in names}
 
 
+def check_inputs(program: Model, table: Any) -> None:
+    """Columns that are conditioned on have to be known in every row."""
+    for name in program.inputs:
+        if not hasattr(table, "values"):
+            raise CapabilityError(f"{program.name!r} with inputs needs a table in memory.")
+        unknown = np.nonzero(np.isnan(table.values[:, table.schema.index(name)]))[0]
+        if len(unknown):
+            raise DataError(
+                f"Column {name!r} is an input of {program.name!r} and unknown in row {int(unknown[0])}; inputs have to be"
+                " known. Fill it first, or model it by leaving it out of inputs."
+            )
+
+
 def check_size(program: Model, source: Any) -> None:
     """Refuse a table smaller than the number of components."""
     components = program.options.get("components")
@@ -256,7 +273,10 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         "versions": {"probgen": version("probgen"), "python": platform.python_version(), **versions},
         "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
     }
-    offset = 0.0 if standardiser is None else standardiser.offset
+    offset = 0.0
+    if standardiser is not None and standardiser.offsets is not None:
+        modelled = [name not in outcome.program.inputs for name in outcome.program.schema.names]
+        offset = float(standardiser.offsets[modelled].sum())
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
     return Fit(
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,

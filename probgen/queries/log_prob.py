@@ -15,6 +15,7 @@ from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
 from probgen.inference.amortised import log_weights
 from probgen.inference.runtime import seeded
+from probgen.queries import energy
 
 __all__ = ["log_prob"]
 
@@ -31,13 +32,13 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         )
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.log_prob(fit, table, draws, seed)
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes = [], [], []
     with torch.no_grad(), fit.setting():
-        for number, batch in enumerate(
-            fit.batches(table, 256 if local else min(ROWS, fit.program.piece_rows)).pieces()
-        ):
+        for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
             with seeded(seed, "log_prob", number):
                 terms = torch.cat(list(weights(fit, batch, draws, step, local)), 0).double()
             value, error, size = average(terms)
@@ -52,8 +53,9 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
 
 def log_jacobian(fit: Any, table: Table) -> np.ndarray:
     """From model coordinates to original units, one value a row (a sequence)."""
+    modelled = [name not in fit.program.inputs for name in fit.schema.names]
     atoms = np.array([column.kind == "semicontinuous" for column in fit.schema]) & (table.values == 0)
-    rows = fit.standardiser.log_jacobian(table.known & ~atoms)  # a zero has a probability, not a density
+    rows = fit.standardiser.log_jacobian(table.known & modelled & ~atoms)  # a zero has a probability, not a density
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 

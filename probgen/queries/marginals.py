@@ -43,7 +43,12 @@ class Marginals:
         places = np.nonzero(mask)[0]
         probabilities = {new: self.probabilities[old] for new, old in enumerate(places) if old in self.probabilities}
         return Marginals(
-            self.row[places], self.column[places], self.mean[places], self.sd[places], self.draws[:, places], probabilities
+            self.row[places],
+            self.column[places],
+            self.mean[places],
+            self.sd[places],
+            self.draws[:, places],
+            probabilities,
         )
 
     def records(self) -> list[dict[str, Any]]:

@@ -52,6 +52,9 @@ class Method(ABC):
     restarts: ClassVar[int] = 1
     validates: ClassVar[bool] = False  # wants rows held out
     iterates: ClassVar[str] = "step"  # what the progress bar counts
+    normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
+
+    varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
 
     def __init__(self, task: Task) -> None:
         self.task = task

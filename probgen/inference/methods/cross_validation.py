@@ -106,9 +106,9 @@ class CrossValidation(Method):
             self.kernels.set_width(self.kernels.for_more_rows(self.width(), self.share))
         if self.kernels.approximation is not None:
             sample = self.x[:: max(1, len(self.x) // CHECKED)]
-            before = self.kernels.log_density(sample)
+            before = self.kernels.log_sum(sample, self.kernels.log_weight)
             self.kernels.merge()
-            self.error = float((self.kernels.log_density(sample) - before).abs().mean())
+            self.error = float((self.kernels.log_sum(sample, self.kernels.log_weight) - before).abs().mean())
         return Posterior()
 
     def diagnostics(self) -> dict[str, Any]:

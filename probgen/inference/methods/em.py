@@ -18,6 +18,7 @@ from torch import Tensor
 from probgen.data.batches import PIECE_ROWS, Batch, total_weight
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Family, Natural, Symbol
+from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.inference.evidence import Tracer, log_evidence, observe
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior, Theta
@@ -67,7 +68,7 @@ class ExpectationMaximisation(Method):
 
     def narrow_pieces(self) -> None:
         """Couple rows and pieces so that marginal precision matrices of rows with holes fit in memory."""
-        numbers = sum(f.table * f.columns**2 for f in self.families.values() if hasattr(f, "scatter"))
+        numbers = sum(f.table * f.columns**2 for f in self.families.values() if isinstance(f, CoupledGaussian))
         if numbers and self.first.x.isnan().any():
             self.task.batches.resize(int(np.clip(2**26 // numbers, 256, PIECE_ROWS)))
 
@@ -83,6 +84,7 @@ class ExpectationMaximisation(Method):
         evidence = log_evidence(program, first, theta=neutral)
         symbols = evidence.symbols
         if not symbols:
+            self.varies = False
             return neutral
         if not isinstance(start, str):
             return self.from_responsibilities(neutral, symbols, start)
