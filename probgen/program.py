@@ -71,6 +71,11 @@ class Model(nn.Module, ABC):
 
     options: dict[str, Any]
 
+    @property
+    def piece_rows(self) -> int:
+        """How many rows the verbs may ask about at once; fewer where one row takes much memory."""
+        return 2**17
+
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema

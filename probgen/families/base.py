@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -59,6 +59,26 @@ class Factor:
 
     symbols: tuple[Symbol, ...]
     value: Tensor
+
+
+class BlockedFactor(Factor):
+    """A factor over one symbol of very many values, which can sum itself out without ever standing in memory whole.
+
+    Args:
+        symbol: with K values.
+        score: makes the ``(K, N)`` log densities, where they are wanted after all.
+        log_sum: from ``(K,)`` log weights of the values to the ``(N,)`` log sum over them.
+    """
+
+    def __init__(self, symbol: Symbol, score: Callable[[], Tensor], log_sum: Callable[[Tensor], Tensor]) -> None:
+        self.__dict__.update(symbols=(symbol,), score=score, log_sum=log_sum)
+
+    score: Callable[[], Tensor]
+    log_sum: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return self.score()
 
 
 def once_per_tensor(function: Callable) -> Callable:

@@ -36,7 +36,7 @@ def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
     with torch.no_grad(), fit.setting():
-        pieces = fit.batches(table, ROWS).pieces()
+        pieces = fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces()
         drawn = np.concatenate([completed(fit, batch, at, draws, seed) for at, batch in enumerate(pieces)], 1)
     known, made = table.known, []
     for values in drawn:
@@ -123,10 +123,24 @@ def draw_codes(buckets: list[Bucket | ChainBucket], rows: int, given: Mapping[st
             continue
         value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)
         others = tuple(drawn[symbol.name] for symbol in bucket.symbols[1:])
+        if not others:
+            drawn[bucket.symbol.name] = draw_code(bucket.cumulative, rows)
+            continue
         place: tuple[Any, ...] = (slice(None), *others, torch.arange(rows, device=value.device))
-        logits = value[place] if others else value
-        drawn[bucket.symbol.name] = torch.distributions.Categorical(logits=logits.mT).sample()
+        drawn[bucket.symbol.name] = torch.distributions.Categorical(logits=value[place].mT).sample()
     return drawn
+
+
+def draw_code(cumulative: Tensor, rows: int) -> Tensor:
+    """``(B,)``: one code a row by inversion, whose cost does not grow with the number of draws and little with K."""
+    if cumulative.isnan().any():
+        raise CapabilityError(
+            "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
+            " kernel or family that is positive everywhere."
+        )
+    cumulative = cumulative.expand(rows, -1).contiguous()
+    u = torch.rand(rows, 1, dtype=cumulative.dtype, device=cumulative.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, u, right=True)[:, 0].clamp_max(cumulative.shape[1] - 1)
 
 
 def gather(tracer: Tracer, batch: Batch) -> Tensor:
