@@ -19,7 +19,7 @@ from probgen.inference.amortised import resample
 from probgen.inference.evidence import Bucket, Given, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
-from probgen.queries.energy import filled_rows, new_rows
+from probgen.queries import energy
 
 __all__ = ["fill", "sample"]
 
@@ -30,6 +30,8 @@ def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables; known cells keep their bits."""
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
         pieces = list(fit.batches(table, ROWS).pieces())
         return [completed(fit, table, pieces, draw, draws, seed) for draw in range(draws)]
@@ -56,7 +58,7 @@ def sample(fit: Any, n: int, seed: int) -> Table:
             batch = Batch(torch.full((rows, len(fit.schema)), torch.nan), fit.schema)
             with seeded(seed, "sample", start):
                 if not fit.traits.normalised:
-                    found.append(new_rows(fit.program, rows).double().cpu().numpy())
+                    found.append(energy.new_rows(fit.program, rows).double().cpu().numpy())
                     continue
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)
@@ -68,8 +70,6 @@ def fill_batch(program: Any, batch: Batch, theta: Theta) -> Tensor:
     """One draw of the unknown cells of a batch."""
     if not batch.x.isnan().any():
         return batch.x
-    if not program.traits.normalised:
-        return filled_rows(program, batch.x)
     latents = resample(program, batch, theta)
     evidence = log_evidence(program, batch, theta=theta, sites=latents)
     codes = draw_codes(evidence.buckets, len(batch))
