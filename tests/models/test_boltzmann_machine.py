@@ -423,7 +423,7 @@ def test_the_bound_of_a_deep_belief_network_lies_below_its_density_and_closes():
         single = fit.log_prob(binary_table(values), draws=1)
         assert single.kind == "lower_bound"
         assert single.mean().value < exact.mean() - 0.05
-        estimate = fit.log_prob(binary_table(values), draws=4000)
+        estimate = fit.log_prob(binary_table(values), draws=8000)
         assert (np.abs(estimate.value - exact) < 4.5 * estimate.standard_error + 1e-9).all()
         assert estimate.standard_error.max() < 0.05
 
