@@ -48,7 +48,9 @@ class Units(nn.Module):
                 groups[len(column.levels)].append(at)
         self.levelled = sorted(groups.items())
         links = [GAUSSIAN_LINKS[schema[at].kind] for at in self.gaussian]
-        self.link = Link(*(torch.tensor([link == kind for link in links], dtype=bool) for kind in ("log", "logit")))
+        self.link = Link(
+            *(torch.tensor([link == kind for link in links], dtype=torch.bool) for kind in ("log", "logit"))
+        )
         places = self.binary + self.gaussian + [at for _, group in self.levelled for at in group]
         levels = [1] * (len(self.binary) + len(self.gaussian)) + [L for L, group in self.levelled for _ in group]
         self.register_buffer("places", torch.tensor(places), persistent=False)

@@ -15,7 +15,7 @@ import pyro
 
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
-from probgen.families.harmonium import stack
+from probgen.families.harmonium import Stack
 from probgen.families.units import KINDS
 from probgen.program import Model, Traits
 
@@ -27,7 +27,7 @@ class BoltzmannMachine(Model):
 
     def __init__(self, schema: Schema, hidden: int | tuple[int, ...] = 64) -> None:
         super().__init__(schema)
-        self.layers = stack(schema, hidden)
+        self.layers = Stack(schema, hidden)
         if len(self.layers) > 1:
             raise CapabilityError(f"boltzmann_machine has one hidden layer, got hidden={hidden}; use deep_belief.")
 

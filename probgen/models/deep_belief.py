@@ -13,7 +13,7 @@ their mean field. Fills follow the same q: up, Gibbs sweeps of the two layers on
 import pyro
 
 from probgen.data.schema import Schema
-from probgen.families.harmonium import stack
+from probgen.families.harmonium import Stack
 from probgen.families.units import KINDS
 from probgen.program import Model, Traits
 
@@ -25,7 +25,7 @@ class DeepBelief(Model):
 
     def __init__(self, schema: Schema, hidden: tuple[int, ...] = (64, 64)) -> None:
         super().__init__(schema)
-        self.layers = stack(schema, hidden)
+        self.layers = Stack(schema, hidden)
 
     def model(self, batch):
         *below, top = self.layers

@@ -24,7 +24,7 @@ from probgen.inference.chain import draw_paths
 from probgen.inference.evidence import Bucket, ChainBucket, Given, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
-from probgen.queries.energy import filled_rows, new_rows
+from probgen.queries import energy
 
 __all__ = ["fill", "sample"]
 
@@ -35,6 +35,8 @@ def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables; known cells keep their bits."""
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
         pieces = fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces()
         drawn = np.concatenate([completed(fit, batch, at, draws, seed) for at, batch in enumerate(pieces)], 1)
@@ -68,7 +70,7 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
             batch = unknown_rows(fit, min(many, n - start), steps)
             with seeded(seed, "sample", start):
                 if not fit.traits.normalised:
-                    found.append(new_rows(fit.program, len(batch)).double().cpu().numpy())
+                    found.append(energy.new_rows(fit.program, len(batch)).double().cpu().numpy())
                     continue
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)
@@ -87,11 +89,6 @@ def fill_batch(program: Any, batch: Batch, theta: Theta, streams: list[Callable]
     """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
     if not batch.x.isnan().any():
         yield from (batch.x for _ in streams)
-        return
-    if not program.traits.normalised:
-        for stream in streams:
-            with stream():
-                yield filled_rows(program, batch.x)
         return
     guided = has_guide(program, batch)
     evidence = None if guided else log_evidence(program, batch, theta=theta)
