@@ -18,6 +18,7 @@ from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.normal_scores import NormalScores
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 from probgen.families.student_t import StudentT
@@ -38,6 +39,7 @@ __all__ = [
     "Hurdle",
     "LogNormal",
     "NegativeBinomial",
+    "NormalScores",
     "OrderedLogistic",
     "Poisson",
     "PrincipalComponents",

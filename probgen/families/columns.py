@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from probgen.data.batches import Batch
 from probgen.data.schema import Column, Schema
 from probgen.families.base import Factor, Family, Latent, Observable, Symbol, once_per_tensor
 from probgen.families.bernoulli import Bernoulli
@@ -42,6 +43,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "ordinal": OrderedLogistic,
     "semicontinuous": Hurdle,
 }
+ROWS = 2**17  # that coordinates are learnt from
 LEVELLED = ("categorical", "ordinal")
 GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
 
@@ -74,7 +76,7 @@ def softplus_pair(y: Tensor) -> Tensor:
 class Block(nn.Module):
     """Some columns of the table and the family that they share."""
 
-    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Link | None = None) -> None:
+    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Any = None) -> None:
         super().__init__()
         self.name, self.family, self.link, self.width = name, family, link, width
         self.whole = index == list(range(width))
@@ -102,6 +104,8 @@ class Columns(nn.Module):
         table: K, the number of parameter rows (components, classes).
         covariance: ``None``, or the structure of the Gaussian that couples the continuous columns.
         prior: "default" or None (maximum likelihood).
+        coordinates: called with the number of coupled columns and their link, makes coordinates that :meth:`learn` from
+            data and stand between the two.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Columns(nn.Module):
         table: int = 1,
         covariance: Covariance | None = None,
         prior: str | None = "default",
+        coordinates: Callable[[int, Link | None], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         columns = list(schema)
@@ -121,10 +126,26 @@ class Columns(nn.Module):
             make_block(key, [columns[i] for i in index], index, self.width, table, covariance, prior)
             for key, index in groups.items()
         )
+        for block in self.parts():
+            if coordinates is not None and block.name == "gaussian":
+                block.link = coordinates(len(block.index), block.link)
 
     def parts(self) -> list[Block]:
         """The blocks, in the order of their first columns."""
         return cast("list[Block]", list(self.blocks))
+
+    def learn(self, pieces: Iterable[Batch]) -> None:
+        """Coordinates from the first rows of the data, at most ``ROWS`` of them, before anything is fitted."""
+        kept: list[Batch] = []
+        for batch in pieces:
+            kept.append(batch)
+            if sum(map(len, kept)) >= ROWS:
+                break
+        x = torch.cat([batch.x for batch in kept])
+        weights = [batch.weights for batch in kept if batch.weights is not None]
+        for block in self.parts():
+            if hasattr(block.link, "learn"):
+                block.link.learn(block.select(x), torch.cat(weights) if weights else None)
 
     @property
     def coupled(self) -> int:
