@@ -1,12 +1,16 @@
 r"""Columns in normal scores: each by a smooth monotone map of its own that makes it nearly standard Gaussian.
 
 .. math:: z_d = g_d(x_d) \approx \Phi^{-1}(\hat F_d(x_d)), \qquad
-    \hat F_d(x) = \sum_n w_n \Phi\Bigl(\frac{x - x_{nd}}{h_d}\Bigr)
+    \hat F_d(x) = \sum_n w_n \Phi\Bigl(\frac{x - x_{nd}}{h_{nd}}\Bigr), \qquad
+    h_n = 0.27\, n^{-1/5} (\tilde f(x_n) \bar f)^{-1/2}
 
-The distribution function is the empirical one smoothed by a Gaussian kernel with Silverman's (1986) bandwidth
-:math:`h = 0.9 \min(s, \mathrm{IQR} / 1.34)\, n^{-1/5}`. The map interpolates it, with its slopes, by a monotone rational
-quadratic spline (Gregory and Delbourgo, 1982) between the column's quantiles, and goes on as a straight line beyond the
-outermost knots: Gaussian tails. As a bijection of the line it gives a proper density whatever the data.
+The distribution function is the empirical one smoothed by Gaussian kernels, wider where rows are rarer (Abramson, 1982):
+:math:`\tilde f` is a density from the spacings to the neighbouring values, on the denser side, and :math:`\bar f` its
+geometric mean. For Gaussian data that is about Silverman's (1986) bandwidth, and it follows groups of any scale. The map
+interpolates :math:`\Phi^{-1}(\hat F)`, with its slopes, by a monotone rational quadratic spline (Gregory and Delbourgo,
+1982) between the column's quantiles, and goes on as a straight line beyond the outermost knots: Gaussian tails. As a
+bijection of the line it gives a proper density whatever the data. Being smooth it reaches a little beyond a sharp edge of
+the data; a column that ends at zero is better read as positive.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ __all__ = ["NormalScores"]
 KNOTS = 48
 SAMPLE = 20_000  # rows that the distribution functions are taken from
 NEAREST = 0.1  # distance of knots, in bandwidths
+REACH = 0.36  # of the window of a value's spacings, in shares of the rows, times n^(-1/5)
+WIDTH = 0.27  # of kernels, the same
 STEEPEST = 50.0  # slopes at knots, relative to the chords beside them
 FURTHEST = 8.0  # scores of knots
 
@@ -47,7 +53,7 @@ class NormalScores(nn.Module):
         weights = torch.ones_like(y[:, 0]) if weights is None else weights.to(y)
         for d in range(y.shape[1]):
             seen = ~y[:, d].isnan() & (weights > 0)
-            if int(seen.sum()) > 1:
+            if bool((y[seen, d] != y[seen, d][:1]).any()):
                 found = knots(y[seen, d].double(), weights[seen].double())
                 self.place[d], self.score[d], self.slope[d] = (value.to(self.place) for value in found)
 
@@ -66,40 +72,54 @@ class NormalScores(nn.Module):
 # ---------------------------------------------------------------------------------------------------- the knots
 def knots(y: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Places, scores and slopes ``(KNOTS,)`` of one column, given its known values ``(N,)``."""
+    size = weights.sum()
+    y, place = y.unique(return_inverse=True)  # sorted
+    weights = weights.new_zeros(len(y)).index_add_(0, place, weights)
     if len(y) > SAMPLE:
         kept = torch.linspace(0, len(y) - 1, SAMPLE, device=y.device).long()
         y, weights = y[kept], weights[kept]
-    y, order = y.sort()
-    share = weights[order] / weights.sum()
-    size = 1.0 / share.square().sum()  # effective number of rows
-    width = bandwidth(y, share, size)
-    at = torch.special.ndtri(torch.tensor([1.0]).to(y) / (size + 1.0)).abs()
-    levels = torch.special.ndtr(torch.linspace(-1.0, 1.0, KNOTS).to(y) * at)
-    places = y[torch.searchsorted(share.cumsum(0), levels).clamp_max(len(y) - 1)]
-    apart = NEAREST * width * torch.arange(KNOTS).to(y)
-    places = (places - apart).cummax(0)[0] + apart
-    places = places - 0.5 * apart[-1] * (places[-1] > y[-1])  # knots pushed beyond the data stand on both sides of it
+    share = weights / weights.sum()
+    width = widths(y, share, size)
+    top = torch.special.ndtri(1.0 - 1.0 / (size + 1.0))
+    levels = torch.special.ndtr(torch.linspace(-1.0, 1.0, KNOTS).to(y) * top)
+    at = torch.searchsorted(share.cumsum(0), levels).clamp_max(len(y) - 1)
+    least = NEAREST * width[at].min()
+    places = 0.5 * (spaced(y[at], least) - spaced(-y[at].flip(0), least).flip(0))
     scores, density = smoothed(places, y, share, width)
-    return places, scores, tamed(places, scores, density)
+    normal = torch.exp(-0.5 * scores.square()) / (2 * torch.pi) ** 0.5
+    return places, scores, tamed(places, scores, density / normal)
 
 
-def bandwidth(y: Tensor, share: Tensor, size: Tensor) -> Tensor:
-    """Silverman's rule; by the standard deviation alone where half of the values are equal."""
-    mean = (share * y).sum()
-    sd = (share * (y - mean).square()).sum().sqrt()
-    low, high = y[torch.searchsorted(share.cumsum(0), torch.tensor([0.25, 0.75]).to(y)).clamp_max(len(y) - 1)]
-    spread = torch.where(high > low, torch.minimum(sd, (high - low) / 1.34), sd)
-    return (0.9 * spread * size**-0.2).clamp_min(1e-6 * (1.0 + mean.abs()))
+def widths(y: Tensor, share: Tensor, size: Tensor) -> Tensor:
+    """Bandwidths ``(N,)`` of increasing values; repeated values reach at least halfway to the nearest other one."""
+    above = share.cumsum(0)
+    below, reach, last = above - share, REACH * size**-0.2, len(y) - 1
+    low = torch.searchsorted(above, below - reach).clamp_max(last)
+    high = torch.searchsorted(above, above + reach).clamp_max(last)
+    step = torch.cat([y.new_full((1,), torch.inf), y.diff(), y.new_full((1,), torch.inf)])
+    nearest = torch.minimum(step[1:], step[:-1])
+    repeated = torch.where(share * size > 1.5, nearest, 0.0)
+    left = (below - below[low] + 0.5 * share) / (y - y[low]).maximum(repeated)
+    right = (above[high] - above + 0.5 * share) / (y[high] - y).maximum(repeated)
+    left, right = (torch.where(side.isfinite(), side, 0.0) for side in (left, right))
+    log_density = torch.maximum(left, right).log()  # of the denser side: the edge of a group belongs to the group
+    mean = (share * log_density).sum()
+    return (WIDTH * size**-0.2 * torch.exp(-0.5 * (log_density + mean))).maximum(0.5 * repeated)
+
+
+def spaced(places: Tensor, least: Tensor) -> Tensor:
+    """Increasing places moved upwards, as little as needed, until they stand at least so far apart."""
+    apart = least * torch.arange(len(places)).to(places)
+    return (places - apart).cummax(0)[0] + apart
 
 
 def smoothed(places: Tensor, y: Tensor, share: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores and slopes of the smoothed distribution function; each tail by its own probability."""
+    """Scores and densities of the smoothed distribution function; each tail by its own probability."""
     gap = (places[:, None] - y) / width
     below, above = torch.special.ndtr(gap) @ share, torch.special.ndtr(-gap) @ share
     scores = torch.where(below < above, torch.special.ndtri(below), -torch.special.ndtri(above))
-    scores = scores.clamp(-FURTHEST, FURTHEST)
-    normal = torch.exp(-0.5 * scores.square())
-    return scores, torch.exp(-0.5 * gap.square()) @ share / width / normal
+    density = torch.exp(-0.5 * gap.square()) @ (share / width) / (2 * torch.pi) ** 0.5
+    return scores.clamp(-FURTHEST, FURTHEST), density
 
 
 def tamed(places: Tensor, scores: Tensor, slopes: Tensor) -> Tensor:
