@@ -86,6 +86,9 @@ class Model(nn.Module, ABC):
         """The model's name in the registry: its file's name."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
+    def prepare(self, batches: Any) -> None:
+        """Learn what is no parameter (ranks, ...) from the training rows, once before any method starts."""
+
     @abstractmethod
     def model(self, batch: Any) -> Any:
         """p(theta) p(z | theta) p(x | z, theta)."""

@@ -20,6 +20,7 @@ from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.normal_scores import NormalScores
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 from probgen.families.regression import LogisticRegression, RegressedColumns
@@ -46,6 +47,7 @@ __all__ = [
     "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
+    "NormalScores",
     "OrderedLogistic",
     "Poisson",
     "PrincipalComponents",

@@ -116,9 +116,9 @@ def run(
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
         began = time.perf_counter()
-        best = loop.best_of(
-            restarts or kind.restarts, make(training), None if validation is None else make(validation), seed
-        )
+        rows = make(training)
+        program.prepare(rows)
+        best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
     if not best.diagnostics["converged"] and name in ("em", "map"):
         warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
     posterior = best.posterior
