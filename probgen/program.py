@@ -99,9 +99,9 @@ class Model(nn.Module, ABC):
 
 def check_kinds(model: Model, schema: Schema) -> None:
     """Refuse columns that a model has no density for."""
-    traits = model.traits
+    traits, inputs = model.traits, model.options.get("inputs") or ()
     for column in schema:
-        if column.kind not in traits.kinds:
+        if column.kind not in traits.kinds and column.name not in inputs:
             raise CapabilityError(
                 f"{model.name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
                 " Drop the column, give it another kind (schema.with_kind), or use another model."

@@ -6,7 +6,7 @@ importance resampling from the guide and the prior together. Then every observed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -85,7 +85,7 @@ def unknown_rows(fit: Any, units: int, steps: int | None) -> Batch:
     return Batch(x, fit.schema, steps=None if steps is None else Steps(torch.full((units,), steps)))
 
 
-def fill_batch(program: Any, batch: Batch, theta: Theta, streams: list[Callable]) -> Iterator[Tensor]:
+def fill_batch(program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable]) -> Iterator[Tensor]:
     """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
     if not batch.x.isnan().any():
         yield from (batch.x for _ in streams)
@@ -102,7 +102,7 @@ def fill_batch(program: Any, batch: Batch, theta: Theta, streams: list[Callable]
             yield gather(tracer, batch)
 
 
-def chain_codes(chain: ChainBucket, streams: list[Callable]) -> list[dict[str, Tensor]]:
+def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[str, Tensor]]:
     """Codes of the chains' symbols, one draw a stream, all draws walking back together."""
     uniform = []
     for stream in streams:

@@ -41,7 +41,9 @@ class Marginals:
     def select(self, mask: np.ndarray) -> Marginals:
         """Some of the cells."""
         places = np.nonzero(mask)[0]
-        probabilities = {new: self.probabilities[old] for new, old in enumerate(places) if old in self.probabilities}
+        probabilities = {
+            new: self.probabilities[old] for new, old in enumerate(places.tolist()) if old in self.probabilities
+        }
         return Marginals(
             self.row[places],
             self.column[places],
