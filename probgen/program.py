@@ -59,6 +59,7 @@ class Model(nn.Module, ABC):
 
     traits: ClassVar[Traits] = Traits()
     schema: Schema
+    start: ClassVar[str] = "kmeans"  # where iterative methods start unless told otherwise
     inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Model:

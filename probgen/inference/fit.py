@@ -207,7 +207,7 @@ class Loop:
                 attempts.append(self.attempt(task, number, restarts))
             except FitError as error:
                 failures.append(error)
-            if not isinstance(self.options.get("start", ""), str) or (
+            if not isinstance(self.options.get("start"), str | None) or (
                 attempts and (attempts[-1].diagnostics["interrupted"] or not attempts[-1].varies)
             ):
                 break

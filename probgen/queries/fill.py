@@ -51,7 +51,7 @@ def completed(fit: Any, batch: Batch, number: int, draws: int, seed: int) -> np.
     size, found = len(fit.posterior), []
     which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
     for theta, group in groupby(range(draws), key=which.__getitem__):
-        streams = [partial(seeded, seed, "fill", draw, number) for draw in group]
+        streams = [partial(seeded, seed, draw, number) for draw in group]
         found += [
             x.double().cpu().numpy() for x in fill_batch(fit.program, batch, fit.posterior.theta(theta), streams)
         ]
@@ -94,7 +94,7 @@ def fill_batch(program: Any, batch: Batch, theta: Theta, streams: Sequence[Calla
     evidence = None if guided else log_evidence(program, batch, theta=theta)
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
     for stream, codes in zip(streams, paths, strict=True):
-        with stream():
+        with stream("cells"):
             latents = resample(program, batch, theta) if guided else {}
             found = evidence or log_evidence(program, batch, theta=theta, sites=latents)
             codes = codes | draw_codes(found.buckets, len(batch), codes)
@@ -106,7 +106,7 @@ def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[st
     """Codes of the chains' symbols, one draw a stream, all draws walking back together."""
     uniform = []
     for stream in streams:
-        with stream():
+        with stream("path"):
             uniform.append(torch.rand_like(chain.scores[0]))
     paths = draw_paths(chain.initial, chain.transition, chain.scores, chain.steps, torch.stack(uniform))
     return [chain.codes(path) for path in paths]

@@ -64,7 +64,9 @@ def test_evidence_and_expected_counts_are_sums_over_all_paths(way, zeros):
         rows = evidence(*leaves, steps)
         found.append((rows, *torch.autograd.grad((rows * weight).sum(), leaves)))
     for ours, expected in zip(*found, strict=True):
-        torch.testing.assert_close(ours, expected.nan_to_num(), rtol=0, atol=1e-12)  # enumeration gives 0 * inf at zeros
+        torch.testing.assert_close(
+            ours, expected.nan_to_num(), rtol=0, atol=1e-12
+        )  # enumeration gives 0 * inf at zeros
 
 
 def test_second_derivatives_are_right(way):

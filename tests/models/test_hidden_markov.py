@@ -68,7 +68,9 @@ def test_every_gaussian_iteration_is_hmmlearns(gaussian_sequences, covariance, n
         3, name, n_iter=8, tol=-1e9, init_params="", covars_prior=0, covars_weight=0, means_weight=0, min_covar=0
     )
     peer.startprob_, peer.transmat_, peer.means_ = START, MOVE, means
-    peer._covars_ = {"full": np.stack([np.eye(2)] * 3), "tied": np.eye(2), "diag": np.ones((3, 2))}.get(name, np.ones(3))
+    peer._covars_ = {"full": np.stack([np.eye(2)] * 3), "tied": np.eye(2), "diag": np.ones((3, 2))}.get(
+        name, np.ones(3)
+    )
     peer.fit(np.concatenate(gaussian_sequences), LENGTHS)
     coupled = covariance in ("full", "tied")
     eye = torch.eye(2, dtype=torch.float64).expand(3, 2, 2).clone() if coupled else torch.ones(3, 2).double()
@@ -117,7 +119,13 @@ def test_every_poisson_iteration_is_hmmlearns():
 def test_earthquakes(number, value, rates):
     table = Table.from_sequences([np.array(EARTHQUAKES)], kind="count", names=["quakes"])
     found = quietly(
-        "hidden_markov", table, states=number, families={"quakes": "poisson"}, prior=None, max_steps=3000, tolerance=1e-11
+        "hidden_markov",
+        table,
+        states=number,
+        families={"quakes": "poisson"},
+        prior=None,
+        max_steps=3000,
+        tolerance=1e-11,
     )
     assert float(np.asarray(found.log_prob(table)).sum()) == pytest.approx(value, abs=5e-4)
     np.testing.assert_allclose(np.sort(found.parameters()["emission.poisson"]["rate"].ravel()), rates, atol=5e-3)
@@ -146,7 +154,9 @@ def punched(sequences, share, seed=0):
 
 
 def test_holes_are_integrated_out(gaussian_sequences):
-    found = quietly("hidden_markov", Table.from_sequences(gaussian_sequences, kind="real"), states=3, covariance="full")
+    found = quietly(
+        "hidden_markov", Table.from_sequences(gaussian_sequences, kind="real"), states=3, covariance="full"
+    )
     short = [np.array(x[:5]) for x in gaussian_sequences]
     short[0][2] = np.nan
     short[2][1, 0] = short[2][4, 1] = np.nan
@@ -193,7 +203,9 @@ def test_fixed_entries_stay_and_the_rest_is_learned(gaussian_sequences):
     nan = np.nan
     topology = [[0.5, nan, nan], [0.0, nan, nan], [0.1, 0.2, 0.7]]
     table = Table.from_sequences(gaussian_sequences, kind="real")
-    found = quietly("hidden_markov", table, states=3, topology=topology, initial=[1.0, 0.0, 0.0], max_steps=50, restarts=1)
+    found = quietly(
+        "hidden_markov", table, states=3, topology=topology, initial=[1.0, 0.0, 0.0], max_steps=50, restarts=1
+    )
     chain = found.parameters()["chain"]
     assert chain["transition"][0, 0] == pytest.approx(0.5)
     assert chain["transition"][1, 0] == 0
@@ -317,7 +329,9 @@ def test_semi_markov_is_a_sum_over_segmentations():
             total += weight * rest
         return total
 
-    expected = np.log(sum(chain["initial"][0, k] * after(0, k) for k in range(2))) - 5 * np.log(found.standardiser.scale[0])
+    expected = np.log(sum(chain["initial"][0, k] * after(0, k) for k in range(2))) - 5 * np.log(
+        found.standardiser.scale[0]
+    )
     short = Table.from_sequences([table.values[:5]], schema=table.schema)
     assert float(np.asarray(found.log_prob(short))[0]) == pytest.approx(expected, abs=1e-9)
     assert found.diagnostics["monotone"]
@@ -345,7 +359,9 @@ def test_factorial_chains_are_one_chain_over_their_product(gaussian_sequences):
         "chain": chain_start(
             np.kron(one["initial"], two["initial"])[0], np.kron(one["transition"], two["transition"])
         ),
-        "emission.gaussian": {k: v[0, 0] for k, v in found.posterior.parameters["emission.gaussian"].items() if k != "weights"},
+        "emission.gaussian": {
+            k: v[0, 0] for k, v in found.posterior.parameters["emission.gaussian"].items() if k != "weights"
+        },
     }
     from dataclasses import replace
 

@@ -34,10 +34,10 @@ class ExpectationMaximisation(Method):
     """Monotone ascent of the log evidence (plus the log prior) in nats a row.
 
     Options:
-        start: "kmeans" (k-means++), "random", an array of responsibilities ``(N, K)``, or parameters.
+        start: "kmeans" (k-means++), "random", "segments" (of sequences), None for the model's own choice, an array of responsibilities ``(N, K)``, or parameters.
     """
 
-    defaults = {"start": "kmeans"}
+    defaults = {"start": None}
     max_steps = 500
     tolerance = 1e-6
     restarts = 4
@@ -57,7 +57,7 @@ class ExpectationMaximisation(Method):
         self.previous = -np.inf
         self.falls = 0.0
         self.statistics: Statistics = {}
-        start = task.options["start"]
+        start = task.program.start if task.options["start"] is None else task.options["start"]
         with collapse_told(self.families):
             self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
 
