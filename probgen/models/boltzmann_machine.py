@@ -21,11 +21,11 @@ from probgen.program import Model, Traits
 
 
 class BoltzmannMachine(Model):
-    """H binary hidden units, each joined to every column; log Z by enumeration where it is small, else annealed."""
+    """H binary hidden units, each joined to every column. Up to 20 of them are summed out exactly; more are annealed."""
 
     traits = Traits("annealed", ("contrastive",), "mean", "energy with a layer of binary hidden units", KINDS)
 
-    def __init__(self, schema: Schema, hidden: int | tuple[int, ...] = 64) -> None:
+    def __init__(self, schema: Schema, hidden: int | tuple[int, ...] = 16) -> None:
         super().__init__(schema)
         self.layers = Stack(schema, hidden)
         if len(self.layers) > 1:

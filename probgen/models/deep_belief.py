@@ -23,7 +23,7 @@ class DeepBelief(Model):
 
     traits = Traits("annealed_bound", ("contrastive",), "mean", "directed layers below an energy of two layers", KINDS)
 
-    def __init__(self, schema: Schema, hidden: tuple[int, ...] = (64, 64)) -> None:
+    def __init__(self, schema: Schema, hidden: tuple[int, ...] = (32, 16)) -> None:
         super().__init__(schema)
         self.layers = Stack(schema, hidden)
 

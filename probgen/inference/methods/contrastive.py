@@ -70,9 +70,9 @@ class ContrastiveDivergence(Method):
         "sparsity_cost": 0.1,
         "centring": True,
         "averaging": 0.1,
-        "hole_steps": 10,
+        "hole_steps": 5,
     }
-    max_steps = 10_000
+    max_steps = 5000
     tolerance = 0.0
     normalises = False
     iterates = "update"
