@@ -255,8 +255,6 @@ def responsibilities(fit: Any, table: Table, index: tuple[Symbol, ...], draw: in
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
             probe = batch.x.new_zeros(*[symbol.size for symbol in index], len(batch)).requires_grad_()
-            evidence = log_evidence(
-                fit.program, batch, theta=fit.posterior.theta(draw), extra=(Factor(index, probe),)
-            )
+            evidence = log_evidence(fit.program, batch, theta=fit.posterior.theta(draw), extra=(Factor(index, probe),))
             pieces.append(torch.autograd.grad(evidence.rows.sum(), probe)[0].flatten(0, -2).mT)
     return numpy(torch.cat(pieces))
