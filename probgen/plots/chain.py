@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle, FancyArrowPatch
 from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
@@ -71,20 +73,20 @@ def transition_diagram(fit: Any, chain: int = 0, axes: Axes | None = None) -> Ax
     axes = axes_or_new(axes, (6.0, 2.9) if flat else (6.0, 5.6))
     angle = np.pi / 2 - 2 * np.pi * np.arange(found.states) / found.states + (np.pi / 2 if flat else 0.0)
     places = np.stack([np.cos(angle), np.sin(angle)], 1) * (found.states > 1)
-    most = min(0.34, 0.8 * np.sin(np.pi / max(found.states, 2)))
-    radii = np.maximum(most * np.sqrt(found.share / found.share.max()), 0.15)
+    most = min(0.32, 0.62 * np.sin(np.pi / max(found.states, 2)))
+    radii = np.maximum(most * np.sqrt(found.share / found.share.max()), 0.14)
     circles = [
         Circle(place, r, facecolor=shade, edgecolor=PAPER, linewidth=1.5, zorder=4)
         for place, r, shade in zip(places, radii, colours(found.states), strict=True)
     ]
-    for i, j in np.ndindex(found.transition.shape):
-        if i != j and found.transition[i, j] >= LEAST:
-            draw_arrow(axes, circles[i], circles[j], float(found.transition[i, j]), found.states)
+    draw_arrows(axes, found, circles)
     for k, (circle, turn) in enumerate(zip(circles, angle, strict=True)):
         draw_state(axes, found, k, circle, turn)
-    tidy(axes, f"Transitions a step ({LEAST:.0%} or more)".replace("%", " %"), grid="")
-    axes.set_xlim(-1.95, 1.95)
-    axes.set_ylim(*((-0.85, 0.85) if flat else (-1.85, 1.85)))
+    when = "when a state is left" if found.duration is not None else "a step"
+    tidy(axes, f"Transitions {when} ({percent(LEAST)} or more)", grid="")
+    around = most + (0.55 if found.duration is None else 0.45)
+    axes.set_xlim(places[:, 0].min() - around, places[:, 0].max() + around)
+    axes.set_ylim(places[:, 1].min() - around, places[:, 1].max() + around)
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -100,58 +102,73 @@ def draw_state(axes: Axes, found: StateChain, k: int, circle: Circle, turn: floa
     axes.text(x, y, percent(found.share[k]), ha="center", va="top", color=PAPER, fontsize=8, zorder=5)
     out, colour = np.array([np.cos(turn), np.sin(turn)]), circle.get_facecolor()
     if found.duration is not None:
-        label, at = f"stays {found.stay[k]:.1f}", np.array([x, y]) + (r + 0.16) * out
+        label, reach = f"stays {found.stay[k]:.1f}", r + 0.06
     elif again >= LEAST:
-        label, at = number(again), np.array([x, y]) + (r + 0.42) * out
-        draw_loop(axes, circle, turn, again)
+        label, reach = number(again), draw_loop(axes, circle, turn, again) + 0.05
     else:
         return
-    axes.text(*at, label, ha="center", va="center", color=colour, fontsize=9, path_effects=HALO, zorder=6)
+    ha = "left" if out[0] > 0.35 else "right" if out[0] < -0.35 else "center"
+    va = "bottom" if out[1] > 0.35 else "top" if out[1] < -0.35 else "center"
+    place = np.array([x, y]) + reach * out
+    axes.text(*place, label, ha=ha, va=va, color=colour, fontsize=9, path_effects=HALO, zorder=6)
 
 
-def draw_loop(axes: Axes, circle: Circle, turn: float, share: float) -> None:
-    """From the circle back to itself, on the outer side."""
+def draw_loop(axes: Axes, circle: Circle, turn: float, share: float) -> float:
+    """From the circle back to itself, on the outer side; returns how far out it reaches."""
     centre, r = np.array(circle.center), circle.radius
-    points = [
-        centre + reach * np.array([np.cos(turn + side), np.sin(turn + side)])
-        for side, reach in ((0.5, r), (0.75, r + 0.42), (-0.75, r + 0.42), (-0.5, r))
-    ]
-    path = Path(np.array(points), [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
+    side, wide, high = 0.09 / r, 0.21, r + 0.36
+    ways = [(r * np.cos(side), r * np.sin(side)), (high, wide), (high, -wide), (r * np.cos(side), -r * np.sin(side))]
+    out, across = np.array([np.cos(turn), np.sin(turn)]), np.array([-np.sin(turn), np.cos(turn)])
+    points = np.array([centre + a * out + b * across for a, b in ways])
+    path = Path(points, [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4])
     axes.add_patch(FancyArrowPatch(path=path, **arrow_style(circle, share)))
+    return 0.25 * ways[0][0] + 0.75 * high
 
 
 def arrow_style(circle: Circle, share: float) -> dict[str, Any]:
-    width = 0.7 + 5.0 * share
+    width = 0.8 + 3.7 * share
     return {
         "arrowstyle": "-|>",
-        "mutation_scale": 8 + 2.0 * width,
+        "mutation_scale": 7 + 1.7 * width,
         "linewidth": width,
         "color": circle.get_facecolor(),
-        "alpha": 0.5 + 0.45 * share,
+        "alpha": min(0.95, 0.3 + 2.2 * share),
         "zorder": 2,
         "capstyle": "butt",
         "joinstyle": "miter",
     }
 
 
-def draw_arrow(axes: Axes, one: Circle, other: Circle, share: float, states: int) -> None:
-    """A bent arrow; its label stands nearer to the state that it leaves, where there are many."""
-    bend = 0.16 if states > 2 else 0.28
-    a, b = np.array(one.center), np.array(other.center)
-    style = f"arc3,rad={bend}"
-    axes.add_patch(
-        FancyArrowPatch(
-            a, b, connectionstyle=style, patchA=one, patchB=other, shrinkA=1, shrinkB=2, **arrow_style(one, share)
-        )
-    )
-    along, t = b - a, 0.5 if states < 4 else 0.36
+def draw_arrows(axes: Axes, found: StateChain, circles: list[Circle]) -> None:
+    """Bent arrows, the likeliest first, each with its label where it is furthest from all others."""
+    bend = 0.28 if found.states == 2 else 0.16
+    taken = [(np.array(circle.center), circle.radius + 0.06) for circle in circles]
+    size = 8.5 if found.states < 6 else 7.5
+    for place in np.argsort(-found.transition, axis=None, kind="stable"):
+        i, j = divmod(int(place), found.states)
+        share = float(found.transition[i, j])
+        if i == j or share < LEAST:
+            continue
+        one, other = circles[i], circles[j]
+        ends = {"patchA": one, "patchB": other, "shrinkA": 1, "shrinkB": 2}
+        a, b = np.array(one.center), np.array(other.center)
+        curve = f"arc3,rad={bend}"
+        axes.add_patch(FancyArrowPatch(a, b, connectionstyle=curve, **ends, **arrow_style(one, share)))
+        if found.states < 6 or share >= 0.05:
+            at = label_place(a, b, bend, taken)
+            taken.append((at, 0.07))
+            style = {"color": one.get_facecolor(), "fontsize": size, "path_effects": HALO, "zorder": 6}
+            axes.text(*at, number(share), ha="center", va="center", **style)
+
+
+def label_place(a: np.ndarray, b: np.ndarray, bend: float, taken: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    """A point on the bent arrow, away from what is there already; the middle where all are as good."""
+    along = b - a
     control = 0.5 * (a + b) + bend * np.array([along[1], -along[0]])
-    at = (1 - t) ** 2 * a + 2 * t * (1 - t) * control + t**2 * b
-    if states <= 5 or share >= 0.05:
-        colour = one.get_facecolor()
-        axes.text(
-            *at, number(share), ha="center", va="center", color=colour, fontsize=8.5, path_effects=HALO, zorder=6
-        )
+    t = np.array([0.5, 0.45, 0.4, 0.55, 0.36, 0.32, 0.6, 0.28])[:, None]
+    points = (1 - t) ** 2 * a + 2 * t * (1 - t) * control + t**2 * b
+    room = np.min([np.linalg.norm(points - place, axis=1) - size for place, size in taken], axis=0)
+    return points[int(np.argmax(np.minimum(room, 0.08)))]
 
 
 def number(share: float) -> str:
@@ -205,7 +222,7 @@ def durations(fit: Any, chain: int = 0, axes: Axes | None = None) -> Axes:
     axes.set_yticks(0.3 - np.arange(found.states), [f"state {k}" for k in range(found.states)], color=INK)
     axes.set_xlim(0.4, len(steps) + 0.6)
     axes.set_ylim(0.02 - found.states + 0.9, 0.98)
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     return axes
 
 
@@ -229,6 +246,7 @@ def decoded(
 ) -> list[Axes]:
     """A sequence over time on its most probable path of states, with the states' probabilities beneath.
 
+    Of several chains the paths stand as strips above their probabilities.
     Unknown cells are drawn as the median and the 90 % interval of what the model fills in.
 
     Args:
@@ -248,20 +266,21 @@ def decoded(
         raise CapabilityError(f"{fit.name!r} has no chain of states to decode.")
     names = chosen(fit, columns)
     panels = stacked(axes, len(names), len(chains))
-    paths = np.asarray(fit.viterbi(one)).reshape(one.n_rows, len(chains))
-    joint = np.ravel_multi_index(tuple(paths.T), [c.states for c in chains])
-    shades = colours(int(np.prod([c.states for c in chains])))
+    paths = np.asarray(fit.viterbi(one)).reshape(one.n_rows, len(chains)).T
     holes = fit.marginals(one, draws=draws)
     for name, panel in zip(names, panels, strict=False):
-        draw_runs(panel, joint, first, shades)
+        if len(chains) == 1:
+            draw_runs(panel, paths[0], first, colours(chains[0].states))
         draw_series(panel, one, name, first)
         draw_holes(panel, holes, fit.schema[name], first)
         finish(panel, fit.schema[name], one.n_rows, first)
-    for chain, panel in zip(chains, panels[len(names) :], strict=True):
+    for chain, path, panel in zip(chains, paths, panels[len(names) :], strict=True):
         several = chain.symbol.name if len(chains) > 1 else ""
         draw_probabilities(panel, responsibilities(fit, one, (chain.symbol,)), first, several)
+        if several:
+            draw_runs(panel, path, first, colours(chain.states), (1.06, 0.2), 0.9)
     panels[0].set_title("Most probable states", loc="left", color=INK, fontweight="bold")
-    panels[-1].set_xlabel("time step", color=MUTED)
+    panels[-1].set_xlabel("time", color=MUTED)
     return panels
 
 
@@ -301,20 +320,20 @@ def stacked(axes: Sequence[Axes] | None, tall: int, low: int) -> list[Axes]:
     return list(made[:, 0])
 
 
-def draw_runs(axes: Axes, path: np.ndarray, first: float, shades: list[str]) -> None:
-    """The path as coloured bands behind a series."""
+def draw_runs(
+    axes: Axes,
+    path: np.ndarray,
+    first: float,
+    shades: list[str],
+    height: tuple[float, float] = (0.0, 1.0),
+    alpha: float = 0.22,
+) -> None:
+    """A path as coloured bands: behind a series, or as a strip at some height (bottom and size, 1 = the axes)."""
     edges = np.concatenate([[0], np.nonzero(np.diff(path))[0] + 1, [len(path)]])
+    style = {"transform": axes.get_xaxis_transform(), "alpha": alpha, "linewidth": 0, "zorder": 0}
     for state in np.unique(path):
-        runs = [(first + a - 0.5, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True) if path[a] == state]
-        axes.broken_barh(
-            runs,
-            (0, 1),
-            transform=axes.get_xaxis_transform(),
-            facecolor=shades[state],
-            alpha=0.22,
-            linewidth=0,
-            zorder=0,
-        )
+        runs = [(first + a - 0.5, b - a) for a, b in pairwise(edges) if path[a] == state]
+        axes.broken_barh(runs, height, facecolor=shades[state], clip_on=height[0] < 1.0, **style)
 
 
 def draw_series(axes: Axes, table: Table, name: str, first: float) -> None:
@@ -322,7 +341,8 @@ def draw_series(axes: Axes, table: Table, name: str, first: float) -> None:
     values = table.values[:, table.schema.index(name)]
     times = first + np.arange(len(values))
     if table.schema[name].is_discrete:
-        axes.scatter(times, values, s=14, color=INK, marker="s", linewidths=0, zorder=3)
+        for code in range(table.schema[name].cardinality):
+            draw_level(axes, code, times[values == code], to_rgba(INK))
         return
     marks = {"marker": "o", "markersize": 3.0} if len(values) <= MOST_PAST else {}
     axes.plot(times, values, color=INK, linewidth=1.1, zorder=3, **marks)
@@ -343,10 +363,16 @@ def draw_holes(axes: Axes, holes: Marginals, column: Column, first: float) -> No
 
 
 def draw_levels(axes: Axes, cells: Marginals, column: Column, times: np.ndarray) -> None:
-    """One square a level and time, as dark as it is probable."""
+    """One cell a level and time, as dark as it is probable."""
     share = np.array([[cells.probabilities[i][level] for level in column.levels] for i in range(len(cells))])
-    where, code = np.nonzero(share > 0.005)
-    axes.scatter(times[where], code, s=26, color=ACCENT, alpha=share[where, code], marker="s", linewidths=0, zorder=3)
+    for code in range(column.cardinality):
+        draw_level(axes, code, times, [to_rgba(ACCENT, alpha) for alpha in share[:, code]])
+
+
+def draw_level(axes: Axes, code: int, times: np.ndarray, colour: Any) -> None:
+    """Steps at which a column has this level, as cells of a strip."""
+    cells = [(time - 0.5, 1.0) for time in times]
+    axes.broken_barh(cells, (code - 0.3, 0.6), facecolors=colour, linewidth=0, zorder=3)
 
 
 def finish(axes: Axes, column: Column, rows: int, first: float, after: int = 0) -> None:
@@ -358,7 +384,7 @@ def finish(axes: Axes, column: Column, rows: int, first: float, after: int = 0) 
     elif column.kind == "datetime":
         show_dates(axes.yaxis)
     axes.set_xlim(first - 0.5, first + rows + after - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
 
 
 def draw_probabilities(axes: Axes, share: np.ndarray, first: float, name: str = "") -> None:
@@ -372,7 +398,7 @@ def draw_probabilities(axes: Axes, share: np.ndarray, first: float, name: str = 
     axes.set_yticks([0, 1])
     axes.set_ylim(0, 1)
     axes.set_xlim(edges[0], edges[-1])
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
     if K <= 10:
         legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.1), reverse=True, handlelength=1.0, labelspacing=0.2)
 
@@ -417,7 +443,7 @@ def forecast(
         finish(panel, column, one.n_rows - past, first + past, steps)
         panel.axvline(first + one.n_rows - 0.5, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
     panels[0].set_title(f"{steps} steps ahead: mean, 50 % and 90 %", loc="left", color=INK, fontweight="bold")
-    panels[-1].set_xlabel("time step", color=MUTED)
+    panels[-1].set_xlabel("time", color=MUTED)
     return panels
 
 

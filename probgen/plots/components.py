@@ -34,7 +34,7 @@ __all__ = ["component_levels", "components"]
 MOST_POINTS = 1500
 MOST_LINES = 40
 SHARES = (0.5, 0.9)  # of a component inside its two contours
-HALO = [withStroke(linewidth=2.5, foreground=PAPER)]
+HALO = [withStroke(linewidth=3.5, foreground=PAPER)]
 
 
 def components(fit: Any, table: Table, x: str | None = None, y: str | None = None, axes: Axes | None = None) -> Axes:
@@ -103,13 +103,14 @@ def draw_pair(found: Components, fit: Any, table: Table, x: str, y: str, axes: A
     for level, width in zip(SHARES, (2.0, 1.2), strict=True):
         for line, shade in zip(found.ellipses(x, y, level), shades, strict=True):
             axes.plot(*line, color=shade, linewidth=width)
-    for k, shade in enumerate(shades):
-        centre = [float(found.gaussian(name)[2](found.gaussian(name)[0])[k]) for name in (x, y)]
+    tops = {name: found.gaussian(name) for name in (x, y)}
+    centres = np.stack([back(mean) for mean, _, back in tops.values()], 1)
+    for k, place in enumerate(apart(centres, limits)):
         axes.text(
-            *centre, shortened(found.labels[k], 16), ha="center", va="center", color=shade, fontweight="bold",
-            fontsize=11, path_effects=HALO, clip_on=True,
+            *place, shortened(found.labels[k], 16), ha="center", va="center", color=shades[k], fontweight="bold",
+            fontsize=11, path_effects=HALO, clip_on=True, zorder=6,
         )  # fmt: skip
-    tidy(axes, f"{found.title.capitalize()}s: 50 % and 90 % contours", x, y, grid="both")
+    tidy(axes, f"50 % and 90 % contours by {found.title}", x, y, grid="both")
     axes.set_xlim(*limits[0])
     axes.set_ylim(*limits[1])
     for name, axis in ((x, axes.xaxis), (y, axes.yaxis)):
@@ -126,6 +127,22 @@ def reach(points: np.ndarray, lines: np.ndarray, weight: np.ndarray) -> np.ndarr
     below = np.maximum(np.minimum(low, heavy.min((0, 2))), low - 0.5 * span)
     above = np.minimum(np.maximum(high, heavy.max((0, 2))), high + 0.5 * span)
     return np.stack([below - 0.04 * span, above + 0.04 * span], 1)
+
+
+def apart(places: np.ndarray, limits: np.ndarray, least: float = 0.055) -> np.ndarray:
+    """Places of labels ``(K, 2)``, moved until no two are nearer than a share of the figure."""
+    low, span = limits[:, 0], limits[:, 1] - limits[:, 0]
+    at = (places - low) / span
+    for _ in range(100):
+        gap = at[:, None] - at[None]
+        far = np.sqrt((gap**2).sum(-1)) + 1e-9
+        push = np.where(far < least, (least - far) / far, 0.0)
+        np.fill_diagonal(push, 0.0)
+        if not push.any():
+            break
+        gap[far < 1e-6] = (0.0, 1e-6)
+        at = at + 0.5 * (push[..., None] * (gap - gap.transpose(1, 0, 2)) / 2).sum(1)
+    return low + at * span
 
 
 # ----------------------------------------------------------------------------------------------------- one column
@@ -161,11 +178,20 @@ def scale_of(data: np.ndarray, count: bool) -> tuple[np.ndarray, np.ndarray, boo
     if count and high - low < 80:
         edges = np.arange(low - 1.5, high + 2.5)
         return edges[edges > -1], np.arange(max(low - 1, 0), high + 2), True
-    reach = 0.08 * (high - low) or 1.0
     if count:
-        return np.linspace(low, high, 31), np.unique(np.linspace(low, high, 400).round()), False
-    bottom = low - reach if low < 0 or low > 2 * reach else 0.5 * low
-    return np.linspace(bottom, high + reach, 33), np.linspace(bottom, high + reach, 501), False
+        return edges_of(data), np.unique(np.linspace(low, high, 400).round()), False
+    edges = edges_of(data)
+    return edges, np.linspace(edges[0], edges[-1], 501), False
+
+
+def edges_of(data: np.ndarray, bins: int = 26) -> np.ndarray:
+    """Edges between the values that occur, each bin as wide as the others, one empty bin at both ends."""
+    values = np.unique(data)
+    unit = float(np.diff(values).min()) if len(values) > 1 else 1.0
+    width = unit * max(1.0, np.ceil((values[-1] - values[0]) / (bins * unit)))
+    start = values[0] - 0.5 * unit
+    edges = start + width * np.arange(-1, np.ceil((values[-1] - start) / width) + 2)
+    return np.maximum(edges, 0.0)[(edges > 0).argmax() - 1 :] if values[0] > 0 and edges[0] < 0 else edges
 
 
 # --------------------------------------------------------------------------------------------------------- levels
