@@ -29,12 +29,12 @@ from probgen.plots.style import (
     colours,
     house,
     legend,
-    percent,
     sequential,
     tidy,
 )
 from probgen.queries.components import responsibilities
 from probgen.queries.marginals import Marginals
+from probgen.queries.reading import percent
 from probgen.queries.states import StateChain, state_chains
 
 __all__ = ["decoded", "durations", "forecast", "transition_diagram"]
@@ -99,7 +99,7 @@ def draw_state(axes: Axes, found: StateChain, k: int, circle: Circle, turn: floa
     axes.add_patch(circle)
     (x, y), r, again = circle.center, circle.radius, float(found.transition[k, k])
     axes.text(x, y, f"{k}", ha="center", va="bottom", color=PAPER, fontweight="bold", fontsize=11, zorder=5)
-    axes.text(x, y, percent(found.share[k]), ha="center", va="top", color=PAPER, fontsize=8, zorder=5)
+    axes.text(x, y(found.share[k]), ha="center", va="top", color=PAPER, fontsize=8, zorder=5)
     out, colour = np.array([np.cos(turn), np.sin(turn)]), circle.get_facecolor()
     if found.duration is not None:
         label, reach = f"stays {found.stay[k]:.1f}", r + 0.06
@@ -154,7 +154,7 @@ def draw_arrows(axes: Axes, found: StateChain, circles: list[Circle]) -> None:
         a, b = np.array(one.center), np.array(other.center)
         curve = f"arc3,rad={bend}"
         axes.add_patch(FancyArrowPatch(a, b, connectionstyle=curve, **ends, **arrow_style(one, share)))
-        if found.states < 6 or share >= 0.05:
+        if share >= (0.0 if found.states < 6 else 0.05 if found.states < 8 else 0.08):
             at = label_place(a, b, bend, taken)
             taken.append((at, 0.07))
             style = {"color": one.get_facecolor(), "fontsize": size, "path_effects": HALO, "zorder": 6}
@@ -278,7 +278,8 @@ def decoded(
         several = chain.symbol.name if len(chains) > 1 else ""
         draw_probabilities(panel, responsibilities(fit, one, (chain.symbol,)), first, several)
         if several:
-            draw_runs(panel, path, first, colours(chain.states), (1.06, 0.2), 0.9)
+            panel.set_ylim(0, 1.3)
+            draw_runs(panel, path, first, colours(chain.states), (0.84, 0.16), 0.85)
     panels[0].set_title("Most probable states", loc="left", color=INK, fontweight="bold")
     panels[-1].set_xlabel("time", color=MUTED)
     return panels
@@ -333,7 +334,7 @@ def draw_runs(
     style = {"transform": axes.get_xaxis_transform(), "alpha": alpha, "linewidth": 0, "zorder": 0}
     for state in np.unique(path):
         runs = [(first + a - 0.5, b - a) for a, b in pairwise(edges) if path[a] == state]
-        axes.broken_barh(runs, height, facecolor=shades[state], clip_on=height[0] < 1.0, **style)
+        axes.broken_barh(runs, height, facecolor=shades[state], **style)
 
 
 def draw_series(axes: Axes, table: Table, name: str, first: float) -> None:

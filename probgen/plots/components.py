@@ -22,12 +22,12 @@ from probgen.plots.style import (
     axes_or_new,
     colours,
     legend,
-    percent,
     sequential,
     tidy,
 )
 from probgen.queries.components import Components, responsibilities
 from probgen.queries.components import components as tables_of
+from probgen.queries.reading import percent
 
 __all__ = ["component_levels", "components"]
 

@@ -22,7 +22,6 @@ __all__ = [
     "axes_or_new",
     "colours",
     "house",
-    "percent",
     "sequential",
     "tidy",
 ]
@@ -100,11 +99,6 @@ def colours(n: int) -> list[str]:
 def mixed(colour: str, other: str, share: float) -> str:
     """The first colour with this share of the other."""
     return to_hex((1.0 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other)))
-
-
-def percent(share: float) -> str:
-    """A share as a person writes it."""
-    return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def sequential() -> LinearSegmentedColormap:
