@@ -99,7 +99,7 @@ def draw_state(axes: Axes, found: StateChain, k: int, circle: Circle, turn: floa
     axes.add_patch(circle)
     (x, y), r, again = circle.center, circle.radius, float(found.transition[k, k])
     axes.text(x, y, f"{k}", ha="center", va="bottom", color=PAPER, fontweight="bold", fontsize=11, zorder=5)
-    axes.text(x, y(found.share[k]), ha="center", va="top", color=PAPER, fontsize=8, zorder=5)
+    axes.text(x, y, percent(found.share[k]), ha="center", va="top", color=PAPER, fontsize=8, zorder=5)
     out, colour = np.array([np.cos(turn), np.sin(turn)]), circle.get_facecolor()
     if found.duration is not None:
         label, reach = f"stays {found.stay[k]:.1f}", r + 0.06

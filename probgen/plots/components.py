@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -133,15 +134,16 @@ def apart(places: np.ndarray, limits: np.ndarray, least: float = 0.055) -> np.nd
     """Places of labels ``(K, 2)``, moved until no two are nearer than a share of the figure."""
     low, span = limits[:, 0], limits[:, 1] - limits[:, 0]
     at = (places - low) / span
-    for _ in range(100):
-        gap = at[:, None] - at[None]
-        far = np.sqrt((gap**2).sum(-1)) + 1e-9
-        push = np.where(far < least, (least - far) / far, 0.0)
-        np.fill_diagonal(push, 0.0)
-        if not push.any():
+    for _ in range(50):
+        moved = False
+        for i, j in combinations(range(len(at)), 2):
+            gap = at[j] - at[i]
+            far = float(np.linalg.norm(gap))
+            if far < 0.999 * least:
+                push = 0.5 * (least - far) * (gap / far if far > 1e-6 else np.array([0.0, 1.0]))
+                at[i], at[j], moved = at[i] - push, at[j] + push, True
+        if not moved:
             break
-        gap[far < 1e-6] = (0.0, 1e-6)
-        at = at + 0.5 * (push[..., None] * (gap - gap.transpose(1, 0, 2)) / 2).sum(1)
     return low + at * span
 
 

@@ -98,7 +98,7 @@ def component_lines(found: Components, rows: float | None, most: int) -> list[st
     """One column a component: weight, expected rows, mean and standard deviation of numbers, levels' probabilities."""
     shown = np.arange(len(found))
     body = [
-        [found.title, *found.labels],
+        [found.title, *(shorter(label, 16) for label in found.labels)],
         ["share" if found.title == "state" else "weight", *map(percent, found.weight)],
     ]
     if rows is not None:
@@ -118,7 +118,7 @@ def component_lines(found: Components, rows: float | None, most: int) -> list[st
 
 def column_rows(found: Components, name: str) -> list[Row]:
     """Mean and standard deviation of a number; the levels of a discrete column, the most probable first."""
-    column, label = found.schema[name], str(name)[:28]
+    column, label = found.schema[name], shorter(name, 28)
     if not column.is_discrete:
         zero = found.density(name, np.zeros(1))[:, 0] if column.kind == "semicontinuous" else None
         cells = [spread(m, s, column.kind) for m, s in zip(*found.moments(name), strict=True)]
@@ -129,7 +129,7 @@ def column_rows(found: Components, name: str) -> list[Row]:
     order = np.argsort(-(found.weight @ share), kind="stable")
     if column.kind == "ordinal" and len(order) <= MOST_LEVELS:
         order = np.sort(order)
-    rows = [[f"  {str(column.levels[code])[:26]}", *map(percent, share[:, code])] for code in order[:MOST_LEVELS]]
+    rows = [[f"  {shorter(column.levels[code], 26)}", *map(percent, share[:, code])] for code in order[:MOST_LEVELS]]
     rest = order[MOST_LEVELS:]
     if len(rest):
         rows.append([f"  {len(rest)} other levels", *map(percent, share[:, rest].sum(1))])
@@ -142,7 +142,7 @@ def short_row(found: Components, name: str) -> Row:
     if not column.is_discrete or column.kind == "binary":
         return column_rows(found, name)[0]
     share = found.levels(name)
-    return [str(name)[:28], *(f"{str(column.levels[p.argmax()])[:16]} {percent(p.max())}" for p in share)]
+    return [shorter(name, 28), *(f"{shorter(column.levels[p.argmax()], 16)} {percent(p.max())}" for p in share)]
 
 
 # ---------------------------------------------------------------------------------------------------------- cells
@@ -177,6 +177,12 @@ def spread(mean: float, sd: float, kind: str) -> str:
         return f"{mean:.3g} ± {sd:.2g}"
     cells = [f"{value:.{max(digits, 0)}f}" for value in (mean, sd)]
     return cells[0] if np.isnan(sd) else " ± ".join(cells)
+
+
+def shorter(name: object, length: int) -> str:
+    """A name that fits."""
+    text = str(name)
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def percent(share: float) -> str:
