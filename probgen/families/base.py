@@ -190,6 +190,10 @@ class Family(nn.Module, ABC):
     def mean(self, theta: Parameters) -> Tensor:
         """Expectation of each column (codes: the probabilities' mode)."""
 
+    def sd(self, theta: Parameters) -> Tensor:
+        """Standard deviation of each column, NaN where it has none or no closed form is known."""
+        return torch.full_like(self.mean(theta), torch.nan)
+
     def cells(self, natural: Natural) -> Tensor:
         """``(K, L)``: log density of every value, for families whose values can be summed out."""
         raise CapabilityError(f"A {type(self).__name__} has no finite set of values that could be summed out.")

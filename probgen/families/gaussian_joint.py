@@ -191,6 +191,13 @@ class CoupledGaussian(Family):
     def mean(self, theta: Parameters) -> Tensor:
         return theta["loc"]
 
+    def covariance(self, theta: Parameters) -> Tensor:
+        """Covariance matrices, ``(..., D, D)``."""
+        return torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+
+    def sd(self, theta: Parameters) -> Tensor:
+        return self.covariance(theta).diagonal(0, -2, -1).sqrt()
+
     # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
