@@ -14,6 +14,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyro.distributions as dist
 import torch
@@ -22,25 +23,49 @@ from torch.nn.functional import softplus
 
 from probgen.data.holes import known
 from probgen.families.base import Family, Natural, Parameters, once_per_tensor
+from probgen.families.holes import extra_of_holes, usable
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
 APART = 0.05  # share of a column's variance inside the parts of a first partition, over what K parts would leave
+FEW = 8  # patterns of holes that take a matrix product each
 MANY = 2**24  # numbers in one temporary
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Patterns:
     """The distinct patterns of unknown cells ``(G, D)`` and, for each row, which one it has."""
 
     unknown: Tensor
     of_row: Tensor
 
+    @cached_property
+    def bytes(self) -> Tensor:
+        """The patterns, one byte a cell."""
+        return self.unknown.to(torch.uint8)
+
+    @cached_property
+    def order(self) -> Tensor:
+        """``(N,)`` rows, pattern after pattern."""
+        return self.of_row.argsort(stable=True)
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """``(G + 1,)`` where each pattern's rows begin in ``order``."""
+        sizes = torch.bincount(self.of_row, minlength=len(self.unknown))
+        return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
     def groups(self) -> list[tuple[Tensor, Tensor]]:
         """(pattern, its rows), one pair a pattern."""
         order = self.of_row.argsort(stable=True)
         sizes = torch.bincount(self.of_row, minlength=len(self.unknown)).tolist()
         return list(zip(self.unknown, order.split(sizes), strict=True))
+
+
+def once_differentiable(natural: Natural, x: Tensor) -> bool:
+    """True where compiled loops may stand in: plain leaves, as EM and queries have them, not functions of parameters."""
+    leaves = all(value.is_leaf for value in natural.values())
+    return leaves and usable(x) and usable(natural["linear"])
 
 
 class CoupledGaussian(Family):
@@ -77,13 +102,29 @@ class CoupledGaussian(Family):
         return torch.cat([x, x[:, self.i] * x[:, self.j]], 1)
 
     @once_per_tensor
+    def zero_filled(self, x: Tensor) -> Tensor:
+        """X with zeros for unknown cells."""
+        return x.nan_to_num()
+
+    @once_per_tensor
     def patterns(self, x: Tensor) -> Patterns:
         unknown, of_row = torch.unique(x.isnan(), dim=0, return_inverse=True)
         return Patterns(unknown, of_row)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
+        if known(x) is not None and len(self.patterns(x).unknown) > FEW and once_differentiable(natural, x):
+            weights = torch.cat([natural["linear"], natural["square"]], 1)
+            zeros = torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
+            P, patterns = self.unpack(natural["square"]), self.patterns(x)
+            filled = self.zero_filled(x)
+            layout = (patterns.bytes, patterns.edges, patterns.order)
+            return zeros + extra_of_holes(natural["linear"], P, filled, *layout)
         exponent, volume = self.integrate(natural, x)
         return exponent + volume
+
+    def has_large_temporaries(self, x: Tensor) -> bool:
+        """True where a matrix for every pattern of holes stands in memory at once."""
+        return not usable(x)
 
     def integrate(self, natural: Natural, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""The un-normalised density with the unknown cells m integrated out, as exponent and log volume, ``(K, N)``.

@@ -180,6 +180,9 @@ class StudentT(CoupledGaussian):
         constant = found["log_normaliser"] - quadratic + half * half.log() - half.lgamma()
         return {**found, "log_normaliser": constant, "scale": quadratic - half, "log_scale": half}
 
+    def has_large_temporaries(self, x: Tensor) -> bool:
+        return True
+
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         exponent, volume = self.integrate({**natural, "log_normaliser": natural["scale"]}, x)
         rate = (-exponent).clamp_min(torch.finfo(x.dtype).tiny)

@@ -69,7 +69,8 @@ class ExpectationMaximisation(Method):
 
     def narrow_pieces(self) -> None:
         """Couple rows and pieces so that marginal precision matrices of rows with holes fit in memory."""
-        numbers = sum(f.table * f.columns**2 for f in self.families.values() if isinstance(f, CoupledGaussian))
+        coupled = [f for f in self.families.values() if isinstance(f, CoupledGaussian)]
+        numbers = sum(f.table * f.columns**2 for f in coupled if f.has_large_temporaries(self.first.x))
         if numbers and self.first.x.isnan().any():
             self.task.batches.resize(int(np.clip(2**26 // numbers, 256, PIECE_ROWS)))
 

@@ -1,0 +1,117 @@
+"""Classical models beside their peers, an iteration or a fit at a time, and how time grows with the data.
+
+Cases: mixture of Gaussians beside pomegranate; the same with 30 % of the cells missing beside itself without holes;
+categorical naive Bayes beside scikit-learn on a million rows; growth with rows, columns and components.
+"""
+
+import statistics
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import seconds
+from probgen.data import Column, Schema, Table
+from probgen.data.batches import Batches, Standardiser
+from probgen.inference.methods.base import Task
+from probgen.inference.methods.em import ExpectationMaximisation
+from probgen.inference.runtime import setting
+from probgen.program import find
+
+N, D, K = 100_000, 16, 16
+
+
+def cases():
+    """All of them."""
+    torch.set_num_threads(1)
+    yield beside_pomegranate()
+    for covariance in ("full", "diagonal"):
+        yield with_holes(covariance)
+    yield naive_bayes()
+    yield from growth()
+
+
+def data(rows=N, columns=D, components=K, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = 3 * rng.standard_normal((components, columns))
+    return centres[rng.integers(components, size=rows)] + rng.standard_normal((rows, columns))
+
+
+def prepared(name, table, **options):
+    """EM after its first iteration."""
+    model: Any = find(name)
+    program = model(table.schema, **options).double()
+    batches = Batches(table, Standardiser.of(table))
+    em = ExpectationMaximisation(Task(program, batches, None, 0, 100, 0.0, {"start": "kmeans"}))
+    with setting(torch.float64, torch.device("cpu")):
+        em.init()
+        em.step()
+    return em
+
+
+def iteration(em, repeats=5):
+    """Median CPU seconds of one iteration."""
+    with setting(torch.float64, torch.device("cpu")):
+        return statistics.median(seconds(em.step) for _ in range(repeats))
+
+
+def beside_pomegranate():
+    """Its iteration is the difference of fits of six and one iterations, in single precision as it always is."""
+    from pomegranate.distributions import Normal
+    from pomegranate.gmm import GeneralMixtureModel
+
+    x = data()
+    ours = iteration(prepared("gaussian_mixture", Table(x), components=K, covariance="full"))
+    rows = torch.from_numpy(x).float()
+
+    def fitted(iterations):
+        torch.manual_seed(0)
+        parts = [Normal(rows[i * 100].clone(), torch.eye(D), covariance_type="full") for i in range(K)]
+        peer = GeneralMixtureModel(parts, max_iter=iterations, tol=-1e9)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return seconds(lambda: peer.fit(rows))
+
+    theirs = statistics.median((fitted(3) - fitted(1)) / 2 for _ in range(3))
+    return {"case": "full covariance beside pomegranate", "ours": ours, "theirs": theirs, "speedup": theirs / ours}
+
+
+def with_holes(covariance):
+    """Interleaved with the complete data."""
+    x = data()
+    holed = np.where(np.random.default_rng(1).random(x.shape) < 0.3, np.nan, x)
+    complete = prepared("gaussian_mixture", Table(x), components=K, covariance=covariance)
+    holes = prepared("gaussian_mixture", Table(holed), components=K, covariance=covariance)
+    pairs = [(iteration(complete, 1), iteration(holes, 1)) for _ in range(7)]
+    plain, missing = (statistics.median(column) for column in zip(*pairs, strict=True))
+    case = f"{covariance}, 30 % of the cells missing, beside the complete data"
+    return {"case": case, "complete": plain, "missing": missing, "ratio": missing / plain}
+
+
+def naive_bayes():
+    """Complete tables: ours reads counts off the same matrix products that it uses with holes."""
+    from sklearn.naive_bayes import CategoricalNB
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(10, size=1_000_000)
+    x = (rng.integers(5, size=(len(y), 20)) + y[:, None]) % 5
+    columns = [Column(f"x{i}", "categorical", levels=tuple(range(5))) for i in range(20)]
+    schema = Schema((*columns, Column("y", "categorical", levels=tuple(range(10)))))
+    table = Table.from_codes(np.column_stack([x, y]).astype(float), schema)
+    em = prepared("naive_bayes", table, target="y")
+    ours = iteration(em)
+    theirs = statistics.median(seconds(lambda: CategoricalNB().fit(x, y)) for _ in range(3))
+    return {"case": "categorical naive Bayes, 1e6 x 20", "ours": ours, "theirs": theirs, "speedup": theirs / ours}
+
+
+def growth():
+    """Seconds an iteration of a diagonal mixture, one size doubled at a time."""
+    base = {"rows": 50_000, "columns": 8, "components": 8}
+    for size in base:
+        for factor in (1, 2, 4, 8):
+            sizes = base | {size: base[size] * factor}
+            em = prepared(
+                "gaussian_mixture", Table(data(**sizes)), components=sizes["components"], covariance="diagonal"
+            )
+            yield {"case": f"growth with {size}", **sizes, "seconds": iteration(em)}
