@@ -47,6 +47,12 @@ class FactorAnalyser(CoupledGaussian):
     def disassemble(self, theta):
         return {key: theta[key] for key in ("loc", "loading", "noise")}
 
+    @property
+    def free_parameters(self):
+        """Rotations of the factors change nothing, and there is no more than a full covariance."""
+        D, L = self.columns, self.factors
+        return self.table * (D + min(D * (L + 1) - L * (L - 1) // 2, D * (D + 1) // 2))
+
     def log_prior(self, theta):
         return sum(prior.log_prob(theta[name]) for name, prior in self.prior().items())
 

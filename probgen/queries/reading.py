@@ -10,7 +10,7 @@ import torch
 from probgen.data.batches import Batch
 from probgen.inference.evidence import observe
 
-__all__ = ["described", "families", "summary"]
+__all__ = ["described", "families", "in_double", "summary"]
 
 
 def families(fit: Any) -> dict[str, Any]:
@@ -18,6 +18,13 @@ def families(fit: Any) -> dict[str, Any]:
     with torch.no_grad(), fit.setting():
         batch = Batch(torch.full((2, len(fit.schema)), torch.nan), fit.schema)
         return observe(fit.program, batch, sum_out=False).families
+
+
+def in_double(fit: Any) -> Any:
+    """The program with the same weights in double precision."""
+    made = type(fit.program)(fit.program.schema, **fit.program.options).double()
+    made.load_state_dict(fit.program.state_dict())
+    return made.to(fit.device)
 
 
 def described(fit: Any, draw: int) -> dict[str, dict[str, np.ndarray]]:
