@@ -19,6 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
 from probgen.families.base import Parameters
+from probgen.families.markov_chain import ChainFactor
 from probgen.inference.evidence import Evidence, Given, Tracer, eliminate, observe
 from probgen.inference.posterior import Theta
 
@@ -47,6 +48,7 @@ class Potential:
         self.program, self.batch = program, batch
         tracer = observe(program, batch)
         self.families = tracer.families
+        self.sequential = any(isinstance(factor, ChainFactor) for factor in tracer.factors)
         self.slots, at = [], 0
         for name, site in tracer.global_sites.items():
             support = site.distribution.support

@@ -13,7 +13,7 @@ from probgen.data.batches import Batches
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, ConvergenceWarning, IdentificationWarning
 from probgen.families.base import Parameters
-from probgen.inference.curvature import delta_errors, gradient, information, jacobian, laplace, newton_gain
+from probgen.inference.curvature import LogDensity, delta_errors, jacobian, newton_gain
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seeded, setting
 from probgen.queries.criteria import need_exact_point
@@ -34,12 +34,12 @@ def standard_errors(fit: Any, table: Table) -> dict[str, dict[str, np.ndarray]]:
     need_exact_point(fit, "standard_errors")
     with setting(torch.float64, fit.device):
         potentials, at = surroundings(fit, table)
-        terms = [potentials[0].log_mode, *(potential.log_likelihood for potential in potentials[1:])]
-        matrix = information(terms, at)
-        tell_distance(newton_gain(matrix, gradient(terms, at)))
+        density = LogDensity([potentials[0].log_mode, *likelihoods(potentials[1:])], potentials[0].sequential)
+        information = density.information(at)
+        tell_distance(newton_gain(information, density.gradient(at)))
         with torch.no_grad():
             described = potentials[0].described
-            errors = delta_errors(matrix, jacobian(lambda u: flat(described(u)), at))
+            errors = delta_errors(information, jacobian(lambda u: flat(described(u)), at))
             found = shaped(errors, described(at))
     tell_unidentified(found)
     return found
@@ -56,8 +56,8 @@ def log_marginal_likelihood(fit: Any, table: Table) -> float:
         bare = [name for name, family in potentials[0].families.items() if family.prior_choice is None]
         if bare:
             raise CapabilityError(f"The evidence integrates over a prior; {bare[0]!r} has none. Fit with prior='default'.")
-        terms = [potentials[0].log_posterior, *(potential.log_likelihood for potential in potentials[1:])]
-        found = laplace(terms, at) + log_relabellings(potentials)
+        density = LogDensity([potentials[0].log_posterior, *likelihoods(potentials[1:])], potentials[0].sequential)
+        found = density.laplace(at) + log_relabellings(potentials, at)
     weights = np.ones(len(table)) if table.weights is None else table.weights
     return found + float(weights @ log_jacobian(fit, table))
 
@@ -75,9 +75,13 @@ def surroundings(fit: Any, table: Table) -> tuple[list[Potential], Tensor]:
     return potentials, potentials[0].unconstrain(values)
 
 
-def log_relabellings(potentials: list[Potential]) -> float:
+def likelihoods(potentials: list[Potential]) -> list[Any]:
+    return [potential.log_likelihood for potential in potentials]
+
+
+def log_relabellings(potentials: list[Potential], at: Tensor) -> float:
     """Log number of ways to rename the values of the latents that no row has a label of."""
-    tracers = [potential.trace(potential.prior_draw())[0] for potential in potentials]
+    tracers = [potential.trace(at)[0] for potential in potentials]
     labelled = {
         factor.symbols[0].name
         for tracer in tracers
