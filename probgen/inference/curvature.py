@@ -20,15 +20,17 @@ from torch import Tensor
 
 from probgen.errors import FitError
 
-__all__ = ["LogDensity", "delta_errors", "jacobian", "newton_gain"]
+__all__ = ["LogDensity", "delta_errors", "jacobian"]
 
 STEP = 1e-3
 AGREE = 1e-5  # relative difference of second derivatives that are the same
 FLAT = 1e-6  # information, in rows, below which a coordinate is free
-SINGULAR = 1e-9  # eigenvalue, relative to one, below which a direction is free
-NEWTON_STEPS = 50
-CLOSE = 1e-6  # nats from a maximum
-VISIBLE = 1e-6  # share of a parameter's change that comes from free directions
+SINGULAR = 1e-7  # eigenvalue, relative to one, below which a direction is free
+VISIBLE = 1e-4  # share of a parameter's change that comes from free directions
+NEWTON_STEPS = 25
+CLOSE = 1e-12  # nats from a maximum
+NEAR = 1e-3  # the same, where steps ran out
+ROUNDING = 1e-13  # of the density
 
 
 def along(function: Callable[[Tensor], Tensor], at: Tensor, move: Tensor) -> Tensor:
@@ -94,52 +96,64 @@ class LogDensity:
                 total = total + torch.stack(rows)
         return total
 
-    def laplace(self, start: Tensor) -> float:
-        r"""Log of the integral, near a point: :math:`f(\hat u) + \tfrac P2 \log 2\pi - \tfrac12 \log |-f''(\hat u)|`.
-
-        Raises:
-            FitError: there is no maximum near the start.
-        """
-        at, values = self.climb(start)
-        return self.value(at) + 0.5 * len(at) * math.log(2 * math.pi) - 0.5 * float(values.log().sum())
-
     def climb(self, start: Tensor) -> tuple[Tensor, Tensor]:
-        """The maximum near a point, and the eigenvalues of the information there, by damped Newton steps."""
-        at, value = start, self.value(start)
+        """The maximum near a point, by damped Newton steps, and the information there; at most ``NEWTON_STEPS``."""
+        at, value, information = start, self.value(start), self.information(start)
         for _ in range(NEWTON_STEPS):
-            values, vectors = torch.linalg.eigh(self.information(at))
-            slope = self.gradient(at) @ vectors
-            size = values.abs().clamp_min(FLAT)
-            if bool((values > 0).all()) and float((slope.square() / size).sum()) < 2 * CLOSE:
-                return at, values
-            at, value = self.risen(at, value, vectors @ (slope / size))
-        raise FitError("The log posterior has no maximum near the fit; Laplace's approximation does not apply.")
+            move, gain = Spectrum(information).newton(self.gradient(at))
+            if gain < CLOSE:
+                break
+            at, value = self.higher(at, value, move)
+            information = self.information(at)
+        return at, information
 
-    def risen(self, at: Tensor, value: float, move: Tensor) -> tuple[Tensor, float]:
-        """A point along a move that is higher, the farthest of the halved ones."""
+    def higher(self, at: Tensor, value: float, move: Tensor) -> tuple[Tensor, float]:
+        """The farthest point, among halves of a move, that is not lower but for rounding."""
         for _ in range(20):
             found = self.value(at + move)
-            if found >= value:
+            if found >= value - ROUNDING * abs(value):
                 return at + move, found
             move = 0.5 * move
         return at, value
 
+    def laplace(self, start: Tensor) -> float:
+        r"""Log of the integral, near a point: :math:`f(\hat u) + \tfrac P2 \log 2\pi - \tfrac12 \log |-f''(\hat u)|`.
 
-# ------------------------------------------------------------------------------------------------ standard errors
+        Raises:
+            FitError: there is no single maximum near the start.
+        """
+        at, information = self.climb(start)
+        found = Spectrum(information)
+        if bool(found.free.any()) or found.newton(self.gradient(at))[1] > NEAR:
+            raise FitError(
+                "The log posterior has no single maximum near the fit (parameters that can stand in for each other do"
+                " this); Laplace's approximation does not apply. Use criterion 'bic' or 'held_out'."
+            )
+        log_det = float(found.values.log().sum() - 2 * found.scale.log().sum())
+        return self.value(at) + 0.5 * len(at) * math.log(2 * math.pi) - 0.5 * log_det
+
+
 class Spectrum:
     """Directions of an information matrix, coordinates scaled to information one; free ones told apart."""
 
-    def __init__(self, matrix: Tensor) -> None:
-        diagonal = matrix.diagonal()
+    def __init__(self, information: Tensor) -> None:
+        diagonal = information.diagonal()
         live = diagonal > FLAT
         self.scale = torch.where(live, diagonal.clamp_min(FLAT).rsqrt(), 1.0)
-        scaled = matrix * self.scale[:, None] * self.scale
+        scaled = information * self.scale[:, None] * self.scale
         self.values, self.vectors = torch.linalg.eigh(torch.where(live[:, None] & live, scaled, 0.0))
         self.free = self.values < SINGULAR
 
     def turn(self, rows: Tensor) -> Tensor:
         """Derivatives ``(Q, P)`` by u as derivatives along the directions."""
         return (rows * self.scale) @ self.vectors
+
+    def newton(self, gradient: Tensor) -> tuple[Tensor, float]:
+        """An uphill step, none along free directions, and what it should gain in nats."""
+        bent = self.values.abs() >= SINGULAR
+        slope = torch.where(bent, self.turn(gradient[None])[0], 0.0)
+        move = slope / torch.where(bent, self.values.abs(), 1.0)
+        return self.scale * (self.vectors @ move), 0.5 * float(slope @ move)
 
 
 def delta_errors(information: Tensor, derivatives: Tensor) -> Tensor:
@@ -149,10 +163,3 @@ def delta_errors(information: Tensor, derivatives: Tensor) -> Tensor:
     variance = (turned[:, ~found.free].square() / found.values[~found.free]).sum(1)
     hidden = turned[:, found.free].norm(dim=1) > VISIBLE * turned.norm(dim=1)
     return torch.where(hidden, torch.nan, variance.sqrt())
-
-
-def newton_gain(information: Tensor, slope: Tensor) -> float:
-    """What one Newton step would add to the density, in nats: zero at a maximum."""
-    found = Spectrum(information)
-    turned = found.turn(slope[None])[0, ~found.free]
-    return 0.5 * float((turned.square() / found.values[~found.free]).sum())

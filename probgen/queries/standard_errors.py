@@ -13,7 +13,7 @@ from probgen.data.batches import Batches
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, ConvergenceWarning, IdentificationWarning
 from probgen.families.base import Parameters
-from probgen.inference.curvature import LogDensity, delta_errors, jacobian, newton_gain
+from probgen.inference.curvature import LogDensity, delta_errors, jacobian
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seeded, setting
 from probgen.queries.criteria import need_exact_point
@@ -35,8 +35,7 @@ def standard_errors(fit: Any, table: Table) -> dict[str, dict[str, np.ndarray]]:
     with setting(torch.float64, fit.device):
         potentials, at = surroundings(fit, table)
         density = LogDensity([potentials[0].log_mode, *likelihoods(potentials[1:])], potentials[0].sequential)
-        information = density.information(at)
-        tell_distance(newton_gain(information, density.gradient(at)))
+        at, information = maximum(density, at)
         with torch.no_grad():
             described = potentials[0].described
             errors = delta_errors(information, jacobian(lambda u: flat(described(u)), at))
@@ -55,7 +54,9 @@ def log_marginal_likelihood(fit: Any, table: Table) -> float:
         potentials, at = surroundings(fit, table)
         bare = [name for name, family in potentials[0].families.items() if family.prior_choice is None]
         if bare:
-            raise CapabilityError(f"The evidence integrates over a prior; {bare[0]!r} has none. Fit with prior='default'.")
+            raise CapabilityError(
+                f"The evidence integrates over a prior; {bare[0]!r} has none. Fit with prior='default'."
+            )
         density = LogDensity([potentials[0].log_posterior, *likelihoods(potentials[1:])], potentials[0].sequential)
         found = density.laplace(at) + log_relabellings(potentials, at)
     weights = np.ones(len(table)) if table.weights is None else table.weights
@@ -73,6 +74,21 @@ def surroundings(fit: Any, table: Table) -> tuple[list[Potential], Tensor]:
     for name, family in potentials[0].families.items():
         values |= {f"{name}.{key}": value for key, value in family.disassemble(theta[name]).items()}
     return potentials, potentials[0].unconstrain(values)
+
+
+def maximum(density: LogDensity, fitted: Tensor) -> tuple[Tensor, Tensor]:
+    """The exact maximum that the fit stopped beside, and the information there; the fit itself where that is far."""
+    top, information = density.climb(fitted)
+    gap = density.value(top) - density.value(fitted)
+    if gap <= FAR:
+        return top, information
+    warnings.warn(
+        f"The fit is {gap:.2g} nats below a maximum for these rows, so that its standard errors are approximate. Give the"
+        " table that the model was fitted to, or fit with a smaller tolerance and more steps.",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
+    return fitted, density.information(fitted)
 
 
 def likelihoods(potentials: list[Potential]) -> list[Any]:
@@ -107,16 +123,6 @@ def shaped(values: Tensor, like: dict[str, Parameters]) -> dict[str, dict[str, n
             found[name][key] = values[at : at + value.numel()].reshape(value.shape).cpu().numpy()
             at += value.numel()
     return found
-
-
-def tell_distance(gain: float) -> None:
-    if gain > FAR:
-        warnings.warn(
-            f"The fit is not at a maximum for these rows ({gain:.2g} nats below it): standard errors are approximate. Give"
-            " the table that the model was fitted to, or fit with a smaller tolerance and more steps.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
 
 
 def tell_unidentified(found: dict[str, dict[str, np.ndarray]]) -> None:
