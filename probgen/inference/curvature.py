@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probgen.errors import FitError
 
-__all__ = ["LogDensity", "delta_errors", "jacobian"]
+__all__ = ["LogDensity", "Spectrum", "delta_errors", "jacobian"]
 
 STEP = 1e-3
 AGREE = 1e-5  # relative difference of second derivatives that are the same

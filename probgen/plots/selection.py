@@ -22,15 +22,14 @@ LABELS = {
 
 
 def selection_curve(
-    records: Sequence[Mapping[str, Any]], option: str, criterion: str, best: Any, axes: Axes | None = None
+    records: Sequence[Mapping[str, Any]], option: str, criterion: str, axes: Axes | None = None
 ) -> Axes:
     """The score of each value; the best one is filled, the others are hollow.
 
     Args:
-        records: of a selection: the value under the option's name, ``score``, and ``se`` where there is one.
+        records: of a selection: the value under the option's name, ``score``, ``best``, and ``se`` where there is one.
         option: the name of the option that varies.
         criterion: "bic", "aic", "icl", "held_out" or "evidence".
-        best: the chosen value.
         axes: to draw into.
     """
     axes = axes_or_new(axes, (4.8, 3.2))
@@ -41,7 +40,7 @@ def selection_curve(
     error = np.array([record.get("se", 0.0) for record in records])
     axes.plot(x, y, color=ACCENT, linewidth=1.2 if numbers else 0.0, zorder=1)
     axes.vlines(x, y - error, y + error, color=ACCENT, linewidth=2, zorder=2)
-    face = [ACCENT if value == best else PAPER for value in values]
+    face = [ACCENT if record["best"] else PAPER for record in records]
     axes.scatter(x, y, s=46, zorder=3, edgecolors=ACCENT, linewidths=1.6, facecolors=face)
     tidy(axes, "", option, LABELS.get(criterion, criterion))
     axes.set_xticks(x, [str(value) for value in values])

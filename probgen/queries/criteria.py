@@ -6,7 +6,8 @@ r"""How good a fitted model is for its size: information criteria, smaller is be
 
 (Akaike, 1974; Schwarz, 1978; Biernacki, Celeux and Govaert, 2000), with :math:`\ell` the log-likelihood of the known
 cells in the data's own units, p the number of free parameters, and H the entropy of the discrete latents given the
-known cells: of all latents of a row together; of the whole path of a sequence's states. R's mclust reports minus the BIC.
+known cells: of all latents of a row together; of the whole path of a sequence's states (of a semi-Markov chain, with the
+time left in them). R's mclust reports minus the BIC.
 """
 
 from __future__ import annotations
@@ -96,9 +97,10 @@ def need_exact_point(fit: Any, what: str) -> None:
 
 
 def free_parameters(fit: Any) -> int:
-    """Of all families of the program, and of its sites outside families."""
+    """Of all families of the program, of its sites outside families, and of its networks."""
     outside = sum(value[0, 0].numel() for value in fit.posterior.sites.values())
-    return outside + sum(family.free_parameters for family in families(fit).values())
+    weights = sum(weight.numel() for weight in fit.program.parameters() if weight.requires_grad)
+    return outside + weights + sum(family.free_parameters for family in families(fit).values())
 
 
 def known_rows(fit: Any, table: Table) -> float:

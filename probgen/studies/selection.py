@@ -39,11 +39,12 @@ class Selection:
         option: the name of the option that varies.
         criterion: by which the values are compared.
         scores: one record a value that could be fitted, in the order asked for: the value under the option's name, the
-            number of ``parameters``, the ``score``; for "held_out" its standard error ``se`` in nats a row; for the
-            others ``log_likelihood``, ``aic``, ``bic`` and ``icl`` too.
+            number of ``parameters``, the ``score``, whether all fits ``converged``, and whether it is the ``best``; for
+            "held_out" the standard error ``se`` in nats a row; for the others ``log_likelihood``, ``aic``, ``bic`` and
+            ``icl`` too.
         best: the value with the best score.
         fit: the model with that value, fitted to all rows.
-        failures: value -> message, for values that could not be fitted.
+        failures: value, as text -> message, for values that could not be fitted.
     """
 
     model: str
@@ -52,7 +53,7 @@ class Selection:
     scores: list[Record]
     best: Any
     fit: Fit
-    failures: dict[Any, str]
+    failures: dict[str, str]
 
     def records(self) -> list[Record]:
         """One record a value, ready for a data frame."""
@@ -76,7 +77,7 @@ class Selection:
         lines = [f"{self.option:<{width}}{'parameters':>12}{self.criterion:>14}"]
         for record in self.scores:
             error = f" ± {record['se']:.4f}" if "se" in record else ""
-            mark = "  best" if record[self.option] == self.best else ""
+            mark = "  best" if record["best"] else ""
             shown = f"{record[self.option]!s:<{width}}{record['parameters']:>12}{record['score']:>14.3f}"
             lines.append(shown + error + mark)
         return "\n".join(lines + [f"{value} failed: {message}" for value, message in self.failures.items()])
@@ -124,26 +125,30 @@ def select(
     option, values = grid_of(options)
     source = table if isinstance(table, Table) else Table(table)
     settings = {**options, "seed": seed, "progress": progress}
-    fits, scores, failures = {}, [], {}
+    tried: list[tuple[Record, Fit | None]] = []
+    failures: dict[str, ProbgenError | RuntimeError] = {}
     for value in values:
         chosen = {**settings, option: value}
         try:
             if criterion == "held_out":
-                record = held_out(model, source, folds, chosen)
+                record, fitted = held_out(model, source, folds, chosen), None
             else:
-                fits[value] = quietly(model, source, chosen)
-                record = judged(fits[value], source, criterion)
-            scores.append({option: value, **record})
+                fitted = quietly(model, source, chosen)
+                record = judged(fitted, source, criterion)
         except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
-            failures[value] = str(error)
-    best = best_of(scores, option, criterion, failures)
-    last = fits[best] if best in fits else quietly(model, source, {**settings, option: best})
-    return Selection(last.name, option, criterion, scores, best, last, failures)
+            failures[str(value)] = error
+        else:
+            tried.append(({option: value, **record}, fitted))
+    record, fitted = best_of(tried, option, criterion, failures)
+    fitted = fitted or quietly(model, source, {**settings, option: record[option]})
+    scores = [{**other, "best": other is record} for other, _ in tried]
+    told = {value: str(error) for value, error in failures.items()}
+    return Selection(fitted.name, option, criterion, scores, record[option], fitted, told)
 
 
 def grid_of(options: Mapping[str, Any]) -> tuple[str, list[Any]]:
     """The one option with several values."""
-    several = {name: list(value) for name, value in options.items() if isinstance(value, list | range)}
+    several = {name: plain(value) for name, value in options.items() if isinstance(value, list | range)}
     if len(several) != 1:
         found = ", ".join(map(repr, several)) or "none"
         raise CapabilityError(
@@ -154,6 +159,11 @@ def grid_of(options: Mapping[str, Any]) -> tuple[str, list[Any]]:
     if not values:
         raise CapabilityError(f"select got no value for {option!r}; give a list or a range with at least one.")
     return option, values
+
+
+def plain(values: list[Any] | range) -> list[Any]:
+    """Python's own numbers in place of numpy's."""
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
 def quietly(model: Any, table: Table, options: Mapping[str, Any]) -> Fit:
@@ -191,11 +201,16 @@ def held_out(model: Any, table: Table, folds: int, options: Mapping[str, Any]) -
     return {"parameters": free_parameters(fitted), "score": mean, "se": error, "converged": all(converged)}
 
 
-def best_of(scores: list[Record], option: str, criterion: str, failures: Mapping[Any, str]) -> Any:
-    """The value with the best finite score."""
-    finite = [record for record in scores if np.isfinite(record["score"])]
+def best_of(
+    tried: list[tuple[Record, Fit | None]], option: str, criterion: str, failures: Mapping[str, Exception]
+) -> tuple[Record, Fit | None]:
+    """The record with the best finite score, and its fit."""
+    finite = [pair for pair in tried if np.isfinite(pair[0]["score"])]
     if not finite:
-        told = "; ".join(f"{option}={value}: {message}" for value, message in failures.items())
-        raise FitError(f"No value of {option!r} could be fitted and scored. {told}")
+        told = {str(error): error for error in failures.values()}
+        if not tried and len(told) == 1:  # it is not the values that were wrong
+            raise next(iter(told.values()))
+        listed = "; ".join(f"{option}={value}: {error}" for value, error in failures.items())
+        raise FitError(f"No value of {option!r} could be fitted and has a finite score. {listed}")
     sign = 1.0 if CRITERIA[criterion] == "larger" else -1.0
-    return max(finite, key=lambda record: sign * record["score"])[option]
+    return max(finite, key=lambda pair: sign * pair[0]["score"])

@@ -7,13 +7,14 @@ import warnings
 
 import numpy as np
 import pytest
-from hmmlearn.hmm import GaussianHMM
 from sklearn.datasets import load_iris
 from sklearn.mixture import GaussianMixture as Peer
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.inference.curvature import LogDensity, Spectrum
 from probgen.program import accepted_options, find
+from probgen.queries.standard_errors import surroundings
 
 IRIS = load_iris().data
 REAL4 = Schema(tuple(Column(name, "real") for name in "abcd"))
@@ -66,6 +67,7 @@ def test_bic_of_iris_with_three_components():
 @pytest.mark.reference
 @pytest.mark.parametrize(("covariance", "theirs"), [("full", "full"), (None, "diag")])
 def test_hidden_markov_models_have_the_criteria_of_hmmlearn(covariance, theirs):
+    hmm = pytest.importorskip("hmmlearn.hmm")
     rng = np.random.default_rng(0)
     lengths = (30, 50, 20)
     sequences = [rng.normal(size=(n, 2)) + 2 * (rng.random((n, 1)) < 0.5) for n in lengths]
@@ -73,7 +75,7 @@ def test_hidden_markov_models_have_the_criteria_of_hmmlearn(covariance, theirs):
     fit = quick("hidden_markov", table, states=3, covariance=covariance, prior=None)
     scale, shift = fit.standardiser.scale, fit.standardiser.shift
     chain, emission = fit.parameters()["chain"], next(v for k, v in fit.parameters().items() if "emission" in k)
-    peer = GaussianHMM(3, covariance_type=theirs)
+    peer = hmm.GaussianHMM(3, covariance_type=theirs)
     peer.n_features, peer.startprob_, peer.transmat_ = 2, chain["initial"][0], chain["transition"]
     peer.means_ = emission["loc"] * scale + shift
     peer.covars_ = (
@@ -118,6 +120,29 @@ def test_what_can_stand_in_for_each_other_is_counted_once():
     table = Table.from_codes(codes, schema)
     found = quick("regression_hidden_markov", table, states=1, inputs=("u",)).criteria(table)
     assert found.parameters == 2 * 2  # two levels against the third, a constant and a slope
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind"),
+    [
+        ("mixture_of_factor_analysers", {"components": 1, "factors": 2}, "real"),
+        ("gaussian_mixture", {"components": 2, "covariance": "tied"}, "real"),
+        ("latent_class", {"components": 1}, "ordinal"),
+    ],
+)
+def test_parameters_are_the_rank_of_the_information(name, options, kind):
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(150, 2)) @ rng.normal(size=(2, 5)) + rng.normal(size=(150, 5))
+    X[:75] += 4.0
+    levels = (1, 2, 3) if kind == "ordinal" else ()
+    values = np.digitize(X, [0.0, 3.0]).astype(float) if levels else X
+    table = Table.from_codes(values, Schema(tuple(Column(n, kind, levels=levels) for n in "abcde")))
+    fit = quick(name, table, prior=None, tolerance=1e-9, max_steps=2000, **options)
+    with fit.setting():
+        (potential,), at = surroundings(fit, table)
+        _, information = LogDensity([potential.log_likelihood]).climb(at)
+        rank = int((~Spectrum(information).free).sum())
+    assert rank == fit.criteria(table).parameters
 
 
 @pytest.mark.parametrize("name", EXACT)
