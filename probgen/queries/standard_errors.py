@@ -86,7 +86,7 @@ def maximum(density: LogDensity, fitted: Tensor) -> tuple[Tensor, Tensor]:
         f"The fit is {gap:.2g} nats below a maximum for these rows, so that its standard errors are approximate. Give the"
         " table that the model was fitted to, or fit with a smaller tolerance and more steps.",
         ConvergenceWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
     return fitted, density.information(fitted)
 

@@ -28,6 +28,7 @@ CRITERIA = {
 """Name of each criterion, and which of its numbers is better."""
 
 Record = dict[str, Any]
+Tried = tuple[Record, Fit | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,7 @@ class Selection:
         """
         if self.criterion != "held_out":
             raise CapabilityError("The one-standard-error rule needs standard errors: use criterion='held_out'.")
-        top = max(self.scores, key=lambda record: record["score"])
+        top = next(record for record in self.scores if record["best"])
         close = [record for record in self.scores if record["score"] >= top["score"] - top["se"]]
         return min(close, key=lambda record: record["parameters"])[self.option]
 
@@ -125,16 +126,11 @@ def select(
     option, values = grid_of(options)
     source = table if isinstance(table, Table) else Table(table)
     settings = {**options, "seed": seed, "progress": progress}
-    tried: list[tuple[Record, Fit | None]] = []
-    failures: dict[str, ProbgenError | RuntimeError] = {}
+    tried: list[Tried] = []
+    failures: dict[str, Exception] = {}
     for value in values:
-        chosen = {**settings, option: value}
         try:
-            if criterion == "held_out":
-                record, fitted = held_out(model, source, folds, chosen), None
-            else:
-                fitted = quietly(model, source, chosen)
-                record = judged(fitted, source, criterion)
+            record, fitted = scored(model, source, criterion, folds, {**settings, option: value})
         except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
             failures[str(value)] = error
         else:
@@ -173,6 +169,14 @@ def quietly(model: Any, table: Table, options: Mapping[str, Any]) -> Fit:
         return fit(model, table, **options)
 
 
+def scored(model: Any, table: Table, criterion: str, folds: int, options: Mapping[str, Any]) -> Tried:
+    """The record of one value, and its fit where that is one to all rows."""
+    if criterion == "held_out":
+        return held_out(model, table, folds, options), None
+    fitted = quietly(model, table, options)
+    return judged(fitted, table, criterion), fitted
+
+
 def judged(fitted: Fit, table: Table, criterion: str) -> Record:
     """The criteria of a fit to all rows."""
     found = criteria(fitted, table)
@@ -201,9 +205,7 @@ def held_out(model: Any, table: Table, folds: int, options: Mapping[str, Any]) -
     return {"parameters": free_parameters(fitted), "score": mean, "se": error, "converged": all(converged)}
 
 
-def best_of(
-    tried: list[tuple[Record, Fit | None]], option: str, criterion: str, failures: Mapping[str, Exception]
-) -> tuple[Record, Fit | None]:
+def best_of(tried: list[Tried], option: str, criterion: str, failures: Mapping[str, Exception]) -> Tried:
     """The record with the best finite score, and its fit."""
     finite = [pair for pair in tried if np.isfinite(pair[0]["score"])]
     if not finite:

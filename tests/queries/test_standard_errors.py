@@ -15,6 +15,7 @@ from scipy.stats import binom, multivariate_normal, norm
 import probgen as pg
 from probgen.data import Column, Schema, Table
 from probgen.inference.curvature import LogDensity, delta_errors
+from probgen.program import accepted_options, find
 from probgen.queries.standard_errors import log_marginal_likelihood, surroundings
 
 SHARP = {"prior": None, "restarts": 1, "tolerance": 1e-10, "max_steps": 5000, "progress": False}
@@ -309,6 +310,26 @@ def test_evidence_needs_a_prior():
 
 
 # ------------------------------------------------------------------------------------------- slow: the promises
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, traits in pg.available().items() if traits.density == "exact"])
+def test_every_exact_model_has_errors_in_the_shapes_of_its_parameters(name):
+    rng = np.random.default_rng(1)
+    z = rng.integers(2, size=80)
+    schema = Schema((Column("x", "real"), Column("y", "binary", levels=("no", "yes"))))
+    values = np.column_stack([rng.normal(4.0 * z, 1.0), (rng.random(80) < 0.2 + 0.6 * z).astype(float)])
+    table = Table.from_codes(values, schema)
+    small = {"components": 2, "states": 2, "factors": 1, "longest": 2}
+    options = {key: value for key, value in small.items() if key in accepted_options(find(name))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = pg.fit(name, table, restarts=1, progress=False, **options)
+        errors = fit.standard_errors(table)
+    for family, group in fit.parameters().items():
+        assert {key: value.shape for key, value in errors[family].items()} == {k: v.shape for k, v in group.items()}
+        assert all((value[np.isfinite(value)] >= 0).all() for value in errors[family].values())
+    assert any(np.isfinite(value).any() for group in errors.values() for value in group.values())
+
+
 def ordered_mixture(fit):
     """Weight, means and standard deviations of a one-dimensional mixture of two, by their means."""
     theta, scale, shift = fit.parameters(), fit.standardiser.scale[0], fit.standardiser.shift[0]
