@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from probgen.errors import DataError as DataError
     from probgen.errors import DataWarning as DataWarning
     from probgen.errors import FitError as FitError
+    from probgen.errors import IdentificationWarning as IdentificationWarning
     from probgen.errors import ImproperWarning as ImproperWarning
     from probgen.errors import ProbgenError as ProbgenError
     from probgen.errors import ProbgenWarning as ProbgenWarning
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from probgen.program import Traits as Traits
     from probgen.program import available as available
     from probgen.program import program as program
+    from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
     from probgen.queries.marginals import Marginals as Marginals
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from probgen.studies.imputation import imputation_study as imputation_study
     from probgen.studies.main_study import study as study
     from probgen.studies.representation import representation_study as representation_study
+    from probgen.studies.selection import Selection as Selection
+    from probgen.studies.selection import select as select
 
 __version__ = "0.1.0"
 
@@ -61,6 +65,7 @@ HOME = {
         "DataError",
         "DataWarning",
         "FitError",
+        "IdentificationWarning",
         "ImproperWarning",
         "ProbgenError",
         "ProbgenWarning",
@@ -68,6 +73,7 @@ HOME = {
     ),
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
+    "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.persistence": ("load",),
@@ -76,6 +82,7 @@ HOME = {
     "probgen.studies.imputation": ("imputation_study",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.representation": ("representation_study",),
+    "probgen.studies.selection": ("Selection", "select"),
 }
 """Where each public name lives; its module is imported when the name is first used."""
 

@@ -161,6 +161,26 @@ def embed(given: argparse.Namespace) -> None:
     write_columns({f"z{i + 1}": latent[:, i] for i in range(latent.shape[1])}, given.out)
 
 
+def select(given: argparse.Namespace) -> None:
+    """Fit a model with several values of one option and choose the best."""
+    refuse_overwriting(given.out, given.force)
+    grid = dict(several(text) for text in given.over)
+    grid |= {name: choices(value) for name in SHORT if (value := getattr(given, name)) is not None}
+    found = pg.select(
+        given.model,
+        in_memory(open_table(given)),
+        criterion=given.criterion,
+        seed=given.seed,
+        folds=given.folds,
+        progress=not given.quiet,
+        **{**dict(map(option, given.set)), **grid},
+    )
+    print(found)
+    if given.out is not None:
+        found.fit.save(given.out, overwrite=given.force)
+        print(given.out)
+
+
 def models(given: argparse.Namespace) -> None:
     """What models there are; or one of them with its options."""
     if given.name is not None:
@@ -288,6 +308,32 @@ def option(text: str) -> tuple[str, Any]:
         return name, tuple(option(f"{name}={part}")[1] for part in value.split(","))
 
 
+def several(text: str) -> tuple[str, list[Any]]:
+    """``name=values`` with the values of :func:`choices`.
+
+    Example:
+        >>> several("states=2:4")
+        ('states', [2, 3, 4])
+    """
+    name, equals, values = text.partition("=")
+    if not equals or not name:
+        raise ProbgenError(f"--over expects name=values, such as components=1:8; it got {text!r}.")
+    return name, choices(values)
+
+
+def choices(text: str) -> list[Any]:
+    """Whole numbers from a first to a last one, or values with commas between them.
+
+    Example:
+        >>> choices("1:4"), choices("2,4,8"), choices("full,tied")
+        ([1, 2, 3, 4], [2, 4, 8], ['full', 'tied'])
+    """
+    first, colon, last = text.partition(":")
+    if colon and first.isdecimal() and last.isdecimal():
+        return list(range(int(first), int(last) + 1))
+    return [option(f"value={part}")[1] for part in names_in(text) or []]
+
+
 # ----------------------------------------------------------------------------------------- writing
 def refuse_overwriting(path: str | Path | None, force: bool) -> None:
     """Say no to an output that exists, before any work is done."""
@@ -345,6 +391,7 @@ def parser() -> argparse.ArgumentParser:
     add_study(verbs)
     for verb in (fit, score, impute, sample, embed):
         add_model_command(verbs, verb)
+    add_select(verbs)
     add_models(verbs)
     add_schema(verbs)
     return top
@@ -410,6 +457,25 @@ def add_model_command(verbs: Any, verb: Any) -> None:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
 
+
+def add_select(verbs: Any) -> None:
+    """``probgen select``."""
+    made = command(verbs, select)
+    add_table(made)
+    made.add_argument("-m", "--model", required=True, help="name (probgen models)")
+    for name in SHORT:
+        made.add_argument(f"--{name}", metavar="A:B", help=f"same as --over {name}=A:B")
+    made.add_argument(
+        "--over", action="append", default=[], metavar="NAME=VALUES", help="the option that varies: A:B or A,B,C"
+    )
+    made.add_argument("--criterion", default="bic", help="bic (default), aic, icl, held_out or evidence")
+    made.add_argument("--folds", type=int, default=5, help="parts of the table, for held_out (default 5)")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another keyword of fit")
+    made.add_argument("-o", "--out", metavar="FILE", help="the best model, NAME.probgen")
+    add_run(made)
+
+
+SHORT = ("components", "states")  # options that may stand without --over
 
 OUTPUT = {
     "fit": "the saved model, NAME.probgen",

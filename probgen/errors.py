@@ -6,6 +6,7 @@ __all__ = [
     "DataError",
     "DataWarning",
     "FitError",
+    "IdentificationWarning",
     "ImproperWarning",
     "ProbgenError",
     "ProbgenWarning",
@@ -39,6 +40,10 @@ class ProbgenWarning(UserWarning):
 
 class ConvergenceWarning(ProbgenWarning):
     """The result may not be final."""
+
+
+class IdentificationWarning(ProbgenWarning):
+    """The data do not say what a parameter is."""
 
 
 class ImproperWarning(ProbgenWarning):

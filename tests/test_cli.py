@@ -10,7 +10,7 @@ import pytest
 
 from probgen import cli
 
-COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "models", "schema"]
+COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "select", "models", "schema"]
 
 
 @pytest.fixture
@@ -283,3 +283,27 @@ def test_a_defect_of_ours_is_one_line_too(run, monkeypatch, small_csv):
 def test_settings_are_read_as_json():
     read = dict(map(cli.option, ["a=4", "b=0.5", "c=full", "d=none", "e=64,32", "f=true", "g=[1]"]))
     assert read == {"a": 4, "b": 0.5, "c": "full", "d": None, "e": (64, 32), "f": True, "g": [1]}
+
+
+# ----------------------------------------------------------------------------------------- select
+def test_select_compares_and_saves_the_best(run, small_csv, tmp_path):
+    out = tmp_path / "best.probgen"
+    quick = ["--set", "max_steps=5", "--set", "restarts=1", "--quiet"]
+    status, shown, _ = run(
+        "select", small_csv, "--model", "latent_class", "--components", "1:3", "--criterion", "aic", *quick, "-o", out
+    )
+    assert status == 0
+    lines = shown.splitlines()
+    assert [line.split()[0] for line in lines] == ["components", "1", "2", "3", str(out)]
+    assert sum(line.endswith("best") for line in lines) == 1
+    assert out.exists()
+    status, shown, _ = run("select", small_csv, "-m", "gaussian_mixture", "--over", "covariance=full,tied", *quick)
+    assert status == 0
+    assert "tied" in shown
+
+
+def test_select_needs_an_option_that_varies(run, small_csv):
+    status, _, err = run("select", small_csv, "--model", "latent_class", "--quiet")
+    assert "exactly one option" in error_line(status, err)
+    status, _, err = run("select", small_csv, "--model", "latent_class", "--over", "components", "--quiet")
+    assert "--over expects" in error_line(status, err)

@@ -27,6 +27,7 @@ import pyro
 import torch
 from pyro.distributions import Distribution, TorchDistribution
 from torch import Tensor, nn
+from torch.distributions import biject_to
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from probgen._pyro import effectful
@@ -164,6 +165,17 @@ class Family(nn.Module, ABC):
     def describe(self, theta: Parameters) -> Parameters:
         """The parameters that a person reads."""
         return theta
+
+    @property
+    def free_parameters(self) -> int:
+        """How many real numbers the density depends on: the sizes of the prior's sites, unconstrained."""
+        sites = self.prior().values()
+        return sum(biject_to(site.support).inverse_shape(site.shape()).numel() for site in sites)
+
+    @property
+    def log_relabellings(self) -> float:
+        """Log of how many ways there are to rename the values of a latent drawn from this family."""
+        return 0.0
 
     # -- densities ---------------------------------------------------------------------------------------------
     @abstractmethod

@@ -7,6 +7,7 @@ The default prior adds one pseudo-observation a row of the table, spread as the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pyro.distributions as dist
@@ -49,6 +50,10 @@ class Categorical(Family):
 
     def describe(self, theta: Parameters) -> Parameters:
         return {"probs": theta["logits"].exp()}
+
+    @property
+    def log_relabellings(self) -> float:
+        return self.table * math.lgamma(self.levels + 1)
 
     def log_prior(self, theta: Parameters) -> Tensor:
         return ((self.concentration - 1) * theta["logits"]).sum()

@@ -50,6 +50,12 @@ class LinearFactors(CoupledGaussian):
     def noises(self) -> int:
         """How many numbers the noise of one row has: D, or 1 where it is isotropic."""
 
+    @property
+    def free_parameters(self) -> int:
+        """Rotations of the factors change nothing, and there is no more than a full covariance."""
+        D, L = self.columns, self.factors
+        return self.table * (D + min(D * L + self.noises - L * (L - 1) // 2, D * (D + 1) // 2))
+
     # -- parameters --------------------------------------------------------------------------------------------
     def prior(self) -> dict[str, Distribution]:
         K, D, L = self.table, self.columns, self.factors

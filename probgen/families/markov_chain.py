@@ -9,6 +9,7 @@ distribution over 1 .. M steps (Ferguson, 1980).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,7 @@ TOPOLOGIES: dict[str, Callable[[int], Tensor]] = {
     "banded": banded,
     "cyclic": cyclic,
 }
+BETWEEN_STATES = ("initial", "transition")  # parts of a chain whose columns are its states
 Entries = Any  # nested lists or an array of numbers, NaN (or None) where an entry is to be learned
 
 
@@ -127,6 +129,28 @@ class Simplexes(Family):
 
     def describe(self, theta: Parameters) -> Parameters:
         return {name: theta[name].exp() for name in self.parts}
+
+    @property
+    def free_parameters(self) -> int:
+        """Learned entries, less one in every row that has any."""
+        learned = [self.fixed(name).isnan() for name in self.parts]
+        return sum(int(entries.sum() - entries.any(-1).sum()) for entries in learned)
+
+    @property
+    def log_relabellings(self) -> float:
+        """All orders of the states, where exchanging any two leaves fixed entries and prior counts as they are."""
+        return math.lgamma(self.levels + 1) if all(map(self.exchangeable, range(1, self.levels))) else 0.0
+
+    def exchangeable(self, state: int) -> bool:
+        """True where nothing but its name tells a state from the one before it."""
+        order = torch.arange(self.levels)
+        order[state - 1], order[state] = state, state - 1
+        for name in self.parts:
+            for entries in (self.fixed(name).nan_to_num(-1.0), self.pseudo(name)):
+                rows = entries if len(entries) == 1 else entries[order]
+                if not torch.equal(rows[:, order] if name in BETWEEN_STATES else rows, entries):
+                    return False
+        return True
 
     def log_prior(self, theta: Parameters) -> Tensor:
         terms = []

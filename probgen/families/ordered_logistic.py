@@ -53,6 +53,16 @@ class OrderedLogistic(Family):
     def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
         return {"loc": theta["loc"], "free": free_of(theta["cutpoints"][0])}
 
+    def describe(self, theta: Parameters) -> Parameters:
+        """Without a prior, zero is where the first row's location is."""
+        zero = theta["loc"][:1] if self.prior_choice is None else torch.zeros_like(theta["loc"][:1])
+        return {"loc": theta["loc"] - zero, "cutpoints": theta["cutpoints"] - zero[..., None]}
+
+    @property
+    def free_parameters(self) -> int:
+        """A shift of all locations and cutpoints of a column changes nothing."""
+        return super().free_parameters - self.columns
+
     def log_prior(self, theta: Parameters) -> Tensor:
         """In the coordinates of the sites: location, first cutpoint, logarithms of the gaps."""
         return self.penalty(theta["loc"], free_of(theta["cutpoints"][0])).sum()

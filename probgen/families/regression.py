@@ -61,6 +61,15 @@ class LogisticRegression(ColumnwiseFamily):
     def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
         return {"weights": theta["weights"]}
 
+    @property
+    def free_parameters(self) -> int:
+        """A shift of all levels' weights changes nothing."""
+        return self.table * self.columns * (self.levels - 1) * self.regressors
+
+    def describe(self, theta: Parameters) -> Parameters:
+        """Weights that sum to zero over the levels, as the prior's mode has them."""
+        return {"weights": theta["weights"] - theta["weights"].mean(-2, keepdim=True)}
+
     def log_prior(self, theta: Parameters) -> Tensor:
         return -0.5 * theta["weights"].square().sum()
 

@@ -19,6 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
 from probgen.families.base import Parameters
+from probgen.families.markov_chain import ChainFactor
 from probgen.inference.evidence import Evidence, Given, Tracer, eliminate, observe
 from probgen.inference.posterior import Theta
 
@@ -47,6 +48,7 @@ class Potential:
         self.program, self.batch = program, batch
         tracer = observe(program, batch)
         self.families = tracer.families
+        self.sequential = any(isinstance(factor, ChainFactor) for factor in tracer.factors)
         self.slots, at = [], 0
         for name, site in tracer.global_sites.items():
             support = site.distribution.support
@@ -84,6 +86,15 @@ class Potential:
         }
         return self.unconstrain(values)
 
+    def described(self, u: Tensor) -> dict[str, Parameters]:
+        """The parameters that a person reads, family by family."""
+        values, _ = self.constrain(u)
+        found = {}
+        for name, family in self.families.items():
+            sites = {key: values[f"{name}.{key}"] for key in family.prior()}
+            found[name] = family.describe(family.assemble(sites))
+        return found
+
     @property
     def made_of_families(self) -> bool:
         """True where every parameter belongs to a family, so that EM can find a starting point."""
@@ -97,6 +108,10 @@ class Potential:
     def trace(self, u: Tensor) -> tuple[Tracer, Tensor]:
         values, log_jacobian = self.constrain(u)
         return observe(self.program, self.batch, Given(sites=values)), log_jacobian
+
+    def log_likelihood(self, u: Tensor) -> Tensor:
+        """Of the batch alone."""
+        return log_likelihood(self.trace(u)[0], self.batch)
 
     def log_posterior(self, u: Tensor) -> Tensor:
         """The density that samplers walk on."""

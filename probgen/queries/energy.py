@@ -16,6 +16,7 @@ from probgen.inference.amortised import log_weights
 from probgen.inference.annealing import Annealed, annealed, enumerable, enumerated, log_normaliser
 from probgen.inference.chains import complete, generate
 from probgen.inference.runtime import seeded
+from probgen.queries.reading import in_double
 
 __all__ = ["embed", "fill", "log_prob", "new_rows", "normaliser"]
 
@@ -30,16 +31,9 @@ def normaliser(fit: Any) -> Annealed:
     layer = fit.program.layers[-1]
     if layer.log_z.isnan().any():
         with torch.no_grad(), fit.setting(), seeded(fit.provenance["seed"], "log normaliser"):
-            found = log_normaliser(in_double(fit.program).layers[-1] if enumerable(layer) else layer)
+            found = log_normaliser(in_double(fit).layers[-1] if enumerable(layer) else layer)
         layer.log_z = torch.stack([found.value[0], found.error[0], found.size[0]]).double().cpu()
     return Annealed(*layer.log_z[:, None].to(layer.base.device))
-
-
-def in_double(program: Any) -> Any:
-    """The program with the same weights in double precision."""
-    made = type(program)(program.schema, **program.options).double()
-    made.load_state_dict(program.state_dict())
-    return made.to(program.layers[0].base.device)
 
 
 def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
@@ -48,7 +42,7 @@ def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
     bound = fit.traits.density == "annealed_bound"
     unnormalised = bounded if bound else summed
     with torch.no_grad(), fit.setting():
-        program = in_double(fit.program)
+        program = in_double(fit)
         batches = Batches(
             table, fit.standardiser, rows=ROWS, dtype=torch.float64, device=fit.device, schema=fit.schema
         )

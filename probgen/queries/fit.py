@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from probgen.inference.fit import Outcome, find_method, method_names, run
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
+
+if TYPE_CHECKING:
+    from probgen.queries.criteria import Criteria
 
 __all__ = ["Fit", "fit"]
 
@@ -137,6 +140,36 @@ class Fit:
         from probgen.queries.partial import partial_fit
 
         return partial_fit(self, self.read(table), remember)
+
+    # -- how good, how sure ------------------------------------------------------------------------------------
+    def criteria(self, table: Any) -> Criteria:
+        """Log-likelihood, number of free parameters, and the criteria made of them: AIC, BIC, ICL; smaller is better.
+
+        Args:
+            table: the rows that the model was fitted to.
+
+        Raises:
+            CapabilityError: the density is not exact, or the fit is no point estimate.
+        """
+        from probgen.queries.criteria import criteria
+
+        return criteria(self, self.read(table))
+
+    def standard_errors(self, table: Any) -> dict[str, dict[str, np.ndarray]]:
+        """Standard errors of :meth:`parameters`, with the same keys, shapes and (model) coordinates.
+
+        From the observed information at the fitted point, the prior's included where the fit had one, and the delta
+        method. NaN, with a warning, where the data (and the prior) do not determine a parameter.
+
+        Args:
+            table: the rows that the model was fitted to.
+
+        Raises:
+            CapabilityError: the density is not exact, or the fit is no point estimate.
+        """
+        from probgen.queries.standard_errors import standard_errors
+
+        return standard_errors(self, self.read(table))
 
     # -- keeping and reading -----------------------------------------------------------------------------------
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:

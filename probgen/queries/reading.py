@@ -12,7 +12,7 @@ from probgen.inference.evidence import observe
 from probgen.queries.components import Components, components
 from probgen.queries.states import StateChain, state_chains
 
-__all__ = ["described", "families", "summary"]
+__all__ = ["described", "families", "in_double", "summary"]
 
 LINES = 30  # of a summary
 WIDTH = 110  # of a line
@@ -26,6 +26,13 @@ def families(fit: Any) -> dict[str, Any]:
     with torch.no_grad(), fit.setting():
         batch = Batch(torch.full((2, len(fit.schema)), torch.nan), fit.schema)
         return observe(fit.program, batch, sum_out=False).families
+
+
+def in_double(fit: Any) -> Any:
+    """The program with the same weights in double precision."""
+    made = type(fit.program)(fit.program.schema, **fit.program.options).double()
+    made.load_state_dict(fit.program.state_dict())
+    return made.to(fit.device)
 
 
 def described(fit: Any, draw: int) -> dict[str, dict[str, np.ndarray]]:

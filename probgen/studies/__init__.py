@@ -6,6 +6,7 @@ from probgen.studies.density import DensityStudy, density_study
 from probgen.studies.imputation import ImputationStudy, imputation_study
 from probgen.studies.main_study import Study, study
 from probgen.studies.representation import RepresentationStudy, representation_study
+from probgen.studies.selection import Selection, select
 
 __all__ = [
     "ClassificationStudy",
@@ -13,11 +14,13 @@ __all__ = [
     "ImputationStudy",
     "Paired",
     "RepresentationStudy",
+    "Selection",
     "Study",
     "classification_study",
     "density_study",
     "imputation_study",
     "paired",
     "representation_study",
+    "select",
     "study",
 ]
