@@ -18,6 +18,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Scored, Symbol
 from probgen.families.base import Table as Parameters
 from probgen.families.columns import Block, Joint, Link
+from probgen.families.gaussian import IndependentGaussian
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.evidence import Given, Site, Tracer, eliminate, log_evidence, observe
@@ -140,47 +141,71 @@ class Components:
         return self.density(name, np.arange(self.schema[name].cardinality, dtype=float))
 
     # -- contours ----------------------------------------------------------------------------------------------
-    def gaussian(self, name: str) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """Means and standard deviations ``(K,)`` where the column is nearest to Gaussian, and the way back.
+    def values_at(self, name: str, scores: np.ndarray) -> np.ndarray:
+        """``(K, n)``: the quantiles of a number at the probabilities of standard normal scores, in original units.
 
-        A positive column is read as a logarithm, others as their family reads them; families that are not Gaussian
-        have one of the same mean and standard deviation.
+        A Gaussian column is linear in the scores, in the coordinates in which it is Gaussian.
         """
         (part, at), (scale, shift) = self.find(name), self.affine(name)
-        column = self.schema[name]
-        with torch.no_grad(), self.setting():
-            mean, sd = part.mean(at), part.sd(at)
-        if part.block.link is None and column.kind == "positive":
-            spread = np.log1p((sd / mean) ** 2)
-            return np.log(mean) - 0.5 * spread, np.sqrt(spread), lambda y: np.exp(y) * scale + shift
-        low, high = support(column.kind, column.bounds)
-        return mean, sd, lambda y: np.clip(part.write(y, at) * scale + shift, low, high)
+        if isinstance(part.table.family, CoupledGaussian | IndependentGaussian):
+            with torch.no_grad(), self.setting():
+                mean, sd = part.mean(at), part.sd(at)
+                return part.write(mean[:, None] + sd[:, None] * scores, at) * scale + shift
+        grid = self.grid(name)
+        below, share = self.cumulative(name, grid), numpy(torch.special.ndtr(torch.as_tensor(scores)))
+        return np.stack([np.interp(share, line, grid) for line in below])
+
+    def grid(self, name: str) -> np.ndarray:
+        """Increasing values of a number that reach into the tails of every component."""
+        (mean, sd), column = self.moments(name), self.schema[name]
+        if column.kind == "count":
+            return np.unique(np.linspace(0, np.ceil((mean + 12 * sd).max()) + 2, 20_001).round())
+        if column.kind == "bounded" and column.bounds is not None:
+            low, high = column.bounds
+            return low + (high - low) * numpy(torch.linspace(-13.8, 13.8, 2001).sigmoid())
+        if column.kind == "real" or column.kind == "datetime":
+            return np.linspace((mean - 10 * sd).min(), (mean + 10 * sd).max(), 20_001)
+        share = 1.0 - self.density(name, np.zeros(1))[:, 0] if column.kind == "semicontinuous" else np.ones(len(mean))
+        center = mean / share
+        spread = np.log((sd**2 + mean**2) / share / center**2)  # of the logarithm, as if it were Gaussian
+        reach = np.linspace(-10.0, 10.0, 801) * np.sqrt(spread)[:, None]
+        return np.unique(np.exp(np.log(center)[:, None] - 0.5 * spread[:, None] + reach))
+
+    def cumulative(self, name: str, grid: np.ndarray) -> np.ndarray:
+        """``(K, n)``: probabilities of less than each value, and half that of the value itself."""
+        density = self.density(name, grid)
+        if not self.schema[name].is_continuous:
+            mass = density * np.diff(grid, prepend=-1.0)
+            return mass.cumsum(1) - 0.5 * mass
+        inner = 0.5 * (density[:, 1:] + density[:, :-1]) * np.diff(grid)
+        found = np.concatenate([np.zeros((len(self), 1)), inner.cumsum(1)], 1)
+        zero = self.density(name, np.zeros(1)) if self.schema[name].kind == "semicontinuous" else 0.0
+        return zero + (1.0 - zero) * found / found[:, -1:]
 
     def ellipses(self, x: str, y: str, share: float, points: int = 181) -> np.ndarray:
-        """``(K, 2, points)``: for each component the contour that holds this share of it, in original units."""
+        """``(K, 2, points)``: for each component a contour that holds this share of it, in original units.
+
+        An ellipse of the columns' normal scores: that of a Gaussian where they are Gaussian in some coordinates.
+        """
         (part, at), (other, to) = self.find(x), self.find(y)
         with torch.no_grad(), self.setting():
             r = part.correlation(at, to) if part is other else np.zeros(len(self))
         angle, radius = np.linspace(0.0, 2.0 * np.pi, points), np.sqrt(-2.0 * np.log1p(-share))
         white = radius * np.cos(angle), radius * np.sin(angle)
         slanted = r[:, None] * white[0] + np.sqrt(1.0 - r[:, None] ** 2) * white[1]
-        lines = []
-        for name, unit in ((x, white[0]), (y, slanted)):
-            mean, sd, back = self.gaussian(name)
-            lines.append(back(mean[:, None] + sd[:, None] * unit))
-        return np.stack(lines, 1)
+        high = (
+            np.stack([self.values_at(y, line)[k] for k, line in enumerate(slanted)])
+            if r.any()
+            else self.values_at(y, white[1])
+        )
+        return np.stack([self.values_at(x, white[0]), high], 1)
 
     def separation(self, name: str) -> float:
-        """Spread of the components' centres, in standard deviations inside a component."""
-        mean, sd, _ = self.gaussian(name)
-        middle = self.weight @ mean
-        return float(np.sqrt(self.weight @ (mean - middle) ** 2 / (self.weight @ sd**2)))
-
-
-def support(kind: str, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    if kind == "bounded" and bounds is not None:
-        return bounds
-    return (0.0, np.inf) if kind in ("count", "semicontinuous", "positive") else (-np.inf, np.inf)
+        """Spread of the components' medians, in spreads inside a component."""
+        low, center, high = self.values_at(name, np.array([-1.0, 0.0, 1.0])).T
+        return float(
+            np.sqrt(self.weight @ (center - self.weight @ center) ** 2 / (self.weight @ (0.5 * (high - low)) ** 2))
+        )
 
 
 def numpy(value: Tensor) -> np.ndarray:
