@@ -409,7 +409,7 @@ def draw_probabilities(axes: Axes, share: np.ndarray, first: float, name: str = 
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
     if K <= MOST_CIRCLES:
-        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.1), "ncols": 1 + (K - 1) // 4}
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.1), "ncols": 1 + (K - 1) // 5}
         legend(axes, **place, reverse=True, handlelength=1.0, labelspacing=0.2, columnspacing=0.8)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullLocator
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
@@ -170,7 +171,11 @@ def draw_densities(found: Components, table: Table, name: str, axes: Axes) -> Ax
     zeros = f" (and zero: {percent(float(np.mean(data == 0)))})" if atoms else ""
     low = "share of rows" if whole else "density of the logarithm" if logarithmic else "density"
     tidy(axes, f"{name}{zeros}", name, low)
-    axes.set_xscale("log" if logarithmic else "linear")
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(0, 1.12 * max(heights.max(), min(float(parts.sum(0).max()), 2 * heights.max())))
     axes.set_xlim(bins[0], bins[-1])
     legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
