@@ -126,6 +126,8 @@ def dynamax(x):
     parameters, properties = peer.initialize(jax.random.PRNGKey(0))
 
     def fitted(iterations):
-        return seconds(lambda: peer.fit_em(parameters, properties, jax.numpy.asarray(x), num_iters=iterations, verbose=False))
+        return seconds(
+            lambda: peer.fit_em(parameters, properties, jax.numpy.asarray(x), num_iters=iterations, verbose=False)
+        )
 
     return lambda: (fitted(101) - fitted(1)) / 100

@@ -28,6 +28,7 @@ class Source(Protocol):
 
     schema: Schema
     weights: Any
+
     @property
     def row_weights(self) -> Any: ...
 

@@ -1,10 +1,11 @@
 """Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
 
-from probgen.families.base import SUM_OUT, Family, Symbol
+from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
+from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
     DiagonalGaussian,
@@ -19,12 +20,15 @@ from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.normal_scores import NormalScores
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
-
 from probgen.families.regression import LogisticRegression, RegressedColumns
+from probgen.families.stick_breaking import StickBreaking, mixture_weights
+from probgen.families.student_t import StudentT
 
 __all__ = [
+    "INTEGRATE_OUT",
     "SUM_OUT",
     "AdditiveGaussian",
     "Bernoulli",
@@ -33,6 +37,7 @@ __all__ = [
     "Columns",
     "CoupledGaussian",
     "DiagonalGaussian",
+    "FactorAnalyser",
     "Family",
     "FullGaussian",
     "Gamma",
@@ -42,12 +47,18 @@ __all__ = [
     "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
+    "NormalScores",
     "OrderedLogistic",
     "Poisson",
+    "PrincipalComponents",
     "RegressedColumns",
     "SemiMarkovChain",
     "SphericalGaussian",
+    "StickBreaking",
+    "StudentT",
     "Symbol",
     "TiedGaussian",
+    "checked_factors",
     "gaussian",
+    "mixture_weights",
 ]

@@ -10,7 +10,6 @@ What lies before a sequence counts as zero in standardised coordinates, the colu
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from probgen.data.batches import Batch, features, n_features
 from probgen.data.schema import Column, Schema
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError, DataError
-from probgen.families.base import Factor, Natural, Observable, Parameters, Symbol, once_per_tensor
+from probgen.families.base import Factor, Natural, Observable, Parameters, Symbol
 from probgen.families.categorical import one_hot_codes
 from probgen.families.columns import GAUSSIAN_LINKS, Block, make_block
 from probgen.families.columnwise import ColumnwiseFamily
@@ -41,6 +40,8 @@ class LogisticRegression(ColumnwiseFamily):
     The maximisation step climbs the bound of Böhning (1992), :math:`H \preceq \tfrac12 (I - \tfrac1L 11^\top) \otimes
     \sum_n \gamma_n u_n u_n^\top`, so that EM stays monotone. Weights have independent standard normal priors.
     """
+
+    additive = False
 
     def __init__(
         self, levels: int, columns: int, table: int = 1, prior: str | None = "default", *, regressors: int
@@ -97,16 +98,16 @@ class LogisticRegression(ColumnwiseFamily):
     def distribution(self, theta: Parameters) -> dist.Distribution:
         return dist.Categorical(logits=theta["logits"])
 
-    def conditional(self, theta: Parameters, y: Tensor) -> tuple[Parameters, Tensor]:
+    def given_regressors(self, theta: Parameters, y: Tensor) -> tuple[Parameters, Tensor]:
         """Logits of x, and x."""
         logits = torch.einsum("...dlu,...u->...dl", theta["weights"], y[..., self.columns :])
         return {"logits": logits}, y[..., : self.columns]
 
     def log_prob(self, theta: Parameters, y: Tensor) -> Tensor:
-        return super().log_prob(*self.conditional(theta, y))
+        return super().log_prob(*self.given_regressors(theta, y))
 
     def fill(self, theta: Parameters, y: Tensor) -> Tensor:
-        return torch.cat([super().fill(*self.conditional(theta, y)), y[..., self.columns :]], -1)
+        return torch.cat([super().fill(*self.given_regressors(theta, y)), y[..., self.columns :]], -1)
 
     def mean(self, theta: Parameters) -> Tensor:
         return theta["weights"][..., 0].argmax(-1).to(theta["weights"])
@@ -173,8 +174,7 @@ class RegressedColumns(nn.Module):
         U = self.regressors
         if key[0] == "gaussian":
             linear = partial(LinearGaussian, regressors=U)
-            made = make_block(key, columns, index, width, table, lambda d, k, p: linear(d + U, k, p), prior)
-            return made
+            return make_block(key, columns, index, width, table, lambda d, k, p: linear(d + U, k, p), prior)
         family = LogisticRegression(key[1], len(index), table, prior, regressors=U)
         return Block(f"{key[0]}{key[1]}", index, width, family)
 
@@ -277,7 +277,7 @@ class Regressed(Observable):
         x = regressors.inputs.new_full((len(regressors.inputs), len(regressors.schema)), torch.nan)
         u = regressors.read(x).nan_to_num()
         for block, part in self.parts:
-            theta, _ = part.family.conditional(part.theta, torch.cat([block.read(x)[0], u], -1))
+            theta, _ = part.family.given_regressors(part.theta, torch.cat([block.read(x)[0], u], -1))
             centre = theta["loc"] if "loc" in theta else theta["logits"].argmax(-1).to(u)
             x[..., block.index] = block.write(centre)
         return x

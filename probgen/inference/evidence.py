@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Natural, Parameters, Symbol, Table
+from probgen.families.base import BlockedFactor, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.chain import chain_evidence
 from probgen.inference.log_sum import log_sum_exp
@@ -72,6 +73,9 @@ class Tracer(Messenger):
     Args:
         rows_are_local: latent sites inside plates belong to rows; in a user's own program all of them are parameters.
         sum_out: give discrete sites marked with ``SUM_OUT`` a symbol and collect factors; otherwise just run and draw.
+
+    Sites marked with ``INTEGRATE_OUT`` have no numbers either way, unless they are given: the families below fill and
+    score with them integrated out.
     """
 
     def __init__(self, sum_out: bool = True, rows_are_local: bool = True) -> None:
@@ -100,6 +104,8 @@ class Tracer(Messenger):
     def _pyro_sample(self, message: dict) -> None:
         if message["is_observed"]:
             message["infer"]["_data"] = message["infer"].get("_data", message["value"])
+        if is_integrated_out(message) and not message["done"]:
+            message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
         if message["done"] or not is_summed_out(message):
             return
         if not self.sum_out:  # draw it from its own distribution
@@ -120,14 +126,14 @@ class Tracer(Messenger):
         if is_bookkeeping(message):
             return
         name, value = message["name"], message["value"]
-        observed = message["is_observed"] and not isinstance(value, Symbol)
+        observed = message["is_observed"] and not isinstance(value, Symbol | Latent)
         site = Site(
             name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
         )
         local = self.rows_are_local and in_plates(message)
-        if local or isinstance(value, Symbol) or observed:
+        if local or isinstance(value, Symbol | Latent) or observed:
             self.sites[name] = site
-            if self.sum_out:
+            if self.sum_out and not isinstance(value, Latent):
                 self.factors.append(factor_of(message["fn"], value))
         else:
             self.global_sites[name] = site
@@ -135,6 +141,10 @@ class Tracer(Messenger):
 
 def is_summed_out(message: dict) -> bool:
     return message["infer"].get("enumerate") == "parallel"
+
+
+def is_integrated_out(message: dict) -> bool:
+    return message["infer"].get("integrate") == "exact"
 
 
 def factor_of(distribution: Any, value: Any) -> Factor:
@@ -162,6 +172,22 @@ class Bucket:
     @property
     def summed_out(self) -> tuple[Symbol, ...]:
         return (self.symbol,)
+
+    @cached_property
+    def cumulative(self) -> Tensor:
+        """``(B, K)``: cumulative probabilities of a symbol that stands alone, NaN where all are zero."""
+        return self.value.detach().mT.double().softmax(-1).cumsum(-1)
+
+
+class BlockedBucket(Bucket):
+    """A symbol that was summed out in blocks; its joined factors are made when they are asked for."""
+
+    def __init__(self, symbol: Symbol, touching: list[Factor]) -> None:
+        self.symbol, self.symbols, self.touching = symbol, (symbol,), touching
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return join(self.touching, self.symbol).value
 
 
 @dataclass
@@ -251,6 +277,11 @@ def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket | ChainBucket]
         symbol = cheapest(pool, kept)
         touching = [factor for factor in pool if symbol in factor.symbols]
         pool = [factor for factor in pool if symbol not in factor.symbols]
+        total = in_blocks(touching)
+        if total is not None:
+            buckets.append(BlockedBucket(symbol, touching))
+            pool.append(Factor((), total))
+            continue
         joined = join(touching, first=symbol)
         buckets.append(Bucket(symbol, joined.symbols, joined.value))
         pool.append(Factor(joined.symbols[1:], log_sum_exp(joined.value)))
@@ -260,6 +291,16 @@ def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket | ChainBucket]
     for factor in pool[1:]:
         total = total + factor.value
     return total, buckets
+
+
+def in_blocks(touching: list[Factor]) -> Tensor | None:
+    """The log sum over a symbol by its one blocked factor, where all others are mere weights of its values."""
+    blocked = [factor for factor in touching if isinstance(factor, BlockedFactor)]
+    rest = [factor.value for factor in touching if not isinstance(factor, BlockedFactor)]
+    same = [value.dim() == 1 or (value.dim() == 2 and value.stride(1) == 0) for value in rest]  # for all rows
+    if len(blocked) != 1 or not rest or not all(same) or any(value.requires_grad for value in rest):
+        return None
+    return blocked[0].log_sum(torch.stack([value.reshape(len(value), -1)[:, 0] for value in rest]).sum(0))
 
 
 def along_chains(

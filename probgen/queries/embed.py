@@ -12,10 +12,10 @@ from probgen._pyro import Messenger, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor
+from probgen.families.base import Factor, Observable
 from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.inference.posterior import Theta
-from probgen.queries.energy import filled_embedding
+from probgen.queries import energy
 
 __all__ = ["decode", "embed"]
 
@@ -37,26 +37,44 @@ class Means(Messenger):
 
 
 def embed(fit: Any, table: Table) -> np.ndarray:
-    """``(N, L)``: means of the guide, or posterior probabilities of the discrete sites."""
+    """``(N, L)``: means of continuous latents, or posterior probabilities of the discrete sites."""
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
-    pieces = []
+    pieces: list[Tensor] = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
             if not fit.traits.normalised:
-                pieces.append(filled_embedding(fit.program, batch, guide_means, len(pieces)))
-            elif fit.traits.embedding == "mean":
-                pieces.append(guide_means(fit.program, batch))
-            else:
-                found = [probabilities(fit.program, batch, theta) for theta in fit.posterior.spread(50)]
-                pieces.append(torch.stack(found).mean(0))
+                pieces.append(energy.embed(fit.program, batch, guide_means, len(pieces)))
+                continue
+            found = [read_latents(fit, batch, theta) for theta in fit.posterior.spread(50)]
+            pieces.append(torch.stack(found).mean(0))
     return torch.cat(pieces).double().cpu().numpy()
 
 
+def read_latents(fit: Any, batch: Batch, theta: Theta) -> Tensor:
+    """``(B, L)`` for one draw of the parameters."""
+    if fit.traits.embedding == "mean":
+        return torch.cat([value.flatten(1) for value in latent_means(fit.program, batch, theta).values()], 1)
+    return probabilities(fit.program, batch, theta)
+
+
 def guide_means(program: Any, batch: Batch) -> Tensor:
+    """``(B, L)``: means of the guide's sites."""
     with torch.no_grad(), Means() as means:
         program.guide(batch)
     return torch.cat([value.flatten(1) for value in means.found.values()], 1)
+
+
+def latent_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
+    """Means of the guide's sites, and exact posterior means of the sites that families integrate out."""
+    with torch.no_grad():
+        with Means() as means, Given(theta):
+            program.guide(batch)
+        found, tracer = dict(means.found), observe(program, batch, Given(theta, sites=means.found), sum_out=False)
+        for site in tracer.sites.values():
+            if isinstance(site.distribution, Observable) and site.data is not None:
+                found |= site.distribution.latent_means(site.data)
+    return found
 
 
 def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
@@ -89,11 +107,10 @@ def decode(fit: Any, z: np.ndarray) -> Table:
 def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
     """The columns of an embedding as values of the sites they came from."""
     if fit.traits.embedding == "mean":
-        with Means() as means:
-            fit.program.guide(batch)
-        widths = {name: value.flatten(1).shape[1] for name, value in means.found.items()}
+        means = latent_means(fit.program, batch, fit.posterior.theta())
+        widths = {name: value.flatten(1).shape[1] for name, value in means.items()}
         pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
-        return {name: piece.reshape(len(z), *means.found[name].shape[1:]) for name, piece in pieces.items()}
+        return {name: piece.reshape(len(z), *means[name].shape[1:]) for name, piece in pieces.items()}
     symbols = log_evidence(fit.program, batch, theta=fit.posterior.theta()).symbols
     shares = checked_split(z, [s.size for s in symbols])
     return {symbol.name: share.argmax(1) for symbol, share in zip(symbols, shares, strict=True)}

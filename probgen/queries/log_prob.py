@@ -54,7 +54,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
 def log_jacobian(fit: Any, table: Table) -> np.ndarray:
     """From model coordinates to original units, one value a row (a sequence)."""
     modelled = [name not in fit.program.inputs for name in fit.schema.names]
-    rows = fit.standardiser.log_jacobian(table.known & modelled)
+    atoms = np.array([column.kind == "semicontinuous" for column in fit.schema]) & (table.values == 0)
+    rows = fit.standardiser.log_jacobian(table.known & modelled & ~atoms)  # a zero has a probability, not a density
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
@@ -73,6 +74,7 @@ def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log mean exp over draws, its standard error by the delta method, and the effective sample size."""
     draws = len(terms)
     top = terms.amax(0)
+    top = torch.where(top == -torch.inf, 0.0, top)  # impossible rows
     w = (terms - top).exp()
     mean = w.mean(0)
     value = top + mean.log()

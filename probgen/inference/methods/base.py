@@ -54,6 +54,8 @@ class Method(ABC):
     iterates: ClassVar[str] = "step"  # what the progress bar counts
     normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
 
+    varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
+
     def __init__(self, task: Task) -> None:
         self.task = task
 
@@ -71,6 +73,10 @@ class Method(ABC):
 
     def diagnostics(self) -> dict[str, Any]:
         """What a careful reader of the fit should know."""
+        return {}
+
+    def memory(self) -> dict[str, dict[str, Tensor]]:
+        """Expected statistics of the rows seen, to which later rows can be added; empty where there are none."""
         return {}
 
     @abstractmethod
