@@ -17,7 +17,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Scored, Symbol
 from probgen.families.base import Table as Parameters
-from probgen.families.columns import Block, Joint, Link
+from probgen.families.columns import Block, Joint
 from probgen.families.gaussian import IndependentGaussian
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.markov_chain import ChainFactor
@@ -51,17 +51,25 @@ class Part:
     def sd(self, at: int) -> np.ndarray:
         return numpy(self.table.family.sd(self.parameters)[:, at])
 
-    def correlation(self, one: int, other: int) -> np.ndarray:
-        """``(K,)`` between two columns."""
-        if not isinstance(self.table.family, CoupledGaussian):
-            return np.zeros(self.table.family.table)
-        C = numpy(self.table.family.covariance(self.parameters))
-        return C[:, one, other] / np.sqrt(C[:, one, one] * C[:, other, other])
+    def scale(self, at: int) -> np.ndarray:
+        """Half the width of a unit ellipse."""
+        family = self.table.family
+        return numpy(family.scale(self.parameters)[:, at]) if isinstance(family, CoupledGaussian) else self.sd(at)
+
+    def pair(self, one: int, other: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Correlation ``(K,)`` of two coupled columns, and the radius of the ellipse that holds a share of them."""
+        family = self.table.family
+        if not isinstance(family, CoupledGaussian):
+            return independent(family.table, share)
+        C = numpy(family.dispersion(self.parameters))
+        slant = C[:, one, other] / np.sqrt(C[:, one, one] * C[:, other, other])
+        return slant, numpy(family.radius(self.parameters, share))
 
     def write(self, y: np.ndarray, at: int) -> np.ndarray:
         """Numbers of one column from the block's coordinates to the model's."""
-        link = self.block.link
-        return y if link is None else numpy(Link(link.log[at], link.logit[at]).write(torch.as_tensor(y)))
+        cells = next(iter(self.parameters.values())).new_zeros(*y.shape, len(self.names))
+        cells[..., at] = torch.as_tensor(y).to(cells)
+        return numpy(self.block.write(cells)[..., at])
 
     def score(self, x: np.ndarray, at: int) -> np.ndarray:
         """``(K, n)`` log density of one column alone, in model coordinates."""
@@ -117,14 +125,19 @@ class Components:
         return float(self.standardiser.scale[at]), float(self.standardiser.shift[at])
 
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation ``(K,)`` of a number, in original units."""
+        """Mean and standard deviation ``(K,)`` of a number, in original units.
+
+        A column that is read through a link counts as Gaussian there; the median stands for a mean that there is not.
+        """
         (part, at), (scale, shift) = self.find(name), self.affine(name)
         with torch.no_grad(), self.setting():
             mean, sd = part.mean(at), part.sd(at)
-            if part.block.link is not None:
+            if part.block.link is not None and np.isfinite(sd).all():
                 cells, weight = part.write(mean[:, None] + sd[:, None] * NODES, at), NODE_WEIGHTS / NODE_WEIGHTS.sum()
                 mean = cells @ weight
                 sd = np.sqrt((cells - mean[:, None]) ** 2 @ weight)
+            elif part.block.link is not None:
+                mean, sd = part.write(mean, at), np.full(len(sd), np.nan)
         return mean * scale + shift, sd * scale
 
     def density(self, name: str, values: np.ndarray) -> np.ndarray:
@@ -144,16 +157,20 @@ class Components:
     def values_at(self, name: str, scores: np.ndarray) -> np.ndarray:
         """``(K, n)``: the quantiles of a number at the probabilities of standard normal scores, in original units.
 
-        A Gaussian column is linear in the scores, in the coordinates in which it is Gaussian.
+        Columns that are coupled, or Gaussian, are linear in the scores, in the coordinates in which they are so.
+
+        Args:
+            name: of the column.
+            scores: ``(n,)``, or ``(K, n)`` for each component its own.
         """
         (part, at), (scale, shift) = self.find(name), self.affine(name)
         if isinstance(part.table.family, CoupledGaussian | IndependentGaussian):
             with torch.no_grad(), self.setting():
-                mean, sd = part.mean(at), part.sd(at)
-                return part.write(mean[:, None] + sd[:, None] * scores, at) * scale + shift
+                y = part.mean(at)[:, None] + part.scale(at)[:, None] * scores
+                return part.write(y, at) * scale + shift
         grid = self.grid(name)
-        below, share = self.cumulative(name, grid), numpy(torch.special.ndtr(torch.as_tensor(scores)))
-        return np.stack([np.interp(share, line, grid) for line in below])
+        share = np.broadcast_to(numpy(torch.special.ndtr(torch.as_tensor(scores))), (len(self), scores.shape[-1]))
+        return np.stack([np.interp(*pair, grid) for pair in zip(share, self.cumulative(name, grid), strict=True)])
 
     def grid(self, name: str) -> np.ndarray:
         """Increasing values of a number that reach into the tails of every component."""
@@ -189,16 +206,11 @@ class Components:
         """
         (part, at), (other, to) = self.find(x), self.find(y)
         with torch.no_grad(), self.setting():
-            r = part.correlation(at, to) if part is other else np.zeros(len(self))
-        angle, radius = np.linspace(0.0, 2.0 * np.pi, points), np.sqrt(-2.0 * np.log1p(-share))
-        white = radius * np.cos(angle), radius * np.sin(angle)
-        slanted = r[:, None] * white[0] + np.sqrt(1.0 - r[:, None] ** 2) * white[1]
-        high = (
-            np.stack([self.values_at(y, line)[k] for k, line in enumerate(slanted)])
-            if r.any()
-            else self.values_at(y, white[1])
-        )
-        return np.stack([self.values_at(x, white[0]), high], 1)
+            slant, radius = part.pair(at, to, share) if part is other else independent(len(self), share)
+        angle = np.linspace(0.0, 2.0 * np.pi, points)
+        across, slant = radius[:, None] * np.cos(angle), slant[:, None]
+        up = slant * across + np.sqrt(1.0 - slant**2) * radius[:, None] * np.sin(angle)
+        return np.stack([self.values_at(x, across), self.values_at(y, up)], 1)
 
     def separation(self, name: str) -> float:
         """Spread of the components' medians, in spreads inside a component."""
@@ -206,6 +218,11 @@ class Components:
         return float(
             np.sqrt(self.weight @ (center - self.weight @ center) ** 2 / (self.weight @ (0.5 * (high - low)) ** 2))
         )
+
+
+def independent(components: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """No correlation, and the radius of the circle that holds a share of two standard normal numbers."""
+    return np.zeros(components), np.full(components, np.sqrt(-2.0 * np.log1p(-share)))
 
 
 def numpy(value: Tensor) -> np.ndarray:

@@ -74,6 +74,31 @@ def test_contours_hold_their_share_of_what_a_component_draws(name, y, share, req
     assert inside == pytest.approx(share, abs=0.035)
 
 
+@pytest.mark.parametrize(("model", "options"), [("student_mixture", {"degrees": 3.0}), ("gaussian_copula", {})])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_contours_of_other_couplings_hold_their_share_too(model, options, share, mixed, quick):
+    from matplotlib.path import Path
+
+    table = mixed.select(["x", "weight", "share"])
+    fit = quick(table, model, components=2, **options)
+    drawn = fit.sample(6000, seed=0).values
+    found = components(fit)[0]
+    lines = found.ellipses("weight", "share", share)
+    rows = responsibilities(fit, fit.sample(6000, seed=0), found.index)
+    for k, line in enumerate(lines):
+        inside = Path(line.T).contains_points(drawn[:, [1, 2]])
+        assert rows[:, k] @ inside / rows[:, k].sum() == pytest.approx(share, abs=0.04)
+    assert "component" in fit.summary()
+
+
+def test_heavy_tails_have_no_standard_deviation(mixed, quick):
+    fit = quick(mixed.select(["x", "weight"]), "student_mixture", components=2, degrees=1.5)
+    mean, sd = components(fit)[0].moments("x")
+    assert np.isfinite(mean).all()
+    assert not np.isfinite(sd).any()
+    assert "inf" not in fit.summary()
+
+
 @pytest.mark.parametrize("column", ["weight", "visits", "spent", "share", "x"])
 def test_quantiles_are_those_of_draws(column, classes):
     drawn = classes.sample(20_000, seed=0).values
