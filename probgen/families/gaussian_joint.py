@@ -232,12 +232,20 @@ class CoupledGaussian(Family):
     def mean(self, theta: Parameters) -> Tensor:
         return theta["loc"]
 
-    def covariance(self, theta: Parameters) -> Tensor:
-        """Covariance matrices, ``(..., D, D)``."""
+    def dispersion(self, theta: Parameters) -> Tensor:
+        """Inverse of the precision, ``(..., D, D)``."""
         return torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
 
+    def scale(self, theta: Parameters) -> Tensor:
+        """Scale of each column: its standard deviation, where tails are Gaussian."""
+        return self.dispersion(theta).diagonal(0, -2, -1).sqrt()
+
     def sd(self, theta: Parameters) -> Tensor:
-        return self.covariance(theta).diagonal(0, -2, -1).sqrt()
+        return self.scale(theta)
+
+    def radius(self, theta: Parameters, share: float) -> Tensor:
+        """Radius ``(K,)``, in scales, of the ellipse of two columns that holds this share of them."""
+        return theta["loc"].new_full(theta["loc"].shape[:-1], math.sqrt(-2.0 * math.log1p(-share)))
 
     # -- network head ------------------------------------------------------------------------------------------
     @property

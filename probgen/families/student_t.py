@@ -200,6 +200,16 @@ class StudentT(CoupledGaussian):
         return constant - log_det - half * torch.log1p(distance / degrees)
 
     # -- rows --------------------------------------------------------------------------------------------------
+    def sd(self, theta: Parameters) -> Tensor:
+        """Infinite where there are no more than two degrees of freedom."""
+        degrees = theta["degrees"]
+        widening = torch.where(degrees > 2, degrees / (degrees - 2).clamp_min(1e-12), torch.inf)
+        return self.scale(theta) * widening.sqrt()[..., None]
+
+    def radius(self, theta: Parameters, share: float) -> Tensor:
+        degrees = theta["degrees"]
+        return (degrees * torch.expm1(-2.0 / degrees * math.log1p(-share))).sqrt()
+
     def sample(self, theta: Parameters) -> Tensor:
         loc = theta["loc"]
         return loc + (super().sample(theta) - loc) * stretch(theta["degrees"], 0.0, 0.0)[..., None]

@@ -209,7 +209,14 @@ def durations(fit: Any, chain: int = 0, axes: Axes | None = None) -> Axes:
     share = found.durations(span_of(found))
     steps = np.arange(1, share.shape[1] + 1)
     for k, shade in enumerate(colours(found.states)):
-        axes.bar(steps, 0.78 * share[k] / max(share[k].max(), 1e-12), 0.84, bottom=-k, color=shade, alpha=0.85)
+        axes.bar(
+            steps,
+            0.78 * share[k] / max(share[k].max(), 1e-12),
+            0.84 if len(steps) <= 60 else 1.0,
+            bottom=-k,
+            color=shade,
+            alpha=0.85,
+        )
         axes.axhline(-k, color=FAINT, linewidth=0.8)
         if found.stay[k] <= len(steps) + 0.5:
             axes.plot([found.stay[k]] * 2, [-k, 0.88 - k], color=INK, linewidth=1.4, linestyle=(0, (3, 2)))
@@ -272,7 +279,7 @@ def decoded(
         if len(chains) == 1:
             draw_runs(panel, paths[0], first, colours(chains[0].states))
         draw_series(panel, one, name, first)
-        draw_holes(panel, holes, fit.schema[name], first)
+        draw_holes(panel, holes, fit.schema[name], first, one.n_rows)
         finish(panel, fit.schema[name], one.n_rows, first)
     for chain, path, panel in zip(chains, paths, panels[len(names) :], strict=True):
         several = chain.symbol.name if len(chains) > 1 else ""
@@ -349,7 +356,7 @@ def draw_series(axes: Axes, table: Table, name: str, first: float) -> None:
     axes.plot(times, values, color=INK, linewidth=1.1, zorder=3, **marks)
 
 
-def draw_holes(axes: Axes, holes: Marginals, column: Column, first: float) -> None:
+def draw_holes(axes: Axes, holes: Marginals, column: Column, first: float, rows: int) -> None:
     """Unknown cells: median and 90 % interval, or the levels' probabilities as shades."""
     cells = holes.select(holes.column == column.name)
     if not len(cells):
@@ -359,8 +366,9 @@ def draw_holes(axes: Axes, holes: Marginals, column: Column, first: float) -> No
         draw_levels(axes, cells, column, times)
         return
     low, middle, high = cells.quantiles([0.05, 0.5, 0.95])
-    axes.vlines(times, low, high, color=INK, linewidth=1.1, alpha=0.75, zorder=3)
-    axes.scatter(times, middle, s=20, facecolors=PAPER, edgecolors=INK, linewidths=1.1, zorder=4)
+    size, width = (20.0, 1.1) if rows <= MOST_PAST else (3.0, 0.5)
+    axes.vlines(times, low, high, color=INK, linewidth=width, alpha=0.75, zorder=3)
+    axes.scatter(times, middle, s=size, facecolors=PAPER, edgecolors=INK, linewidths=width, zorder=4)
 
 
 def draw_levels(axes: Axes, cells: Marginals, column: Column, times: np.ndarray) -> None:
@@ -400,8 +408,9 @@ def draw_probabilities(axes: Axes, share: np.ndarray, first: float, name: str = 
     axes.set_ylim(0, 1)
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10], integer=True))
-    if K <= 10:
-        legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.1), reverse=True, handlelength=1.0, labelspacing=0.2)
+    if K <= MOST_CIRCLES:
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.1), "ncols": 1 + (K - 1) // 5}
+        legend(axes, **place, reverse=True, handlelength=1.0, labelspacing=0.2, columnspacing=0.8)
 
 
 # ------------------------------------------------------------------------------------------------------- forecast

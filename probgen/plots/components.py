@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator, NullLocator
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.plots.columns import show_dates
 from probgen.plots.missing import shortened
 from probgen.plots.style import (
-    CYCLE,
     FAINT,
     INK,
     MUTED,
@@ -34,6 +34,7 @@ __all__ = ["component_levels", "components"]
 
 MOST_POINTS = 1500
 MOST_LINES = 40
+MOST_LABELS = 12
 SHARES = (0.5, 0.9)  # of a component inside its two contours
 HALO = [withStroke(linewidth=3.5, foreground=PAPER)]
 
@@ -104,8 +105,7 @@ def draw_pair(found: Components, fit: Any, table: Table, x: str, y: str, axes: A
     for level, width in zip(SHARES, (2.0, 1.2), strict=True):
         for line, shade in zip(found.ellipses(x, y, level), shades, strict=True):
             axes.plot(*line, color=shade, linewidth=width)
-    tops = {name: found.gaussian(name) for name in (x, y)}
-    centres = np.stack([back(mean) for mean, _, back in tops.values()], 1)
+    centres = np.stack([found.values_at(name, np.zeros(1))[:, 0] for name in (x, y)], 1)
     for k, place in enumerate(apart(centres, limits)):
         axes.text(
             *place, shortened(found.labels[k], 16), ha="center", va="center", color=shades[k], fontweight="bold",
@@ -154,19 +154,29 @@ def draw_densities(found: Components, table: Table, name: str, axes: Axes) -> Ax
     data = table.values[table.known[:, place], place]
     atoms = column.kind == "semicontinuous"
     shown = data[data > 0] if atoms else data
-    bins, grid, whole = scale_of(shown, column.kind == "count")
-    heights = np.histogram(shown, bins)[0] / (len(data) * np.diff(bins))
+    logarithmic = atoms or column.kind == "positive"
+    logarithmic &= bool(np.quantile(shown, 0.98) > 20 * np.quantile(shown, 0.02))
+    bins, grid, whole = scale_of(np.log(shown) if logarithmic else shown, column.kind == "count")
+    heights = np.histogram(np.log(shown) if logarithmic else shown, bins)[0] / (len(data) * np.diff(bins))
+    unit = np.exp(grid) if logarithmic else np.ones(len(grid))  # of the axis on which densities are drawn
+    bins, grid = (np.exp(bins), np.exp(grid)) if logarithmic else (bins, grid)
     axes.bar(bins[:-1], heights, np.diff(bins), align="edge", color=FAINT, alpha=0.55, linewidth=0)
-    parts = found.weight[:, None] * found.density(name, grid)
+    parts = found.weight[:, None] * found.density(name, grid) * unit
     style = {"marker": "o", "markersize": 3.2} if whole else {}
     if len(found) > 1:
         axes.plot(grid, parts.sum(0), color=INK, linewidth=1.1, linestyle=(0, (4, 2)), label="all together")
     for k, shade in enumerate(colours(len(found))):
         label = f"{caption(found, k)}  {percent(found.weight[k])}"
-        axes.plot(grid, parts[k], color=shade, linewidth=1.8, label=label if k < len(CYCLE) else None, **style)
+        axes.plot(grid, parts[k], color=shade, linewidth=1.8, label=label if k < MOST_LABELS else None, **style)
     zeros = f" (and zero: {percent(float(np.mean(data == 0)))})" if atoms else ""
-    tidy(axes, f"{name}{zeros}", name, "share of rows" if whole else "density")
-    axes.set_ylim(0, 1.15 * max(heights.max(), float(np.quantile(parts.sum(0), 0.98))))
+    low = "share of rows" if whole else "density of the logarithm" if logarithmic else "density"
+    tidy(axes, f"{name}{zeros}", name, low)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(0, 1.12 * max(heights.max(), min(float(parts.sum(0).max()), 2 * heights.max())))
     axes.set_xlim(bins[0], bins[-1])
     legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if column.kind == "datetime":

@@ -17,7 +17,8 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Scored, Symbol
 from probgen.families.base import Table as Parameters
-from probgen.families.columns import Block, Joint, Link
+from probgen.families.columns import Block, Joint
+from probgen.families.gaussian import IndependentGaussian
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.evidence import Given, Site, Tracer, eliminate, log_evidence, observe
@@ -50,17 +51,25 @@ class Part:
     def sd(self, at: int) -> np.ndarray:
         return numpy(self.table.family.sd(self.parameters)[:, at])
 
-    def correlation(self, one: int, other: int) -> np.ndarray:
-        """``(K,)`` between two columns."""
-        if not isinstance(self.table.family, CoupledGaussian):
-            return np.zeros(self.table.family.table)
-        C = numpy(self.table.family.covariance(self.parameters))
-        return C[:, one, other] / np.sqrt(C[:, one, one] * C[:, other, other])
+    def scale(self, at: int) -> np.ndarray:
+        """Half the width of a unit ellipse."""
+        family = self.table.family
+        return numpy(family.scale(self.parameters)[:, at]) if isinstance(family, CoupledGaussian) else self.sd(at)
+
+    def pair(self, one: int, other: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Correlation ``(K,)`` of two coupled columns, and the radius of the ellipse that holds a share of them."""
+        family = self.table.family
+        if not isinstance(family, CoupledGaussian):
+            return independent(family.table, share)
+        C = numpy(family.dispersion(self.parameters))
+        slant = C[:, one, other] / np.sqrt(C[:, one, one] * C[:, other, other])
+        return slant, numpy(family.radius(self.parameters, share))
 
     def write(self, y: np.ndarray, at: int) -> np.ndarray:
         """Numbers of one column from the block's coordinates to the model's."""
-        link = self.block.link
-        return y if link is None else numpy(Link(link.log[at], link.logit[at]).write(torch.as_tensor(y)))
+        cells = next(iter(self.parameters.values())).new_zeros(*y.shape, len(self.names))
+        cells[..., at] = torch.as_tensor(y).to(cells)
+        return numpy(self.block.write(cells)[..., at])
 
     def score(self, x: np.ndarray, at: int) -> np.ndarray:
         """``(K, n)`` log density of one column alone, in model coordinates."""
@@ -116,14 +125,19 @@ class Components:
         return float(self.standardiser.scale[at]), float(self.standardiser.shift[at])
 
     def moments(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation ``(K,)`` of a number, in original units."""
+        """Mean and standard deviation ``(K,)`` of a number, in original units.
+
+        A column that is read through a link counts as Gaussian there; the median stands for a mean that there is not.
+        """
         (part, at), (scale, shift) = self.find(name), self.affine(name)
         with torch.no_grad(), self.setting():
             mean, sd = part.mean(at), part.sd(at)
-            if part.block.link is not None:
+            if part.block.link is not None and np.isfinite(sd).all():
                 cells, weight = part.write(mean[:, None] + sd[:, None] * NODES, at), NODE_WEIGHTS / NODE_WEIGHTS.sum()
                 mean = cells @ weight
                 sd = np.sqrt((cells - mean[:, None]) ** 2 @ weight)
+            elif part.block.link is not None:
+                mean, sd = part.write(mean, at), np.full(len(sd), np.nan)
         return mean * scale + shift, sd * scale
 
     def density(self, name: str, values: np.ndarray) -> np.ndarray:
@@ -140,47 +154,75 @@ class Components:
         return self.density(name, np.arange(self.schema[name].cardinality, dtype=float))
 
     # -- contours ----------------------------------------------------------------------------------------------
-    def gaussian(self, name: str) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-        """Means and standard deviations ``(K,)`` where the column is nearest to Gaussian, and the way back.
+    def values_at(self, name: str, scores: np.ndarray) -> np.ndarray:
+        """``(K, n)``: the quantiles of a number at the probabilities of standard normal scores, in original units.
 
-        A positive column is read as a logarithm, others as their family reads them; families that are not Gaussian
-        have one of the same mean and standard deviation.
+        Columns that are coupled, or Gaussian, are linear in the scores, in the coordinates in which they are so.
+
+        Args:
+            name: of the column.
+            scores: ``(n,)``, or ``(K, n)`` for each component its own.
         """
         (part, at), (scale, shift) = self.find(name), self.affine(name)
-        column = self.schema[name]
-        with torch.no_grad(), self.setting():
-            mean, sd = part.mean(at), part.sd(at)
-        if part.block.link is None and column.kind == "positive":
-            spread = np.log1p((sd / mean) ** 2)
-            return np.log(mean) - 0.5 * spread, np.sqrt(spread), lambda y: np.exp(y) * scale + shift
-        low, high = support(column.kind, column.bounds)
-        return mean, sd, lambda y: np.clip(part.write(y, at) * scale + shift, low, high)
+        if isinstance(part.table.family, CoupledGaussian | IndependentGaussian):
+            with torch.no_grad(), self.setting():
+                y = part.mean(at)[:, None] + part.scale(at)[:, None] * scores
+                return part.write(y, at) * scale + shift
+        grid = self.grid(name)
+        share = np.broadcast_to(numpy(torch.special.ndtr(torch.as_tensor(scores))), (len(self), scores.shape[-1]))
+        return np.stack([np.interp(*pair, grid) for pair in zip(share, self.cumulative(name, grid), strict=True)])
+
+    def grid(self, name: str) -> np.ndarray:
+        """Increasing values of a number that reach into the tails of every component."""
+        (mean, sd), column = self.moments(name), self.schema[name]
+        if column.kind == "count":
+            return np.unique(np.linspace(0, np.ceil((mean + 12 * sd).max()) + 2, 20_001).round())
+        if column.kind == "bounded" and column.bounds is not None:
+            low, high = column.bounds
+            return low + (high - low) * numpy(torch.linspace(-13.8, 13.8, 2001).sigmoid())
+        if column.kind == "real" or column.kind == "datetime":
+            return np.linspace((mean - 10 * sd).min(), (mean + 10 * sd).max(), 20_001)
+        share = 1.0 - self.density(name, np.zeros(1))[:, 0] if column.kind == "semicontinuous" else np.ones(len(mean))
+        center = mean / share
+        spread = np.log((sd**2 + mean**2) / share / center**2)  # of the logarithm, as if it were Gaussian
+        reach = np.linspace(-10.0, 10.0, 801) * np.sqrt(spread)[:, None]
+        return np.unique(np.exp(np.log(center)[:, None] - 0.5 * spread[:, None] + reach))
+
+    def cumulative(self, name: str, grid: np.ndarray) -> np.ndarray:
+        """``(K, n)``: probabilities of less than each value, and half that of the value itself."""
+        density = self.density(name, grid)
+        if not self.schema[name].is_continuous:
+            mass = density * np.diff(grid, prepend=-1.0)
+            return mass.cumsum(1) - 0.5 * mass
+        inner = 0.5 * (density[:, 1:] + density[:, :-1]) * np.diff(grid)
+        found = np.concatenate([np.zeros((len(self), 1)), inner.cumsum(1)], 1)
+        zero = self.density(name, np.zeros(1)) if self.schema[name].kind == "semicontinuous" else 0.0
+        return zero + (1.0 - zero) * found / found[:, -1:]
 
     def ellipses(self, x: str, y: str, share: float, points: int = 181) -> np.ndarray:
-        """``(K, 2, points)``: for each component the contour that holds this share of it, in original units."""
+        """``(K, 2, points)``: for each component a contour that holds this share of it, in original units.
+
+        An ellipse of the columns' normal scores: that of a Gaussian where they are Gaussian in some coordinates.
+        """
         (part, at), (other, to) = self.find(x), self.find(y)
         with torch.no_grad(), self.setting():
-            r = part.correlation(at, to) if part is other else np.zeros(len(self))
-        angle, radius = np.linspace(0.0, 2.0 * np.pi, points), np.sqrt(-2.0 * np.log1p(-share))
-        white = radius * np.cos(angle), radius * np.sin(angle)
-        slanted = r[:, None] * white[0] + np.sqrt(1.0 - r[:, None] ** 2) * white[1]
-        lines = []
-        for name, unit in ((x, white[0]), (y, slanted)):
-            mean, sd, back = self.gaussian(name)
-            lines.append(back(mean[:, None] + sd[:, None] * unit))
-        return np.stack(lines, 1)
+            slant, radius = part.pair(at, to, share) if part is other else independent(len(self), share)
+        angle = np.linspace(0.0, 2.0 * np.pi, points)
+        across, slant = radius[:, None] * np.cos(angle), slant[:, None]
+        up = slant * across + np.sqrt(1.0 - slant**2) * radius[:, None] * np.sin(angle)
+        return np.stack([self.values_at(x, across), self.values_at(y, up)], 1)
 
     def separation(self, name: str) -> float:
-        """Spread of the components' centres, in standard deviations inside a component."""
-        mean, sd, _ = self.gaussian(name)
-        middle = self.weight @ mean
-        return float(np.sqrt(self.weight @ (mean - middle) ** 2 / (self.weight @ sd**2)))
+        """Spread of the components' medians, in spreads inside a component."""
+        low, center, high = self.values_at(name, np.array([-1.0, 0.0, 1.0])).T
+        return float(
+            np.sqrt(self.weight @ (center - self.weight @ center) ** 2 / (self.weight @ (0.5 * (high - low)) ** 2))
+        )
 
 
-def support(kind: str, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    if kind == "bounded" and bounds is not None:
-        return bounds
-    return (0.0, np.inf) if kind in ("count", "semicontinuous", "positive") else (-np.inf, np.inf)
+def independent(components: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """No correlation, and the radius of the circle that holds a share of two standard normal numbers."""
+    return np.zeros(components), np.full(components, np.sqrt(-2.0 * np.log1p(-share)))
 
 
 def numpy(value: Tensor) -> np.ndarray:

@@ -183,7 +183,7 @@ def spread(mean: float, sd: float, kind: str) -> str:
     if digits > 6 or digits < -6:
         return f"{mean:.3g} ± {sd:.2g}"
     cells = [f"{value:.{max(digits, 0)}f}" for value in (mean, sd)]
-    return cells[0] if np.isnan(sd) else " ± ".join(cells)
+    return cells[0] if not np.isfinite(sd) else " ± ".join(cells)
 
 
 def shorter(name: object, length: int) -> str:

@@ -65,7 +65,7 @@ def state_chains(fit: Any, draw: int = 0) -> list[StateChain]:
     for site in tracer.sites.values():
         if isinstance(site.distribution, ChainStates):
             family = site.distribution.family
-            described = family.describe(tracer.tables[names[id(family)]].theta)
+            described = family.describe(tracer.tables[names[id(family)]].theta or {})
             read = {key: value.double().cpu().numpy() for key, value in described.items()}
             made.append(chain_of_states(site.value, read, long_run(factors[site.value])))
     return made

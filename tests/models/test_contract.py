@@ -208,6 +208,14 @@ def test_unknown_options_are_refused_with_the_list(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_summary_fits_a_page(name):
+    lines = once(name).summary().splitlines()
+    assert lines[0].startswith(f"{name} fitted by")
+    assert len(lines) <= 30
+    assert not [line for line in lines if "nan" in line.split()]
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_point_estimates_export_to_arviz(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -61,17 +61,19 @@ def mixed():
     z = rng.random(400) < 0.3
     x = np.where(z, rng.normal(100.0, 5.0, 400), rng.normal(20.0, 2.0, 400))
     x[:7] = np.nan
-    return pg.Table(
+    table = pg.Table(
         {
             "x": x,
             "weight": np.exp(rng.normal(np.where(z, 4.0, 1.0), 0.4)),
             "visits": rng.poisson(np.where(z, 9.0, 2.0)),
             "spent": np.where(rng.random(400) < 0.5, 0.0, np.exp(rng.normal(np.where(z, 2.0, 0.0), 0.5))),
+            "share": rng.beta(np.where(z, 2.0, 8.0), np.where(z, 6.0, 2.0)),
             "kind": np.array(["a", "b", "c"], dtype=object)[np.where(rng.random(400) < 0.9, z * 1, 2)],
             "smoker": np.where(rng.random(400) < np.where(z, 0.8, 0.2), "yes", "no").astype(object),
             "day": np.datetime64("2020-01-01") + (rng.normal(200.0 + 300.0 * z, 20.0)).astype("timedelta64[D]"),
         }
     )
+    return pg.Table(table, schema=table.schema.with_kind("share", "bounded", bounds=(0, 1)))
 
 
 @pytest.fixture(scope="session")

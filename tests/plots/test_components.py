@@ -11,7 +11,7 @@ from probgen.plots.components import apart, edges_of
 from probgen.plots.style import CYCLE, colours
 from probgen.queries.components import components, responsibilities
 
-NUMBERS = ("x", "weight", "visits", "spent", "day")
+NUMBERS = ("x", "weight", "visits", "spent", "share", "day")
 
 
 @pytest.fixture
@@ -44,6 +44,10 @@ def test_densities_integrate_to_one(name, column, request, mixed):
     if column == "visits":
         assert found.density(column, np.arange(200.0)).sum(1) == pytest.approx(1.0, abs=1e-6)
         return
+    if column == "share":
+        grid = 1 / (1 + np.exp(-np.linspace(-13.8, 13.8, 20_001)))
+        assert np.trapezoid(found.density(column, grid), grid, axis=1) == pytest.approx(1.0, abs=2e-3)
+        return
     mean, sd = found.moments(column)
     low = 1e-6 if column in ("weight", "spent") else (mean - 12 * sd).min()
     grid = np.concatenate([np.geomspace(1e-6, 1e-2, 200), np.linspace(1e-2, (mean + 40 * sd).max(), 200_001)])
@@ -54,18 +58,55 @@ def test_densities_integrate_to_one(name, column, request, mixed):
 
 
 @pytest.mark.parametrize("name", ["mixture", "classes"])
+@pytest.mark.parametrize("y", ["weight", "share", "day", "visits"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_contours_hold_their_share_of_what_a_component_draws(name, share, request):
-    """Also where a column is read through its logarithm."""
+def test_contours_hold_their_share_of_what_a_component_draws(name, y, share, request):
+    """Whatever the coordinates and the family that a column is read through."""
     from matplotlib.path import Path
 
     fit = request.getfixturevalue(name)
     drawn = fit.sample(6000, seed=0)
-    rows = drawn.values[:, 0] > 60
-    points = drawn.values[rows][:, [0, 1]]
-    line = components(fit)[0].ellipses("x", "weight", share)[far(fit)]
+    points = drawn.values[drawn.values[:, 0] > 60][:, [0, fit.schema.index(y)]]
+    if y == "visits":  # a count counts as spread over a unit
+        points[:, 1] += np.random.default_rng(0).uniform(-0.5, 0.5, len(points))
+    line = components(fit)[0].ellipses("x", y, share)[far(fit)]
     inside = Path(line.T).contains_points(points).mean()
-    assert inside == pytest.approx(share, abs=0.03)
+    assert inside == pytest.approx(share, abs=0.035)
+
+
+@pytest.mark.parametrize(("model", "options"), [("student_mixture", {"degrees": 3.0}), ("gaussian_copula", {})])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_contours_of_other_couplings_hold_their_share_too(model, options, share, mixed, quick):
+    from matplotlib.path import Path
+
+    table = mixed.select(["x", "weight", "share"])
+    fit = quick(table, model, components=2, **options)
+    drawn = fit.sample(6000, seed=0).values
+    found = components(fit)[0]
+    lines = found.ellipses("weight", "share", share)
+    rows = responsibilities(fit, fit.sample(6000, seed=0), found.index)
+    for k, line in enumerate(lines):
+        inside = Path(line.T).contains_points(drawn[:, [1, 2]])
+        assert rows[:, k] @ inside / rows[:, k].sum() == pytest.approx(share, abs=0.04)
+    assert "component" in fit.summary()
+
+
+def test_heavy_tails_have_no_standard_deviation(mixed, quick):
+    fit = quick(mixed.select(["x", "weight"]), "student_mixture", components=2, degrees=1.5)
+    mean, sd = components(fit)[0].moments("x")
+    assert np.isfinite(mean).all()
+    assert not np.isfinite(sd).any()
+    assert "inf" not in fit.summary()
+
+
+@pytest.mark.parametrize("column", ["weight", "visits", "spent", "share", "x"])
+def test_quantiles_are_those_of_draws(column, classes):
+    drawn = classes.sample(20_000, seed=0).values
+    cells = drawn[drawn[:, 0] > 60, classes.schema.index(column)]
+    scores = np.array([-1.0, 0.0, 1.0, 1.5])
+    found = components(classes)[0].values_at(column, scores)[far(classes)]
+    expected = np.quantile(cells, [0.1587, 0.5, 0.8413, 0.9332])
+    np.testing.assert_allclose(found, expected, rtol=0.06, atol=0.6 if column == "visits" else 0.12)
 
 
 def test_responsibilities_are_the_embedding(mixture, mixed, markov, earthquakes):
@@ -94,7 +135,7 @@ def test_the_widest_pair_is_chosen(mixture, mixed, axes):
     assert "x" in widest
 
 
-@pytest.mark.parametrize("y", ["visits", "spent", "day"])
+@pytest.mark.parametrize("y", ["visits", "spent", "share", "day"])
 def test_pairs_of_every_kind_are_drawn(classes, mixed, axes, y):
     plots.components(classes, mixed, "weight", y, axes)
     axes.figure.canvas.draw()

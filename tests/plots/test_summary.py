@@ -95,6 +95,7 @@ def test_a_saved_fit_reads_the_same(mixture, tmp_path):
         (0.00123, 0.00045, "positive", "0.00123 ± 0.00045"),
         (1e-12, 1e-13, "real", "1e-12 ± 1e-13"),
         (5.0, np.nan, "real", "5.0"),
+        (5.0, np.inf, "real", "5.0"),
         (2.0, 0.0, "count", "2.0 ± 0.0"),
         (0.0, 0.0, "real", "0.0 ± 0.0"),
         (18262.2, 30.0, "datetime", "2020-01-01 ± 30 d"),
