@@ -136,10 +136,13 @@ def annealed(layer: Harmonium, features: Tensor, seen: Tensor, chains: int, temp
 def reverse(layer: Harmonium, features: Tensor, temperatures: int = TEMPERATURES) -> Annealed:
     """Log Z from above, by chains back to the base-rate model.
 
+    A bound on average where the chains start at draws of the energy. Chains that start at data see the mass around the
+    data only: an estimate far below the forward one tells that the energy has mass elsewhere, which its chains of
+    training did not visit.
+
     Args:
         layer: the energy.
-        features: ``(C, F)`` draws of the energy; where they are rows of data that it fits, the log density that follows
-            for them errs on the low side (the conservative estimate of Burda, Grosse and Salakhutdinov, 2015).
+        features: ``(C, F)``, where the chains start.
         temperatures: steps of the path.
     """
     nothing = torch.zeros_like(features[:1], dtype=torch.bool)
