@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from probgen.data.schema import Schema
+from probgen.data.schema import KINDS, Schema
 from probgen.errors import CapabilityError
 
 __all__ = ["Model", "Traits", "available", "find", "program"]
@@ -34,12 +34,14 @@ class Traits:
         methods: the ways it can be fitted; the first is its default.
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
+        kinds: the kinds of columns that it can take.
     """
 
     density: str = "exact"
     methods: tuple[str, ...] = ("em", "map", "svi", "nuts")
     embedding: str = "none"
     summary: str = ""
+    kinds: tuple[str, ...] = KINDS
 
 
 class Model(nn.Module, ABC):
@@ -77,6 +79,16 @@ class Model(nn.Module, ABC):
 
     def guide(self, batch: Any) -> Any:
         """q(z | x) for continuous local latents; nothing where there are none."""
+
+
+def check_kinds(name: str, traits: Traits, schema: Schema) -> None:
+    """Refuse columns that a model has no density for."""
+    for column in schema:
+        if column.kind not in traits.kinds:
+            raise CapabilityError(
+                f"{name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
+                " Drop the column, give it another kind (schema.with_kind), or use another model."
+            )
 
 
 class UserProgram(Model):

@@ -1,6 +1,6 @@
 """Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
 
-from probgen.families.base import SUM_OUT, Family, Symbol
+from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
@@ -14,7 +14,9 @@ from probgen.families.gaussian import (
     gaussian,
 )
 from probgen.families.gaussian_joint import CoupledGaussian
+from probgen.families.gaussian_path import GaussianPath
 from probgen.families.hurdle import Hurdle
+from probgen.families.linear_gaussian import DiagonalRegression, FullRegression
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
@@ -22,6 +24,7 @@ from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 
 __all__ = [
+    "INTEGRATE_OUT",
     "SUM_OUT",
     "Bernoulli",
     "Beta",
@@ -29,9 +32,12 @@ __all__ = [
     "Columns",
     "CoupledGaussian",
     "DiagonalGaussian",
+    "DiagonalRegression",
     "Family",
     "FullGaussian",
+    "FullRegression",
     "Gamma",
+    "GaussianPath",
     "Hurdle",
     "LogNormal",
     "MarkovChain",

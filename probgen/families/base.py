@@ -35,6 +35,7 @@ from probgen.errors import CapabilityError
 Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
 Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
 SUM_OUT = {"enumerate": "parallel"}  # pyro.sample(..., infer=SUM_OUT): this discrete site is summed out
+INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: this continuous site is integrated out exactly
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class Symbol:
 
     name: str
     size: int
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The value of a continuous local site that is integrated out: a name instead of numbers."""
+
+    name: str
 
 
 @dataclass(frozen=True)

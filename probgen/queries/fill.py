@@ -17,7 +17,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import resample
 from probgen.inference.chain import draw_path
-from probgen.inference.evidence import Bucket, ChainBucket, Given, Tracer, log_evidence, observe
+from probgen.inference.evidence import Bucket, ChainBucket, Given, PathBucket, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 
@@ -72,10 +72,13 @@ def fill_batch(program: Any, batch: Batch, theta: Theta) -> Tensor:
     return gather(tracer, batch)
 
 
-def draw_codes(buckets: list[Bucket | ChainBucket], rows: int) -> dict[str, Tensor]:
+def draw_codes(buckets: list[Bucket | ChainBucket | PathBucket], rows: int) -> dict[str, Tensor]:
     """Joint draw of the summed-out sites, in the reverse order of their elimination."""
     drawn: dict[str, Tensor] = {}
     for bucket in reversed(buckets):
+        if isinstance(bucket, PathBucket):
+            drawn[bucket.path.latent.name] = bucket.states.draw()
+            continue
         if isinstance(bucket, ChainBucket):
             path = draw_path(bucket.initial, bucket.transition, bucket.scores, bucket.steps)
             drawn |= bucket.codes(path)

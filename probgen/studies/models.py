@@ -23,7 +23,9 @@ def default_models(schema: Schema) -> list[str]:
     return [
         name
         for name, traits in available().items()
-        if traits.density != "none" and (labelled or "target" not in accepted_options(find(name)))
+        if traits.density != "none"
+        and all(column.kind in traits.kinds for column in schema)
+        and (labelled or "target" not in accepted_options(find(name)))
     ]
 
 
