@@ -80,6 +80,9 @@ class Model(nn.Module, ABC):
     def guide(self, batch: Any) -> Any:
         """q(z | x) for continuous local latents; nothing where there are none."""
 
+    def counted(self, batch: Any) -> Any:
+        """Mask ``(N,)`` of the rows whose density counts, the others being conditioned on; None where all count."""
+
 
 def check_kinds(name: str, traits: Traits, schema: Schema) -> None:
     """Refuse columns that a model has no density for."""

@@ -50,6 +50,7 @@ __all__ = ["DiagonalRegression", "FullRegression", "LinearGaussian", "PotentialF
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
+SHARE = 0.1  # of an output's variance, on which the default prior of the noise is centred
 FLOOR = 1e-10  # least variance, in model coordinates
 
 
@@ -104,7 +105,7 @@ class LinearGaussian(Family):
         table: K.
         prior: "default" or None (maximum likelihood).
         inputs: U.
-        spread: variance at which iterations start, and on which the default prior is centred, in model coordinates.
+        spread: variance at which iterations start, in model coordinates.
     """
 
     noise: Family  # the family of the outputs given their inputs
@@ -114,7 +115,9 @@ class LinearGaussian(Family):
         super().__init__(columns, table, prior)
         self.inputs, self.spread = inputs, spread
         self.register_buffer("center", torch.zeros(columns, inputs + 1))
+        self.register_buffer("scale", torch.full((columns,), SHARE * spread))
         self.center: Tensor
+        self.scale: Tensor  # of the default prior on variances
 
     @abstractmethod
     def regression(self, natural: Natural, row: int = 0) -> Regression:
@@ -132,14 +135,19 @@ class LinearGaussian(Family):
     def around(self, theta: Parameters, row: Any, loc: Tensor) -> Parameters:
         """Parameters of :attr:`noise` with the given expectation."""
 
-    def calibrate(self, statistics: Natural) -> None:
-        """The constant is shrunk towards the outputs' mean."""
-        n, s = self.totals(statistics)
-        self.center[:, -1] = s / n.clamp_min(1e-10)
-
     @abstractmethod
-    def totals(self, statistics: Natural) -> tuple[Tensor, Tensor]:
-        """Number and sum of the outputs over all rows of the table, (R,) each."""
+    def alone(self, statistics: Natural) -> Natural:
+        """The statistics of every output by itself, as those of independent noise are."""
+
+    def calibrate(self, statistics: Natural) -> None:
+        """Constants are shrunk towards the outputs' means, variances towards a share of what the neutral start leaves."""
+        found = {key: value.sum(0) for key, value in self.alone(statistics).items()}
+        n = found["log_normaliser"].clamp_min(1e-10)
+        self.center[:, -1] = found["cross"][:, -1] / n
+        weight = self.start()["weight"][0]
+        left = found["square"] - 2 * (weight * found["cross"]).sum(-1)
+        left = left + torch.einsum("ri,rij,rj->r", weight, found["inputs"], weight)
+        self.scale = torch.where(n > 1e-9, SHARE * (left / n).clamp_min(1e-6), self.scale)
 
     # -- use in a program --------------------------------------------------------------------------------------
     def at(self, table: Table, *index: Any) -> Observable:
@@ -222,13 +230,18 @@ class DiagonalRegression(LinearGaussian):
         self.places = self.learned.flatten().nonzero()[:, 0]
         self.scaled = self.fixed_variance.isnan().nonzero()[:, 0]  # outputs with a variance to be learned
         self.noisy = (self.fixed_variance != 0).nonzero()[:, 0]
-        self.shape, self.rate = 1.5, 0.5 * spread
+        self.shape = 1.5
+
+    @property
+    def rate(self) -> Tensor:
+        """``(R,)``: of the Gamma prior of each precision."""
+        return 0.5 * self.scale
 
     # -- parameters --------------------------------------------------------------------------------------------
     def prior(self) -> dict[str, dist.Distribution]:
         one = torch.ones_like(self.center[0, 0])
         found = {
-            "precision": dist.Gamma(self.shape * one, self.rate * one).expand([self.table, len(self.scaled)]),
+            "precision": dist.Gamma(self.shape * one, self.rate[self.scaled]).expand([self.table, len(self.scaled)]),
             "white": dist.Normal(0.0 * one, one).expand([self.table, len(self.places)]),
         }
         return {name: prior.to_event(2) for name, prior in found.items() if prior.batch_shape[1]}
@@ -260,7 +273,7 @@ class DiagonalRegression(LinearGaussian):
         coefficients = 0.5 * self.learned[noisy].sum(1) * precision.log()
         coefficients = coefficients - 0.5 * SHRINKAGE * precision * gap.square().sum(-1)
         free = self.fixed_variance[noisy].isnan()
-        variances = torch.where(free, (self.shape - 1) * precision.log() - self.rate * precision, 0.0)
+        variances = torch.where(free, (self.shape - 1) * precision.log() - self.rate[noisy] * precision, 0.0)
         return coefficients.sum() + variances.sum()
 
     def start(self) -> Parameters:
@@ -311,8 +324,8 @@ class DiagonalRegression(LinearGaussian):
         noise = torch.linalg.solve_triangular(root.mT, torch.randn_like(weight)[..., None], upper=True)[..., 0]
         return {"weight": weight + noise * variance.sqrt()[..., None] * self.learned, "variance": variance}
 
-    def totals(self, statistics: Natural) -> tuple[Tensor, Tensor]:
-        return statistics["log_normaliser"].sum(0), statistics["cross"][..., -1].sum(0)
+    def alone(self, statistics: Natural) -> Natural:
+        return statistics
 
     # -- densities ---------------------------------------------------------------------------------------------
     def natural(self, theta: Parameters) -> Natural:
@@ -384,7 +397,7 @@ class FullRegression(LinearGaussian):
         root = torch.diag_embed(sites["chi2"].sqrt()).index_put(
             (torch.arange(self.table)[:, None], row, column), sites["lower"]
         )
-        root = root / self.spread**0.5  # of the precision
+        root = root / self.scale.sqrt()[:, None]  # of the precision
         white = torch.linalg.solve_triangular(root.mT, sites["white"], upper=True)
         return {"weight": self.center + white / SHRINKAGE**0.5, "precision": root @ root.mT}
 
@@ -392,7 +405,7 @@ class FullRegression(LinearGaussian):
         row, column = torch.tril_indices(self.columns, self.columns, -1)
         root = torch.linalg.cholesky(theta["precision"])
         white = root.mT @ (theta["weight"] - self.center) * SHRINKAGE**0.5
-        scaled = root * self.spread**0.5
+        scaled = root * self.scale.sqrt()[:, None]
         return {"chi2": scaled.diagonal(0, -2, -1).square(), "lower": scaled[:, row, column], "white": white}
 
     def describe(self, theta: Parameters) -> Parameters:
@@ -403,7 +416,7 @@ class FullRegression(LinearGaussian):
         P, gap = theta["precision"], theta["weight"] - self.center
         log_det = 2 * torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
         freedom = self.freedom - self.columns - 1 + self.inputs + 1
-        trace = self.spread * P.diagonal(0, -2, -1).sum(-1) + SHRINKAGE * (gap * (P @ gap)).sum((-2, -1))
+        trace = (self.scale * P.diagonal(0, -2, -1)).sum(-1) + SHRINKAGE * (gap * (P @ gap)).sum((-2, -1))
         return (0.5 * freedom * log_det - 0.5 * trace).sum()
 
     def start(self) -> Parameters:
@@ -430,7 +443,7 @@ class FullRegression(LinearGaussian):
         gap = weight - self.center
         scatter = scatter + kappa * gap @ gap.mT
         if prior:
-            scatter = scatter + self.spread * torch.eye(self.columns).to(scatter)
+            scatter = scatter + torch.diag(self.scale)
         return weight, strength, n + (self.freedom if prior else 0.0), symmetric(scatter)
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
@@ -451,8 +464,14 @@ class FullRegression(LinearGaussian):
         noise = torch.linalg.solve_triangular(root.mT, noise.mT, upper=True).mT
         return {"weight": weight + noise, "precision": precision}
 
-    def totals(self, statistics: Natural) -> tuple[Tensor, Tensor]:
-        return statistics["log_normaliser"].sum().expand(self.columns), statistics["cross"][..., -1].sum(0)
+    def alone(self, statistics: Natural) -> Natural:
+        n, inputs = statistics["log_normaliser"], statistics["inputs"]
+        return {
+            "log_normaliser": n[:, None].expand(-1, self.columns),
+            "square": statistics["square"].diagonal(0, -2, -1),
+            "cross": statistics["cross"],
+            "inputs": inputs[:, None].expand(-1, self.columns, -1, -1),
+        }
 
     # -- densities ---------------------------------------------------------------------------------------------
     def natural(self, theta: Parameters) -> Natural:

@@ -165,6 +165,7 @@ class Attempt:
     history: dict[str, list[float]]
     diagnostics: dict[str, Any]
     score: float
+    varies: bool = True
 
     def advice(self) -> str:
         rise = self.diagnostics.get("last_rise", float("nan"))
@@ -201,7 +202,7 @@ class Loop:
             except FitError as error:
                 failures.append(error)
             if not isinstance(self.options.get("start", ""), str) or (
-                attempts and attempts[-1].diagnostics["interrupted"]
+                attempts and (attempts[-1].diagnostics["interrupted"] or not attempts[-1].varies)
             ):
                 break
         if not attempts:
@@ -258,7 +259,7 @@ class Loop:
             **method.diagnostics(),
         }
         score = diagnostics.get("best_validation")
-        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score)
+        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score, method.varies)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def save(self, method: Method, history: dict[str, list[float]]) -> None:

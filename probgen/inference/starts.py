@@ -10,9 +10,12 @@ from torch import Tensor
 from probgen.data.batches import Batch
 from probgen.errors import FitError
 from probgen.families.base import Factor, Symbol
+from probgen.families.gaussian_path import PathFactor
+from probgen.families.linear_gaussian import PotentialFactor
 
-__all__ = ["assign", "kmeans_plus_plus"]
+__all__ = ["assign", "kmeans_plus_plus", "pin_path"]
 
+PINNED = 100.0  # precision with which a start holds continuous states
 UNCERTAIN = -5.0  # log weight of the values that a start speaks against
 SAMPLE = 10_000  # rows on which centres are sought
 
@@ -68,3 +71,31 @@ def assign(
     chosen = by_time if ordered else chosen
     floor = UNCERTAIN if chains else -torch.inf
     return tuple(Factor((symbol,), chosen(batch, symbol.size).clamp_min(floor)) for symbol in symbols)
+
+
+def delayed(batch: Batch, lags: int) -> Tensor:
+    """``(N, lags F)``: the features of each row and of the rows before it in its sequence, zeros before the first."""
+    points, time = batch.features(), batch.steps.time
+    shifted = [torch.where((time >= lag)[:, None], points.roll(lag, 0), 0.0) for lag in range(lags)]
+    return torch.cat(shifted, 1)
+
+
+def principal_states(batch: Batch, states: int) -> Tensor:
+    """``(N, L)``: uncorrelated scores of unit variance that explain most of a window of rows (a subspace start)."""
+    width = batch.features().shape[1]
+    lags = min(batch.steps.longest, -(-2 * states // width))
+    window = delayed(batch, lags)
+    window = window - window.mean(0)
+    values, vectors = torch.linalg.eigh(window.mT @ window)
+    kept = min(states, len(values))
+    scores = window @ vectors.flip(1)[:, :kept]
+    scores = scores / scores.square().mean(0).sqrt().clamp_min(1e-6)
+    rest = torch.randn(len(window), states - kept).to(window)  # more states than the rows can tell apart
+    return torch.cat([scores, rest], 1)
+
+
+def pin_path(batch: Batch, path: PathFactor) -> PotentialFactor:
+    """A factor that holds a path's states near the principal components of the rows around them."""
+    scores = principal_states(batch, path.states)
+    hold = PINNED * torch.eye(path.states).to(scores)[None]
+    return PotentialFactor((), torch.zeros_like(scores[:, 0]), path.latent, PINNED * scores, hold)

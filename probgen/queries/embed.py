@@ -13,12 +13,14 @@ from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor
+from probgen.inference.chain import filtered
 from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.inference.posterior import Theta
 
 __all__ = ["decode", "embed"]
 
 ROWS = 8192
+GIVEN = ("all", "past")
 
 
 class Means(Messenger):
@@ -35,30 +37,45 @@ class Means(Messenger):
         message["value"], message["done"] = message["fn"].mean, True
 
 
-def embed(fit: Any, table: Table) -> np.ndarray:
-    """``(N, L)``: means of the guide, or posterior probabilities of the discrete sites."""
+def embed(fit: Any, table: Table, given: str) -> np.ndarray:
+    """``(N, L)``: means of continuous latents, or posterior probabilities of the discrete sites."""
+    if given not in GIVEN:
+        raise CapabilityError(f"given must be one of {', '.join(map(repr, GIVEN))}, got {given!r}.")
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
     pieces = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
-            if fit.traits.embedding == "mean":
-                pieces.append(guide_means(fit.program, batch))
-            else:
-                found = [probabilities(fit.program, batch, theta) for theta in fit.posterior.spread(50)]
-                pieces.append(torch.stack(found).mean(0))
+            found = [read_latents(fit, batch, theta, given) for theta in fit.posterior.spread(50)]
+            pieces.append(torch.stack(found).mean(0))
     return torch.cat(pieces).double().cpu().numpy()
 
 
-def guide_means(program: Any, batch: Batch) -> Tensor:
-    with torch.no_grad(), Means() as means:
+def read_latents(fit: Any, batch: Batch, theta: Theta, given: str) -> Tensor:
+    """``(B, L)`` for one draw of the parameters."""
+    if fit.traits.embedding == "mean":
+        return torch.cat([v.flatten(1) for v in latent_means(fit.program, batch, theta, given).values()], 1)
+    return probabilities(fit.program, batch, theta, given)
+
+
+def latent_means(program: Any, batch: Batch, theta: Theta, given: str = "all") -> dict[str, Tensor]:
+    """Means of the guide's sites, or exact posterior means of the sites that are integrated out."""
+    with torch.no_grad(), Means() as means, Given(theta):
         program.guide(batch)
-    return torch.cat([value.flatten(1) for value in means.found.values()], 1)
+    if means.found:
+        return means.found
+    with torch.no_grad():
+        paths = {b.path.latent.name: b.states for b in log_evidence(program, batch, theta=theta).paths}
+        return {name: s.means() if given == "all" else s.filtered_means() for name, s in paths.items()}
 
 
-def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
+def probabilities(program: Any, batch: Batch, theta: Theta, given: str) -> Tensor:
     """Marginal posterior of every summed-out site: the gradient with respect to a factor of its own."""
-    symbols = log_evidence(program, batch, theta=theta).symbols
+    evidence = log_evidence(program, batch, theta=theta)
+    symbols, chain = evidence.symbols, evidence.chain
+    if given == "past" and chain is not None:
+        states = chain.marginals(filtered(chain.initial, chain.transition, chain.scores, chain.steps))
+        return torch.cat(list(states.values()), 1)
     probes = {s: batch.x.new_zeros(s.size, len(batch)).requires_grad_() for s in symbols}
     extra = tuple(Factor((symbol,), probe) for symbol, probe in probes.items())
     rows = log_evidence(program, batch, theta=theta, extra=extra).rows
@@ -86,11 +103,10 @@ def decode(fit: Any, z: np.ndarray) -> Table:
 def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
     """The columns of an embedding as values of the sites they came from."""
     if fit.traits.embedding == "mean":
-        with Means() as means:
-            fit.program.guide(batch)
-        widths = {name: value.flatten(1).shape[1] for name, value in means.found.items()}
+        means = latent_means(fit.program, batch, fit.posterior.theta())
+        widths = {name: value.flatten(1).shape[1] for name, value in means.items()}
         pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
-        return {name: piece.reshape(len(z), *means.found[name].shape[1:]) for name, piece in pieces.items()}
+        return {name: piece.reshape(len(z), *means[name].shape[1:]) for name, piece in pieces.items()}
     symbols = log_evidence(fit.program, batch, theta=fit.posterior.theta()).symbols
     shares = checked_split(z, [s.size for s in symbols])
     return {symbol.name: share.argmax(1) for symbol, share in zip(symbols, shares, strict=True)}

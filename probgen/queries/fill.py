@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch
+from probgen.data.sequences import Steps
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import resample
@@ -45,20 +46,25 @@ def completed(fit: Any, table: Table, pieces: list[Batch], draw: int, draws: int
     return table.with_values(np.where(table.known, table.values, values))
 
 
-def sample(fit: Any, n: int, seed: int) -> Table:
-    """New rows: latents from the program itself, then a table with nothing known."""
+def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
+    """New rows (sequences): latents from the program itself, then a table with nothing known."""
     if n < 1:
         raise CapabilityError(f"A sample has at least 1 row, got n={n}.")
-    found = []
+    if steps is not None and steps < 1:
+        raise CapabilityError(f"A sequence has at least 1 step, got steps={steps}.")
+    found, length = [], steps or 1
+    units = max(1, ROWS // length)  # rows, or sequences, that share one random stream
     with torch.no_grad(), fit.setting():
-        for start in range(0, n, ROWS):
-            rows = min(ROWS, n - start)
-            batch = Batch(torch.full((rows, len(fit.schema)), torch.nan), fit.schema)
+        for start in range(0, n, units):
+            lengths = torch.full((min(units, n - start),), length)
+            rows = torch.full((int(lengths.sum()), len(fit.schema)), torch.nan)
+            batch = Batch(rows, fit.schema, steps=None if steps is None else Steps(lengths))
             with seeded(seed, "sample", start):
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)
                 found.append(gather(tracer, batch).double().cpu().numpy())
-    return Table.from_codes(fit.standardiser.inverse(np.concatenate(found)), fit.schema)
+    lengths = None if steps is None else np.full(n, steps)
+    return Table.from_codes(fit.standardiser.inverse(np.concatenate(found)), fit.schema, lengths=lengths)
 
 
 def fill_batch(program: Any, batch: Batch, theta: Theta) -> Tensor:

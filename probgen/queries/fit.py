@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from probgen.data.batches import Batches, Standardiser
+from probgen.data.batches import Batches, Standardiser, total_weight
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, FitError
@@ -85,17 +85,22 @@ class Fit:
 
         return marginals(self, self.read(table), draws, seed)
 
-    def sample(self, n: int, *, seed: int = 0) -> Table:
-        """N new rows: a table with nothing known, filled."""
+    def sample(self, n: int, *, steps: int | None = None, seed: int = 0) -> Table:
+        """N new rows, or N new sequences of ``steps`` time steps: a table with nothing known, filled."""
         from probgen.queries.fill import sample
 
-        return sample(self, n, seed)
+        return sample(self, n, steps, seed)
 
-    def embed(self, table: Any) -> np.ndarray:
-        """``(N, L)``: the posterior of the local latents of each row."""
+    def embed(self, table: Any, *, given: str = "all") -> np.ndarray:
+        """``(N, L)``: the posterior of the local latents of each row.
+
+        Args:
+            table: the rows.
+            given: "all" rows of the sequence (a smoother), or those up to the row itself, "past" (a filter).
+        """
         from probgen.queries.embed import embed
 
-        return embed(self, self.read(table))
+        return embed(self, self.read(table), given)
 
     def decode(self, z: np.ndarray) -> Table:
         """The centre of every column given latent values ``(N, L)``."""
@@ -188,9 +193,19 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     program, rest = build(model, source.schema, seed, options)
     check_size(program, source)
     standardiser = Standardiser.of(source)
+    standardiser = replace(standardiser, offset=offset_of(program, source, standardiser))
     outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
     fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
     return finished(outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source)})
+
+
+def offset_of(program: Model, source: Any, standardiser: Standardiser) -> float:
+    """Mean log Jacobian of the rows whose density counts."""
+    counted = program.counted(Batches(source, standardiser).batch(source)) if hasattr(source, "values") else None
+    if counted is None:
+        return standardiser.offset
+    rows = standardiser.log_jacobian(source.known & counted.numpy()[:, None])
+    return float((rows if source.weights is None else rows * source.row_weights).sum() / total_weight(source))
 
 
 def build(

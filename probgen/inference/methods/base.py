@@ -53,6 +53,8 @@ class Method(ABC):
     validates: ClassVar[bool] = False  # wants rows held out
     iterates: ClassVar[str] = "step"  # what the progress bar counts
 
+    varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
+
     def __init__(self, task: Task) -> None:
         self.task = task
 
