@@ -46,7 +46,15 @@ from probgen.families.base import (
 from probgen.families.gaussian import DiagonalGaussian
 from probgen.families.gaussian_joint import FullGaussian, symmetric, wishart
 
-__all__ = ["DiagonalRegression", "FullRegression", "LinearGaussian", "PotentialFactor", "Quadratic", "Regression"]
+__all__ = [
+    "DiagonalRegression",
+    "FullRegression",
+    "LinearGaussian",
+    "PotentialFactor",
+    "Quadratic",
+    "Regression",
+    "balance",
+]
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
@@ -148,6 +156,14 @@ class LinearGaussian(Family):
         left = found["square"] - 2 * (weight * found["cross"]).sum(-1)
         left = left + torch.einsum("ri,rij,rj->r", weight, found["inputs"], weight)
         self.scale = torch.where(n > 1e-9, SHARE * (left / n).clamp_min(1e-6), self.scale)
+
+    @abstractmethod
+    def precision(self, theta: Parameters) -> Tensor:
+        """``(K, R, R)``: the inverse of the noise's covariance."""
+
+    @abstractmethod
+    def moved(self, theta: Parameters, outputs: Tensor | None = None, inputs: Tensor | None = None) -> Parameters:
+        """The same regression between M y and M' u, for invertible M (R, R) and M' (U, U); None leaves them as they are."""
 
     # -- use in a program --------------------------------------------------------------------------------------
     def at(self, table: Table, *index: Any) -> Observable:
@@ -339,6 +355,14 @@ class DiagonalRegression(LinearGaussian):
             "inputs": -0.5 * cross[..., :, None] * theta["weight"][..., None, :],
         }
 
+    def precision(self, theta: Parameters) -> Tensor:
+        return torch.diag_embed(1.0 / theta["variance"])
+
+    def moved(self, theta: Parameters, outputs: Tensor | None = None, inputs: Tensor | None = None) -> Parameters:
+        if outputs is not None:
+            raise CapabilityError("Outputs with independent noise cannot be mixed.")
+        return theta if inputs is None else {**theta, "weight": with_inputs_moved(theta["weight"], inputs)}
+
     def regression(self, natural: Natural, row: int = 0) -> Regression:
         random = self.fixed_variance != 0
         variance = torch.where(random, -0.5 / torch.where(random, natural["square"][row], -1.0), 0.0)
@@ -383,6 +407,7 @@ class FullRegression(LinearGaussian):
         super().__init__(columns, table, prior, inputs, spread)
         self.noise = FullGaussian(columns, table, None)
         self.freedom = columns + 2.0
+        self.power = self.freedom - columns + inputs  # of the precision's root determinant in the joint prior density
 
     # -- parameters --------------------------------------------------------------------------------------------
     def prior(self) -> dict[str, dist.Distribution]:
@@ -415,9 +440,8 @@ class FullRegression(LinearGaussian):
     def log_prior(self, theta: Parameters) -> Tensor:
         P, gap = theta["precision"], theta["weight"] - self.center
         log_det = 2 * torch.linalg.cholesky(P).diagonal(0, -2, -1).log().sum(-1)
-        freedom = self.freedom - self.columns - 1 + self.inputs + 1
         trace = (self.scale * P.diagonal(0, -2, -1)).sum(-1) + SHRINKAGE * (gap * (P @ gap)).sum((-2, -1))
-        return (0.5 * freedom * log_det - 0.5 * trace).sum()
+        return (0.5 * self.power * log_det - 0.5 * trace).sum()
 
     def start(self) -> Parameters:
         eye = torch.eye(self.columns).to(self.center) / self.spread
@@ -485,6 +509,17 @@ class FullRegression(LinearGaussian):
             "inputs": -0.5 * weight.mT @ cross,
         }
 
+    def precision(self, theta: Parameters) -> Tensor:
+        return theta["precision"]
+
+    def moved(self, theta: Parameters, outputs: Tensor | None = None, inputs: Tensor | None = None) -> Parameters:
+        weight, P = theta["weight"], theta["precision"]
+        weight = weight if inputs is None else with_inputs_moved(weight, inputs)
+        if outputs is not None:
+            back = torch.linalg.inv(outputs)
+            weight, P = outputs @ weight, symmetric(back.mT @ P @ back)
+        return {"weight": weight, "precision": P}
+
     def regression(self, natural: Natural, row: int = 0) -> Regression:
         root = torch.linalg.cholesky(-2.0 * natural["square"][row])
         weight = torch.cholesky_solve(natural["cross"][row], root)
@@ -528,6 +563,32 @@ class FullRegression(LinearGaussian):
     def around(self, theta: Parameters, row: Any, loc: Tensor) -> Parameters:
         precision = theta["precision"][row]
         return {"loc": loc, "precision": precision.expand(*loc.shape[:-1], *precision.shape[-2:])}
+
+
+def with_inputs_moved(weight: Tensor, move: Tensor) -> Tensor:
+    """Coefficients of M u in place of those of u."""
+    return torch.cat([torch.linalg.solve(move, weight[..., :-1], left=False), weight[..., -1:]], -1)
+
+
+def balance(
+    initial: tuple[FullRegression, Parameters],
+    transition: tuple[FullRegression, Parameters],
+    emission: tuple[LinearGaussian, Parameters],
+) -> tuple[Parameters, Parameters, Parameters]:
+    r"""Parameters for the states M z in place of z, with the M that the priors like best.
+
+    The density of the data is the same for every M; the log prior is, up to a constant,
+    :math:`-F \log |M| - \tfrac12 \mathrm{tr}(M^{-\top} H M^{-1})`, with F from the powers of the noise's
+    determinants and H from scales and shrinkage, so that :math:`M^\top M = H / F`. Without this step EM would find M by
+    small steps, as nothing but the priors speaks of it (parameter expansion; Liu, Rubin and Wu, 1998).
+    """
+    (start, first), (move, then), (load, last) = initial, transition, emission
+    P, A, C = move.precision(then)[0], then["weight"][0, :, :-1], last["weight"][0, :, :-1]
+    curve = start.scale[0] * start.precision(first)[0] + move.scale[0] * P
+    curve = curve + SHRINKAGE * (A.mT @ P @ A + C.mT @ load.precision(last)[0] @ C)
+    values, vectors = torch.linalg.eigh(symmetric(curve) / (start.power + move.power))
+    M = (vectors * values.sqrt()) @ vectors.mT
+    return start.moved(first, M), move.moved(then, M, M), load.moved(last, None, M)
 
 
 def inverse_floored(covariance: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families import INTEGRATE_OUT, Columns, DiagonalRegression, FullRegression, GaussianPath
+from probgen.families.linear_gaussian import balance
 from probgen.families.structural import structural
 from probgen.program import Model, Traits
 
@@ -89,6 +90,16 @@ class LinearStateSpace(Model):
         with batch.rows():
             z = pyro.sample("z", path, infer=INTEGRATE_OUT)
             pyro.sample("x", emission(z), obs=batch.x)
+
+    def canonical(self, theta):
+        """The states' own coordinates, which the data leave open, as the priors like them best."""
+        if self.burn or self.initial.prior_choice is None:
+            return theta
+        (block,) = self.emission.parts()
+        names = ("initial", "transition", f"emission.{block.name}")
+        families = (self.initial, self.transition, block.family)
+        moved = balance(*((family, theta[name]) for family, name in zip(families, names, strict=True)))
+        return dict(zip(names, moved, strict=True))
 
     def counted(self, batch):
         """Rows after those that settle the diffuse states."""

@@ -140,7 +140,7 @@ class ExpectationMaximisation(Method):
         converged = 0 <= rise < self.task.tolerance
         self.last = self.theta
         if not converged:
-            self.theta = maximise(self.families, statistics or {}, self.theta)
+            self.theta = program.canonical(maximise(self.families, statistics or {}, self.theta))
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
 
     def result(self) -> Posterior:
