@@ -67,6 +67,7 @@ class Model(nn.Module, ABC):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema
+        check_kinds(self.name, self.traits, schema)
 
     @property
     def name(self) -> str:

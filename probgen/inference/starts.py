@@ -15,6 +15,7 @@ from probgen.families.linear_gaussian import PotentialFactor
 
 __all__ = ["assign", "kmeans_plus_plus", "pin_path"]
 
+LAGS = 5  # steps of a window, at least
 PINNED = 100.0  # precision with which a start holds continuous states
 UNCERTAIN = -5.0  # log weight of the values that a start speaks against
 SAMPLE = 10_000  # rows on which centres are sought
@@ -73,29 +74,37 @@ def assign(
     return tuple(Factor((symbol,), chosen(batch, symbol.size).clamp_min(floor)) for symbol in symbols)
 
 
-def delayed(batch: Batch, lags: int) -> Tensor:
-    """``(N, lags F)``: the features of each row and of the rows before it in its sequence, zeros before the first."""
-    points, time = batch.features(), batch.steps.time
-    shifted = [torch.where((time >= lag)[:, None], points.roll(lag, 0), 0.0) for lag in range(lags)]
-    return torch.cat(shifted, 1)
+def window(batch: Batch, lags: range) -> Tensor:
+    """``(N, F len(lags))``: centred features of the rows that stand so many places before each row, zeros outside."""
+    points, steps = batch.features(), batch.steps
+    points = points - points.mean(0)
+    at = [steps.time - lag for lag in lags]
+    inside = [(time >= 0) & (time < steps.lengths[steps.sequence]) for time in at]
+    pieces = [torch.where(seen[:, None], points.roll(lag, 0), 0.0) for lag, seen in zip(lags, inside, strict=True)]
+    return torch.cat(pieces, 1)
 
 
-def principal_states(batch: Batch, states: int) -> Tensor:
-    """``(N, L)``: uncorrelated scores of unit variance that explain most of a window of rows (a subspace start)."""
+def subspace_states(batch: Batch, states: int) -> Tensor:
+    """``(N, L)``: what the rows up to each row tell best of the rows from it on, as scores of unit variance.
+
+    Principal components of the regression of future windows on past ones (Larimore, 1983; Van Overschee and De Moor,
+    1994); of the rows themselves where they stand alone.
+    """
     width = batch.features().shape[1]
-    lags = min(batch.steps.longest, -(-2 * states // width))
-    window = delayed(batch, lags)
-    window = window - window.mean(0)
-    values, vectors = torch.linalg.eigh(window.mT @ window)
+    lags = min(batch.steps.longest, max(LAGS, -(-2 * states // width)))
+    past, future = window(batch, range(lags)), window(batch, range(0, -lags, -1))
+    ridge = 1e-3 * len(past) * torch.eye(past.shape[1]).to(past)
+    told = past @ torch.linalg.solve(past.mT @ past + ridge, past.mT @ future)
+    values, vectors = torch.linalg.eigh(told.mT @ told)
     kept = min(states, len(values))
-    scores = window @ vectors.flip(1)[:, :kept]
+    scores = told @ vectors.flip(1)[:, :kept]
     scores = scores / scores.square().mean(0).sqrt().clamp_min(1e-6)
-    rest = torch.randn(len(window), states - kept).to(window)  # more states than the rows can tell apart
+    rest = torch.randn(len(told), states - kept).to(told)  # more states than the rows can tell apart
     return torch.cat([scores, rest], 1)
 
 
 def pin_path(batch: Batch, path: PathFactor) -> PotentialFactor:
-    """A factor that holds a path's states near the principal components of the rows around them."""
-    scores = principal_states(batch, path.states)
+    """A factor that holds a path's states near what a regression of the future on the past says of them."""
+    scores = subspace_states(batch, path.states)
     hold = PINNED * torch.eye(path.states).to(scores)[None]
     return PotentialFactor((), torch.zeros_like(scores[:, 0]), path.latent, PINNED * scores, hold)
