@@ -71,11 +71,11 @@ class GaussianPath(Observable):
     def factor(self, value: Any) -> Factor:
         if not isinstance(value, Latent):
             return Factor((), self.log_prob(value))
-        terms = (table.family.quadratic(table.natural) for table in self.tables)  # type: ignore[operator]
+        first, then = self.tables
         zero = self.initial.offset.new_zeros(())
-        rotated = self.family.rotated
         return PathFactor(
-            (), zero, value, self.initial, self.transition, *terms, self.steps, self.counted, rotated
+            (), zero, value, self.initial, self.transition, first.family.quadratic(first.natural),  # type: ignore[operator]
+            then.family.quadratic(then.natural), self.steps, self.counted, self.family.rotated,  # type: ignore[operator]
         )  # fmt: skip
 
     def log_prob(self, value: Tensor) -> Tensor:

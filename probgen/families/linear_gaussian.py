@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -246,7 +246,7 @@ class DiagonalRegression(LinearGaussian):
         self.places = self.learned.flatten().nonzero()[:, 0]
         self.scaled = self.fixed_variance.isnan().nonzero()[:, 0]  # outputs with a variance to be learned
         self.noisy = (self.fixed_variance != 0).nonzero()[:, 0]
-        self.shape = 1.5
+        self.concentration = 1.5
 
     @property
     def rate(self) -> Tensor:
@@ -257,7 +257,9 @@ class DiagonalRegression(LinearGaussian):
     def prior(self) -> dict[str, dist.Distribution]:
         one = torch.ones_like(self.center[0, 0])
         found = {
-            "precision": dist.Gamma(self.shape * one, self.rate[self.scaled]).expand([self.table, len(self.scaled)]),
+            "precision": dist.Gamma(self.concentration * one, self.rate[self.scaled]).expand(
+                [self.table, len(self.scaled)]
+            ),
             "white": dist.Normal(0.0 * one, one).expand([self.table, len(self.places)]),
         }
         return {name: prior.to_event(2) for name, prior in found.items() if prior.batch_shape[1]}
@@ -289,7 +291,7 @@ class DiagonalRegression(LinearGaussian):
         coefficients = 0.5 * self.learned[noisy].sum(1) * precision.log()
         coefficients = coefficients - 0.5 * SHRINKAGE * precision * gap.square().sum(-1)
         free = self.fixed_variance[noisy].isnan()
-        variances = torch.where(free, (self.shape - 1) * precision.log() - self.rate[noisy] * precision, 0.0)
+        variances = torch.where(free, (self.concentration - 1) * precision.log() - self.rate[noisy] * precision, 0.0)
         return coefficients.sum() + variances.sum()
 
     def start(self) -> Parameters:
@@ -319,7 +321,12 @@ class DiagonalRegression(LinearGaussian):
         left = square - 2 * (weight * cross).sum(-1) + ((inputs @ weight[..., None])[..., 0] * weight).sum(-1)
         left = left.clamp_min(0.0) + kappa * (torch.where(free, weight - self.center, 0.0).square()).sum(-1)
         prior = self.prior_choice is not None
-        return weight, strength, n + (2 * self.shape if prior else 0.0), left + (2 * self.rate if prior else 0.0)
+        return (
+            weight,
+            strength,
+            n + (2 * self.concentration if prior else 0.0),
+            left + (2 * self.rate if prior else 0.0),
+        )
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         weight, _, freedom, left = self.posterior(statistics, current)
@@ -389,7 +396,11 @@ class DiagonalRegression(LinearGaussian):
         linear = terms[:, : self.columns] @ cross[..., :-1]
         slope, curve = 2.0 * inputs[..., :-1, -1], -2.0 * inputs[..., :-1, :-1]
         if seen is None:
-            return constant + each.sum(1, keepdim=True), linear + slope.sum(1, keepdim=True), curve.sum(1, keepdim=True)
+            return (
+                constant + each.sum(1, keepdim=True),
+                linear + slope.sum(1, keepdim=True),
+                curve.sum(1, keepdim=True),
+            )
         square = (seen @ curve.flatten(2)).unflatten(2, curve.shape[2:])
         return constant + each @ seen.mT, linear + seen @ slope, square
 
@@ -570,25 +581,27 @@ def with_inputs_moved(weight: Tensor, move: Tensor) -> Tensor:
     return torch.cat([torch.linalg.solve(move, weight[..., :-1], left=False), weight[..., -1:]], -1)
 
 
-def balance(
-    initial: tuple[FullRegression, Parameters],
-    transition: tuple[FullRegression, Parameters],
-    emission: tuple[LinearGaussian, Parameters],
-) -> tuple[Parameters, Parameters, Parameters]:
+def balance(families: Sequence[LinearGaussian], thetas: Sequence[Parameters]) -> list[Parameters]:
     r"""Parameters for the states M z in place of z, with the M that the priors like best.
 
     The density of the data is the same for every M; the log prior is, up to a constant,
     :math:`-F \log |M| - \tfrac12 \mathrm{tr}(M^{-\top} H M^{-1})`, with F from the powers of the noise's
     determinants and H from scales and shrinkage, so that :math:`M^\top M = H / F`. Without this step EM would find M by
     small steps, as nothing but the priors speaks of it (parameter expansion; Liu, Rubin and Wu, 1998).
+
+    Args:
+        families: of the first state, of the transition and of the emission.
+        thetas: their parameters.
     """
-    (start, first), (move, then), (load, last) = initial, transition, emission
+    (start, move, load), (first, then, last) = families, thetas
+    assert isinstance(start, FullRegression)
+    assert isinstance(move, FullRegression)
     P, A, C = move.precision(then)[0], then["weight"][0, :, :-1], last["weight"][0, :, :-1]
     curve = start.scale[0] * start.precision(first)[0] + move.scale[0] * P
     curve = curve + SHRINKAGE * (A.mT @ P @ A + C.mT @ load.precision(last)[0] @ C)
     values, vectors = torch.linalg.eigh(symmetric(curve) / (start.power + move.power))
     M = (vectors * values.sqrt()) @ vectors.mT
-    return start.moved(first, M), move.moved(then, M, M), load.moved(last, None, M)
+    return [start.moved(first, M), move.moved(then, M, M), load.moved(last, None, M)]
 
 
 def inverse_floored(covariance: Tensor) -> Tensor:

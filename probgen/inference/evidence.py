@@ -28,7 +28,17 @@ from probgen.inference.chain import chain_evidence
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
 
-__all__ = ["Bucket", "ChainBucket", "Evidence", "Given", "PathBucket", "Tracer", "eliminate", "log_evidence", "observe"]
+__all__ = [
+    "Bucket",
+    "ChainBucket",
+    "Evidence",
+    "Given",
+    "PathBucket",
+    "Tracer",
+    "eliminate",
+    "log_evidence",
+    "observe",
+]
 
 
 class Given(Messenger):

@@ -216,7 +216,9 @@ class Moments:
         if self.smoother.potentials.shared:
             square = -0.5 * self.second(torch.arange(len(w), device=w.device))[None]
         else:
-            square = self.smoother.in_order(-0.5 * w[:, None, None] * (self.covariance + m[:, :, None] * m[:, None, :]))
+            square = self.smoother.in_order(
+                -0.5 * w[:, None, None] * (self.covariance + m[:, :, None] * m[:, None, :])
+            )
         return [self.smoother.in_order(w), self.smoother.in_order(w[:, None] * m), square]
 
     def gradients(self) -> list[Tensor]:

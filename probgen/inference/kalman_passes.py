@@ -206,7 +206,7 @@ class Backward:
             self.square[here], self.gain[here], self.root[here] = found
 
     def means(self) -> None:
-        """h' of every row by a linear recursion, from the last rows to the first."""
+        """The information h' of every row by a linear recursion, from the last rows to the first."""
         h, b = self.potentials.linear, self.motion.transition.offset
         before, after = self.layout.before, self.layout.after
         bent = (self.potentials.square + self.square) @ b  # (M, L)

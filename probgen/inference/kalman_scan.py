@@ -66,7 +66,7 @@ def follow(one: Elements, other: Elements) -> Elements:
 
 def elements_of(motion: Motion, potentials: Potentials, layout: Layout) -> Elements:
     """Every row, with the step that leads to it, as one element."""
-    h, J, (A, b) = potentials.linear, potentials.square, (motion.transition.matrix, motion.transition.offset)
+    h, J, b = potentials.linear, potentials.square, motion.transition.offset
     N, L, first = len(h), len(b), layout.first
     curve, gain, root = information(motion.transition, J)
     C = root @ root.mT

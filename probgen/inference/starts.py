@@ -15,7 +15,7 @@ from probgen.families.linear_gaussian import PotentialFactor
 
 __all__ = ["assign", "kmeans_plus_plus", "pin_path"]
 
-LAGS = 5  # steps of a window, at least
+LAGS, WINDOW = 10, 100  # steps of a window, and numbers in it, where fewer do not suffice
 PINNED = 100.0  # precision with which a start holds continuous states
 UNCERTAIN = -5.0  # log weight of the values that a start speaks against
 SAMPLE = 10_000  # rows on which centres are sought
@@ -91,7 +91,7 @@ def subspace_states(batch: Batch, states: int) -> Tensor:
     1994); of the rows themselves where they stand alone.
     """
     width = batch.features().shape[1]
-    lags = min(batch.steps.longest, max(LAGS, -(-2 * states // width)))
+    lags = min(batch.steps.longest, max(min(LAGS, WINDOW // width), -(-2 * states // width), 1))
     past, future = window(batch, range(lags)), window(batch, range(0, -lags, -1))
     ridge = 1e-3 * len(past) * torch.eye(past.shape[1]).to(past)
     told = past @ torch.linalg.solve(past.mT @ past + ridge, past.mT @ future)

@@ -21,7 +21,7 @@ import torch
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families import INTEGRATE_OUT, Columns, DiagonalRegression, FullRegression, GaussianPath
-from probgen.families.linear_gaussian import balance
+from probgen.families.linear_gaussian import LinearGaussian, balance
 from probgen.families.structural import structural
 from probgen.program import Model, Traits
 
@@ -63,8 +63,8 @@ class LinearStateSpace(Model):
         if covariance not in ("diagonal", "full"):
             raise CapabilityError(f"covariance must be 'diagonal' or 'full', got {covariance!r}.")
         noise = FullRegression if covariance == "full" else DiagonalRegression
-        self.initial = FullRegression(latent, 1, prior)
-        self.transition = FullRegression(latent, 1, prior, latent)
+        self.initial: LinearGaussian = FullRegression(latent, 1, prior)
+        self.transition: LinearGaussian = FullRegression(latent, 1, prior, latent)
         self.emission = Columns(schema, covariance=partial(noise, inputs=latent), prior=prior)
 
     def build(self, structure, covariance, prior, diffuse):
@@ -98,8 +98,7 @@ class LinearStateSpace(Model):
         (block,) = self.emission.parts()
         names = ("initial", "transition", f"emission.{block.name}")
         families = (self.initial, self.transition, block.family)
-        moved = balance(*((family, theta[name]) for family, name in zip(families, names, strict=True)))
-        return dict(zip(names, moved, strict=True))
+        return dict(zip(names, balance(families, [theta[name] for name in names]), strict=True))
 
     def counted(self, batch):
         """Rows after those that settle the diffuse states."""

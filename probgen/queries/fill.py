@@ -56,9 +56,9 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     units = max(1, ROWS // length)  # rows, or sequences, that share one random stream
     with torch.no_grad(), fit.setting():
         for start in range(0, n, units):
-            lengths = torch.full((min(units, n - start),), length)
-            rows = torch.full((int(lengths.sum()), len(fit.schema)), torch.nan)
-            batch = Batch(rows, fit.schema, steps=None if steps is None else Steps(lengths))
+            some = torch.full((min(units, n - start),), length)
+            rows = torch.full((int(some.sum()), len(fit.schema)), torch.nan)
+            batch = Batch(rows, fit.schema, steps=None if steps is None else Steps(some))
             with seeded(seed, "sample", start):
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import warnings
 
 import numpy as np
@@ -14,10 +15,10 @@ import probgen as pg
 from probgen.data import Column, Schema, Table
 from probgen.data.batches import Batch, Batches, Standardiser
 from probgen.data.sequences import Steps
+from probgen.inference import kalman
 from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.em import expected_statistics
 from probgen.inference.posterior import Posterior
-from probgen.inference.potential import Potential
 from probgen.program import find
 from probgen.queries.fill import fill_batch
 
@@ -113,7 +114,7 @@ def case(coupled, holes, seed=0):
 def pieces(batch):
     """The cells of each sequence, flat."""
     edges = [*batch.steps.starts.tolist(), len(batch)]
-    return [(a, b, batch.x[a:b].numpy().ravel()) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [(a, b, batch.x[a:b].numpy().ravel()) for a, b in itertools.pairwise(edges)]
 
 
 CASES = [(coupled, holes) for coupled in (False, True) for holes in (False, True)]
@@ -125,7 +126,7 @@ def test_log_evidence_is_the_joint_normals(coupled, holes):
     truth, program, batch = case(coupled, holes)
     found = log_evidence(program, batch, theta=truth.theta()).rows
     for (first, last, y), value in zip(pieces(batch), found, strict=True):
-        my, Sy = truth.joint((last - first))[2:4]
+        my, Sy = truth.joint(last - first)[2:4]
         k = ~np.isnan(y)
         expected = multivariate_normal(my[k], Sy[np.ix_(k, k)]).logpdf(y[k]) if k.any() else 0.0
         assert float(value) == pytest.approx(expected, abs=1e-10)
@@ -255,26 +256,17 @@ def test_em_never_falls(prior, covariance):
     assert np.diff(fit.history["objective"]).min() > -1e-10
 
 
-def test_em_ends_where_the_gradient_is_zero():
+def test_em_stays_where_the_gradient_is_zero():
     _, sequences = oscillation(np.random.default_rng(2), 6, 8)
     table = Table.from_sequences(sequences, kind="real")
-    fit = quiet(table, latent=1, max_steps=500, tolerance=1e-12)
-    batch = Batches(table, fit.standardiser).batch(table)
-    potential = Potential(fit.program, batch)
-    u = potential.at(fit.posterior.theta()).requires_grad_()
-    value = potential.log_mode(u)
-    (gradient,) = torch.autograd.grad(value, u)
-    assert gradient.abs().max() < 2e-3  # nats, of a log posterior that is a sum over 115 cells
-    objective = (float(value) / table.n_rows) + fit.standardiser.offset
-    assert objective == pytest.approx(fit.history["objective"][-1], abs=1e-9)
-
-
-def test_map_finds_what_em_finds():
-    _, sequences = oscillation(np.random.default_rng(3), 6, 8)
-    table = Table.from_sequences(sequences, kind="real")
-    em = quiet(table, latent=1, max_steps=1000, tolerance=1e-12)
-    gradient = quiet(table, latent=1, method="map", tolerance=1e-12, max_steps=30)
-    assert gradient.history["objective"][-1] == pytest.approx(em.history["objective"][-1], abs=1e-6)
+    gradient = quiet(table, latent=1, method="map", tolerance=1e-11, max_steps=25)
+    assert gradient.diagnostics["largest_gradient"] < 1e-2  # nats, of a log posterior that is a sum over 115 cells
+    em = quiet(table, latent=1, start=gradient.posterior.theta(), max_steps=5, tolerance=0.0)
+    np.testing.assert_allclose(em.history["objective"], gradient.history["objective"][-1], atol=1e-8)
+    before, after = gradient.parameters(), em.parameters()
+    for name, group in before.items():
+        for key, value in group.items():
+            np.testing.assert_allclose(after[name][key], value, atol=1e-3)
 
 
 def test_em_recovers_the_turning():
@@ -382,16 +374,44 @@ def test_burned_rows_have_no_units():
 @pytest.mark.stats
 def test_forecast_intervals_cover():
     rng = np.random.default_rng(7)
-    _, sequences = oscillation(rng, 250, 30, holes=0.1)
+    _, sequences = oscillation(rng, 200, 26, holes=0.1)
     ahead = 6
     table = Table.from_sequences(sequences, kind="real")
     fit = quiet(table, latent=2, max_steps=30)
     cut = [np.vstack([s[:-ahead], np.full((ahead, D), np.nan)]) for s in sequences]
     filled = np.stack([t.values for t in fit.fill(Table.from_sequences(cut, schema=table.schema), 39)])
     low, high = np.quantile(filled, [0.05, 0.95], axis=0, method="weibull")  # 2nd and 38th of 39: covers 90 %
-    future = np.tile(np.arange(30) >= 30 - ahead, 250)[:, None] & table.known
+    future = np.tile(np.arange(26) >= 26 - ahead, 200)[:, None] & table.known
     inside = (table.values > low) & (table.values < high)
     assert 0.88 < inside[future].mean() < 0.92
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_prefix_sums_give_what_steps_give(holes, monkeypatch):
+    """Both ways through the rows, for sequences of unequal lengths: values, gradients, moments, draws' law."""
+    rng = np.random.default_rng(13)
+    sequences = [rng.normal(size=(n, D)) for n in (40, 1, 2, 33, 17)]
+    if holes:
+        for sequence in sequences:
+            sequence[rng.random(sequence.shape) < 0.3] = np.nan
+    table = Table.from_sequences(sequences, kind="real")
+    program = find("linear_state_space")(table.schema, latent=L, prior=None).double()
+    batch, theta = Batches(table, Standardiser.of(table)).batch(table), Truth.random(rng, False).theta()
+    found = []
+    for scanned in (False, True):
+        monkeypatch.setattr(kalman, "worth_scanning", lambda *_, scanned=scanned: scanned)
+        evidence = log_evidence(program, batch, theta=theta)
+        states = evidence.paths[0].states
+        assert states.scanned == scanned
+        gradients = expected_statistics(program, evidence.trace.families, theta, batch)[1]
+        torch.manual_seed(0)
+        draws = torch.stack([states.draw() for _ in range(400)])
+        gap = (draws.mean(0) - states.means()) / states.covariances().diagonal(0, -2, -1).sqrt()
+        assert gap.abs().max() < 4.5 / 20
+        flat = [value for group in gradients.values() for value in group.values()]
+        found.append([evidence.rows, states.means(), states.filtered_means(), states.covariances(), *flat])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_sequences_of_one_row_and_a_long_one():
@@ -491,12 +511,3 @@ def test_other_kinds_are_refused_by_name():
     table = Table.from_codes(np.random.default_rng(0).integers(5, size=(10, 2)).astype(float), schema)
     with pytest.raises(pg.CapabilityError, match="'visits', which is count"):
         pg.fit("linear_state_space", table)
-
-
-def test_far_levels_do_not_hurt():
-    """A level of 1e6 standard deviations of the noise: standardised away."""
-    rng = np.random.default_rng(12)
-    y = 1e6 + rng.normal(size=60).cumsum()
-    fit = quiet(Table.from_sequences([y], kind="real"), latent=1, max_steps=10)
-    moved = quiet(Table.from_sequences([y - 1e6], kind="real"), latent=1, max_steps=10)
-    assert fit.history["objective"][-1] == pytest.approx(moved.history["objective"][-1], abs=1e-6)
