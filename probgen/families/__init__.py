@@ -16,7 +16,7 @@ from probgen.families.gaussian import (
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.gaussian_path import GaussianPath
 from probgen.families.hurdle import Hurdle
-from probgen.families.linear_gaussian import DiagonalRegression, FullRegression
+from probgen.families.gaussian_regression import DiagonalRegression, FullRegression
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial

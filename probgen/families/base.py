@@ -35,7 +35,7 @@ from probgen.errors import CapabilityError
 Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
 Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
 SUM_OUT = {"enumerate": "parallel"}  # pyro.sample(..., infer=SUM_OUT): this discrete site is summed out
-INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: this continuous site is integrated out exactly
+INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: the family that is given this site integrates it out
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Latent:
-    """The value of a continuous local site that is integrated out: a name instead of numbers."""
+    """The value of a continuous local site that a family integrates out: a name instead of numbers."""
 
     name: str
 

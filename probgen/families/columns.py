@@ -27,7 +27,7 @@ from probgen.families.categorical import Categorical
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import Covariance, DiagonalGaussian, gaussian
 from probgen.families.hurdle import Hurdle
-from probgen.families.linear_gaussian import PotentialFactor
+from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic

@@ -16,7 +16,7 @@ from torch import Tensor
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Latent, Observable, Table
-from probgen.families.linear_gaussian import LinearGaussian, Quadratic, Regression
+from probgen.families.gaussian_regression import GaussianRegression, Quadratic, Regression
 
 __all__ = ["GaussianPath", "PathFactor"]
 
@@ -60,8 +60,8 @@ class GaussianPath(Observable):
     """
 
     def __init__(self, initial: Table, transition: Table, steps: Steps, counted: Tensor | None = None) -> None:
-        assert isinstance(initial.family, LinearGaussian)
-        assert isinstance(transition.family, LinearGaussian)
+        assert isinstance(initial.family, GaussianRegression)
+        assert isinstance(transition.family, GaussianRegression)
         self.family, self.steps, self.counted = transition.family, steps, counted
         self.tables = initial, transition
         self.initial = initial.family.regression(initial.natural)

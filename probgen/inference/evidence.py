@@ -22,7 +22,7 @@ from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import PathFactor
-from probgen.families.linear_gaussian import PotentialFactor
+from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.chain import chain_evidence
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from probgen.data.sequences import Steps
 from probgen.families.gaussian_path import PathFactor
-from probgen.families.linear_gaussian import Regression
+from probgen.families.gaussian_regression import Regression
 from probgen.inference.chain import planned
 from probgen.inference.kalman_passes import Backward, Filter, Layout, Motion, Potentials, apply, eye_of
 from probgen.inference.kalman_scan import ScannedBackward, ScannedFilter

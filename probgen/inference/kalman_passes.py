@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from probgen.families.linear_gaussian import Regression
+from probgen.families.gaussian_regression import Regression
 from probgen.inference.chain import Plan
 
 __all__ = ["Backward", "Filter", "Layout", "Motion", "Potentials", "apply", "information"]

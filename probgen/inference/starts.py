@@ -11,7 +11,7 @@ from probgen.data.batches import Batch
 from probgen.errors import FitError
 from probgen.families.base import Factor, Symbol
 from probgen.families.gaussian_path import PathFactor
-from probgen.families.linear_gaussian import PotentialFactor
+from probgen.families.gaussian_regression import PotentialFactor
 
 __all__ = ["assign", "kmeans_plus_plus", "pin_path"]
 

@@ -14,6 +14,7 @@ settle the states.
 """
 
 from functools import partial
+from typing import Any
 
 import pyro
 import torch
@@ -21,7 +22,7 @@ import torch
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families import INTEGRATE_OUT, Columns, DiagonalRegression, FullRegression, GaussianPath
-from probgen.families.linear_gaussian import LinearGaussian, balance
+from probgen.families.gaussian_regression import GaussianRegression, balance
 from probgen.families.structural import structural
 from probgen.program import Model, Traits
 
@@ -63,8 +64,8 @@ class LinearStateSpace(Model):
         if covariance not in ("diagonal", "full"):
             raise CapabilityError(f"covariance must be 'diagonal' or 'full', got {covariance!r}.")
         noise = FullRegression if covariance == "full" else DiagonalRegression
-        self.initial: LinearGaussian = FullRegression(latent, 1, prior)
-        self.transition: LinearGaussian = FullRegression(latent, 1, prior, latent)
+        self.initial: GaussianRegression = FullRegression(latent, 1, prior)
+        self.transition: GaussianRegression = FullRegression(latent, 1, prior, latent)
         self.emission = Columns(schema, covariance=partial(noise, inputs=latent), prior=prior)
 
     def build(self, structure, covariance, prior, diffuse):
@@ -97,7 +98,7 @@ class LinearStateSpace(Model):
             return theta
         (block,) = self.emission.parts()
         names = ("initial", "transition", f"emission.{block.name}")
-        families = (self.initial, self.transition, block.family)
+        families: Any = (self.initial, self.transition, block.family)
         return dict(zip(names, balance(families, [theta[name] for name in names]), strict=True))
 
     def counted(self, batch):

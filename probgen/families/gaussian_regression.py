@@ -49,7 +49,7 @@ from probgen.families.gaussian_joint import FullGaussian, symmetric, wishart
 __all__ = [
     "DiagonalRegression",
     "FullRegression",
-    "LinearGaussian",
+    "GaussianRegression",
     "PotentialFactor",
     "Quadratic",
     "Regression",
@@ -105,7 +105,7 @@ class PotentialFactor(Factor):
     square: Tensor
 
 
-class LinearGaussian(Family):
+class GaussianRegression(Family):
     """R outputs regressed on U inputs and a constant, with K rows of parameters.
 
     Args:
@@ -215,7 +215,7 @@ class Explained(Observable):
 
 
 # --------------------------------------------------------------------------------------------- independent noise
-class DiagonalRegression(LinearGaussian):
+class DiagonalRegression(GaussianRegression):
     """Every output with a variance of its own; parameters ``weight (K, R, U + 1)`` and ``variance (K, R)``.
 
     Args:
@@ -409,7 +409,7 @@ class DiagonalRegression(LinearGaussian):
 
 
 # -------------------------------------------------------------------------------------------------- coupled noise
-class FullRegression(LinearGaussian):
+class FullRegression(GaussianRegression):
     """Outputs whose noise is coupled; parameters ``weight (K, R, U + 1)`` and ``precision (K, R, R)``."""
 
     def __init__(
@@ -581,7 +581,7 @@ def with_inputs_moved(weight: Tensor, move: Tensor) -> Tensor:
     return torch.cat([torch.linalg.solve(move, weight[..., :-1], left=False), weight[..., -1:]], -1)
 
 
-def balance(families: Sequence[LinearGaussian], thetas: Sequence[Parameters]) -> list[Parameters]:
+def balance(families: Sequence[GaussianRegression], thetas: Sequence[Parameters]) -> list[Parameters]:
     r"""Parameters for the states M z in place of z, with the M that the priors like best.
 
     The density of the data is the same for every M; the log prior is, up to a constant,
