@@ -22,6 +22,8 @@ class Estimate:
         standard_error: Monte-Carlo standard error of each value; None where there is none.
         ess: effective number of importance draws behind each value; None where there are none.
         units: of the value.
+        shared_error: the part of the standard error that all values have in common (that of one normaliser), which a
+            mean over rows does not reduce.
 
     Example:
         >>> Estimate(np.array([-1.0, -3.0]), "exact").mean()
@@ -33,13 +35,14 @@ class Estimate:
     standard_error: Any = None
     ess: Any = None
     units: str = "nats"
+    shared_error: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
 
     def mean(self) -> Estimate:
-        """The mean over rows, with the Monte-Carlo error of independent rows."""
+        """The mean over rows, with the Monte-Carlo error of independent rows and the one that they share."""
         n = max(len(self), 1)
         return self._reduced(float(np.mean(self.value)), 1.0 / n)
 
@@ -48,11 +51,12 @@ class Estimate:
         return self._reduced(float(np.sum(self.value)), 1.0)
 
     def _reduced(self, value: float, scale: float) -> Estimate:
-        error = None
+        error, shared = None, self.shared_error * len(self) * scale
         if self.standard_error is not None:
-            error = float(np.sqrt(np.sum(np.square(self.standard_error)))) * scale
+            own = np.maximum(np.square(self.standard_error) - self.shared_error**2, 0.0)
+            error = float(np.hypot(np.sqrt(np.sum(own)) * scale, shared))
         smallest = None if self.ess is None else float(np.min(self.ess))
-        return Estimate(value, self.kind, error, smallest, self.units)
+        return Estimate(value, self.kind, error, smallest, self.units, shared)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.value, dtype=dtype)

@@ -30,7 +30,8 @@ class Traits:
     """What a model can do.
 
     Attributes:
-        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), or "none".
+        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "annealed" (known up to a
+            normaliser that has to be estimated), "annealed_bound" (a bound of such a density), or "none".
         methods: the ways it can be fitted; the first is its default.
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
@@ -43,6 +44,11 @@ class Traits:
     summary: str = ""
     kinds: tuple[str, ...] = KINDS
 
+    @property
+    def normalised(self) -> bool:
+        """False where the program states its density up to a factor only: no bound on the evidence may train it."""
+        return not self.density.startswith("annealed")
+
 
 class Model(nn.Module, ABC):
     """One Pyro program over the columns of a schema.
@@ -53,6 +59,8 @@ class Model(nn.Module, ABC):
 
     traits: ClassVar[Traits] = Traits()
     schema: Schema
+    start: ClassVar[str] = "kmeans"  # where iterative methods start unless told otherwise
+    inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Model:
         made = super().__new__(cls)
@@ -64,15 +72,23 @@ class Model(nn.Module, ABC):
 
     options: dict[str, Any]
 
+    @property
+    def piece_rows(self) -> int:
+        """How many rows the verbs may ask about at once; fewer where one row takes much memory."""
+        return 2**17
+
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema
-        check_kinds(self.name, self.traits, schema)
+        check_kinds(self, schema)
 
     @property
     def name(self) -> str:
         """The model's name in the registry: its file's name."""
         return type(self).__module__.rsplit(".", 1)[-1]
+
+    def prepare(self, batches: Any) -> None:
+        """Learn what is no parameter (ranks, ...) from the training rows, once before any method starts."""
 
     @abstractmethod
     def model(self, batch: Any) -> Any:
@@ -89,12 +105,13 @@ class Model(nn.Module, ABC):
         """Mask ``(N,)`` of the rows whose density counts, the others being conditioned on; None where all count."""
 
 
-def check_kinds(name: str, traits: Traits, schema: Schema) -> None:
+def check_kinds(model: Model, schema: Schema) -> None:
     """Refuse columns that a model has no density for."""
+    traits, inputs = model.traits, model.options.get("inputs") or ()
     for column in schema:
-        if column.kind not in traits.kinds:
+        if column.kind not in traits.kinds and column.name not in inputs:
             raise CapabilityError(
-                f"{name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
+                f"{model.name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
                 " Drop the column, give it another kind (schema.with_kind), or use another model."
             )
 

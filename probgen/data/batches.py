@@ -28,7 +28,9 @@ class Source(Protocol):
 
     schema: Schema
     weights: Any
-    row_weights: Any
+
+    @property
+    def row_weights(self) -> Any: ...
 
     def __len__(self) -> int: ...
 
@@ -46,7 +48,7 @@ class Standardiser:
     shift: np.ndarray
     scale: np.ndarray
     continuous: np.ndarray
-    offset: float = 0.0  # mean log Jacobian of a row of the source, in nats
+    offsets: np.ndarray | None = None  # mean log Jacobian of a row of the source, in nats, one a column
 
     @classmethod
     def of(cls, source: Source) -> Standardiser:
@@ -69,7 +71,7 @@ class Standardiser:
                 shift[at], scale[at] = low, high - low
         continuous = np.array([c.is_continuous for c in columns])
         share = count / max(total_weight(source), 1e-300)
-        return cls(shift, scale, continuous, -float((share * np.where(continuous, np.log(scale), 0.0)).sum()))
+        return cls(shift, scale, continuous, -share * np.where(continuous, np.log(scale), 0.0))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
         return (values - self.shift) / self.scale

@@ -226,6 +226,14 @@ class Table:
         for start in range(0, len(self), rows):
             yield self.take(np.arange(start, min(start + rows, len(self))))
 
+    def extended(self, steps: int) -> Table:
+        """Every sequence with this many unknown time steps after it."""
+        if self.lengths is None:
+            raise DataError("The rows of this table do not stand in sequences.")
+        places = np.repeat(np.cumsum(self.lengths), steps)
+        values = np.insert(self.values, places, np.nan, axis=0)
+        return self._made(values, self.schema, self.weights, Native(self._native.kind), self.lengths + steps)
+
     def select(self, names: Sequence[str]) -> Table:
         """Some columns."""
         places = [self.schema.index(name) for name in names]
@@ -292,13 +300,14 @@ class Table:
             DataError: an unknown column or row, or a constant number; the message says which and what to do. A discrete
                 column may show one of its levels only.
         """
-        empty = np.nonzero(~self.known.any(1))[0]
+        seen = self.known
+        empty = np.nonzero(~seen.any(1))[0]
         if len(empty) and self.lengths is None:
             raise DataError(
                 f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
             )
         for place, column in enumerate(self.schema):
-            known = self.values[self.known[:, place], place]
+            known = self.values[seen[:, place], place]
             if len(known) == 0:
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
             if not column.is_discrete and np.all(known == known[0]):

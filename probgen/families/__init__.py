@@ -5,6 +5,7 @@ from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
+from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
     DiagonalGaussian,
@@ -15,17 +16,23 @@ from probgen.families.gaussian import (
 )
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.gaussian_path import GaussianPath
-from probgen.families.hurdle import Hurdle
 from probgen.families.gaussian_regression import DiagonalRegression, FullRegression
+from probgen.families.hurdle import Hurdle
+from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.normal_scores import NormalScores
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
+from probgen.families.regression import LogisticRegression, RegressedColumns
+from probgen.families.stick_breaking import StickBreaking, mixture_weights
+from probgen.families.student_t import StudentT
 
 __all__ = [
     "INTEGRATE_OUT",
     "SUM_OUT",
+    "AdditiveGaussian",
     "Bernoulli",
     "Beta",
     "Categorical",
@@ -33,20 +40,30 @@ __all__ = [
     "CoupledGaussian",
     "DiagonalGaussian",
     "DiagonalRegression",
+    "FactorAnalyser",
     "Family",
     "FullGaussian",
     "FullRegression",
     "Gamma",
     "GaussianPath",
     "Hurdle",
+    "LinearGaussian",
     "LogNormal",
+    "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
+    "NormalScores",
     "OrderedLogistic",
     "Poisson",
+    "PrincipalComponents",
+    "RegressedColumns",
     "SemiMarkovChain",
     "SphericalGaussian",
+    "StickBreaking",
+    "StudentT",
     "Symbol",
     "TiedGaussian",
+    "checked_factors",
     "gaussian",
+    "mixture_weights",
 ]

@@ -19,7 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -61,6 +61,26 @@ class Factor:
     value: Tensor
 
 
+class BlockedFactor(Factor):
+    """A factor over one symbol of very many values, which can sum itself out without ever standing in memory whole.
+
+    Args:
+        symbol: with K values.
+        score: makes the ``(K, N)`` log densities, where they are wanted after all.
+        log_sum: from ``(K,)`` log weights of the values to the ``(N,)`` log sum over them.
+    """
+
+    def __init__(self, symbol: Symbol, score: Callable[[], Tensor], log_sum: Callable[[Tensor], Tensor]) -> None:
+        self.__dict__.update(symbols=(symbol,), score=score, log_sum=log_sum)
+
+    score: Callable[[], Tensor]
+    log_sum: Callable[[Tensor], Tensor]
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return self.score()
+
+
 def once_per_tensor(function: Callable) -> Callable:
     """Remember ``function(self, x)`` while the data tensor x is alive: data statistics are computed once a fit."""
     memory: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -89,6 +109,7 @@ class Family(nn.Module, ABC):
         prior: "default", scaled to the data by :meth:`calibrate`, or ``None`` for maximum likelihood.
     """
 
+    additive = True  # statistics of earlier parameters can be added to: they are sufficient whatever the parameters
     filler = 0.0  # a value inside the support that stands in for unknown cells
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
@@ -130,8 +151,15 @@ class Family(nn.Module, ABC):
     def posterior_draw(self, statistics: Natural) -> Parameters:
         """Parameters drawn from their posterior given the statistics of completed data."""
 
+    def expected_counts(self, statistics: Natural) -> Tensor | None:
+        """``(K,)``: how many rows are expected to have each value of a discrete latent; None for other families."""
+        return None
+
     def calibrate(self, statistics: Natural) -> None:
         """Scale the default prior to the data, given the statistics of all rows taken together."""
+
+    def calibrate_within(self, statistics: Natural) -> None:
+        """Scale the default prior to a first partition of the data, where its parts are far apart for their size."""
 
     def describe(self, theta: Parameters) -> Parameters:
         """The parameters that a person reads."""
@@ -162,9 +190,17 @@ class Family(nn.Module, ABC):
     def mean(self, theta: Parameters) -> Tensor:
         """Expectation of each column (codes: the probabilities' mode)."""
 
+    def sd(self, theta: Parameters) -> Tensor:
+        """Standard deviation of each column, NaN where it has none or no closed form is known."""
+        return torch.full_like(self.mean(theta), torch.nan)
+
     def cells(self, natural: Natural) -> Tensor:
         """``(K, L)``: log density of every value, for families whose values can be summed out."""
         raise CapabilityError(f"A {type(self).__name__} has no finite set of values that could be summed out.")
+
+    def given(self, table: Table, *index: Any, latent: Tensor | Latent) -> Observable:
+        """The distribution given a continuous latent; families without factors do not depend on it."""
+        return table(*index)
 
     # -- network head ------------------------------------------------------------------------------------------
     @property
@@ -215,7 +251,9 @@ class Table:
     natural: Natural
     theta: Parameters | None = None
 
-    def __call__(self, *index: Any) -> Any:
+    def __call__(self, *index: Any, latent: Tensor | Latent | None = None) -> Any:
+        if latent is not None:
+            return self.family.given(self, *index, latent=latent)
         return self.family.at(self, *index)
 
 
@@ -238,6 +276,10 @@ class Observable(TorchDistribution):
         if isinstance(value, Symbol):
             return Factor((value,), self.theta["logits"].movedim(-1, 0))
         return Factor((), self.log_prob(value))
+
+    def latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        """Means, given the known cells of x, of the latents that are integrated out here: name -> ``(N, L)``."""
+        return {}
 
 
 def event_shape(family: Family) -> torch.Size:

@@ -18,16 +18,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from probgen.data.batches import Batch
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Observable, Symbol, once_per_tensor
+from probgen.families.base import Factor, Family, Latent, Observable, Symbol, once_per_tensor
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import Covariance, DiagonalGaussian, gaussian
-from probgen.families.hurdle import Hurdle
 from probgen.families.gaussian_regression import PotentialFactor
+from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
@@ -51,6 +52,7 @@ CHOICES: dict[str, dict[str, Callable[..., Family]]] = {  # what else a column o
     "count": {"negative_binomial": NegativeBinomial, "poisson": Poisson},
     "ordinal": {"categorical": Categorical, "ordered_logistic": OrderedLogistic},
 }
+ROWS = 2**17  # that coordinates are learnt from
 LEVELLED = ("categorical", "ordinal")
 GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
 
@@ -71,7 +73,8 @@ class Link:
         return y, slope.nan_to_num().sum(-1)
 
     def write(self, y: Tensor) -> Tensor:
-        return torch.where(self.log, y.exp(), torch.where(self.logit, y.sigmoid(), y))
+        most = 0.9 * math.log(torch.finfo(y.dtype).max)  # heavy tails stay within what the dtype can hold
+        return torch.where(self.log, y.clamp(-most, most).exp(), torch.where(self.logit, y.sigmoid(), y))
 
 
 def softplus_pair(y: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def softplus_pair(y: Tensor) -> Tensor:
 class Block(nn.Module):
     """Some columns of the table and the family that they share."""
 
-    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Link | None = None) -> None:
+    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Any = None) -> None:
         super().__init__()
         self.name, self.family, self.link, self.width = name, family, link, width
         self.whole = index == list(range(width))
@@ -111,6 +114,8 @@ class Columns(nn.Module):
         covariance: ``None``, or the structure of the Gaussian that couples the continuous columns.
         prior: "default" or None (maximum likelihood).
         families: names of families for some columns, instead of those of their kinds: ``{"visits": "poisson"}``.
+        coordinates: called with the number of coupled columns and their link, makes coordinates that :meth:`learn` from
+            data and stand between the two.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Columns(nn.Module):
         covariance: Covariance | None = None,
         prior: str | None = "default",
         families: Mapping[str, str] | None = None,
+        coordinates: Callable[[int, Link | None], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         columns = list(schema)
@@ -133,19 +139,43 @@ class Columns(nn.Module):
             make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior)
             for key, index in groups.items()
         )
+        for block in self.parts():
+            if coordinates is not None and block.name == "gaussian":
+                block.link = coordinates(len(block.index), block.link)
 
     def parts(self) -> list[Block]:
         """The blocks, in the order of their first columns."""
         return cast("list[Block]", list(self.blocks))
 
+    def learn(self, pieces: Iterable[Batch]) -> None:
+        """Coordinates from the first rows of the data, at most ``ROWS`` of them, before anything is fitted."""
+        kept: list[Batch] = []
+        for batch in pieces:
+            kept.append(batch)
+            if sum(map(len, kept)) >= ROWS:
+                break
+        x = torch.cat([batch.x for batch in kept])
+        weights = [batch.weights for batch in kept if batch.weights is not None]
+        for block in self.parts():
+            if hasattr(block.link, "learn"):
+                block.link.learn(block.select(x), torch.cat(weights) if weights else None)
+
+    @property
+    def coupled(self) -> int:
+        """How many columns share the Gaussian that couples them."""
+        return sum(len(block.index) for block in self.parts() if block.name == "gaussian")
+
     def draw(self, name: str) -> Callable[..., Joint]:
-        """Make all parameters global sample sites ``name.block.*``; the result is called with an index."""
+        """Make all parameters global sample sites ``name.block.*``; the result is called with an index.
+
+        A continuous latent may be given as well, for families that have factors.
+        """
         tables = [(block, block.family.draw(f"{name}.{block.name}")) for block in self.parts()]
 
-        def at(*index: Tensor | Symbol) -> Joint:
+        def at(*index: Tensor | Symbol, latent: Tensor | Latent | None = None) -> Joint:
             if len(index) > 1 and isinstance(index[0], Tensor):
                 index = (self.row(*cast("tuple[Tensor, ...]", index)),)
-            return Joint(self.width, [(block, table(*index)) for block, table in tables])
+            return Joint(self.width, [(block, table(*index, latent=latent)) for block, table in tables])
 
         return at
 
@@ -194,6 +224,10 @@ class Joint(Observable):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.factor(value).value
+
+    def latent_means(self, x: Tensor) -> dict[str, Tensor]:
+        found = [part.latent_means(block.read(x)[0]) for block, part in self.parts]
+        return {name: value for means in found for name, value in means.items()}
 
     def fill(self, x: Tensor) -> Tensor:
         """X with its NaN cells drawn given the known ones; known cells keep their bits."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -25,6 +25,7 @@ from probgen.families.base import Family, Natural, Parameters, once_per_tensor
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
+APART = 0.05  # share of a column's variance inside the parts of a first partition, over what K parts would leave
 MANY = 2**24  # numbers in one temporary
 
 
@@ -81,40 +82,53 @@ class CoupledGaussian(Family):
         return Patterns(unknown, of_row)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
+        exponent, volume = self.integrate(natural, x)
+        return exponent + volume
+
+    def integrate(self, natural: Natural, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""The un-normalised density with the unknown cells m integrated out, as exponent and log volume, ``(K, N)``.
+
+        The volume :math:`\tfrac12 \log |2\pi P_{mm}^{-1}|` does not depend on the known cells; it is zero without holes.
+        """
         if known(x) is None:
             weights = torch.cat([natural["linear"], natural["square"]], 1)
-            return torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
+            exponent = torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
+            return exponent, exponent.new_zeros(())
         patterns = self.patterns(x)
         few = len(patterns.unknown) <= 32 or len(patterns.unknown) * 64 <= len(x)
-        return self.score_by_group(natural, x, patterns) if few else self.score_by_row(natural, x, patterns)
+        return self.by_group(natural, x, patterns) if few else self.by_row(natural, x, patterns)
 
-    def score_by_group(self, natural: Natural, x: Tensor, patterns: Patterns) -> Tensor:
+    def by_group(self, natural: Natural, x: Tensor, patterns: Patterns) -> tuple[Tensor, Tensor]:
         """One matrix product for each pattern of holes."""
-        T, pieces, order = self.statistics(x), [], []
+        T, exponents, volumes, order = self.statistics(x), [], [], []
         for unknown, rows in patterns.groups():
-            constant, weights = self.marginal(natural, unknown[None])
-            pieces.append(torch.addmm(constant[0][:, None], weights[0], T[rows].mT))
+            constant, volume, weights = self.marginal(natural, unknown[None])
+            exponents.append(torch.addmm(constant[0][:, None], weights[0], T[rows].mT))
+            volumes.append(volume.mT.expand(-1, len(rows)))
             order.append(rows)
-        return torch.cat(pieces, 1)[:, torch.cat(order).argsort()]
+        back = torch.cat(order).argsort()
+        return torch.cat(exponents, 1)[:, back], torch.cat(volumes, 1)[:, back]
 
-    def score_by_row(self, natural: Natural, x: Tensor, patterns: Patterns) -> Tensor:
+    def by_row(self, natural: Natural, x: Tensor, patterns: Patterns) -> tuple[Tensor, Tensor]:
         """Many patterns with few rows each: look the marginal of every row up, in pieces that fit memory."""
         T, (K, D) = self.statistics(x), natural["linear"].shape
-        pieces, order = [], []
+        exponents, volumes, order = [], [], []
         step = max(1, MANY // (4 * K * D * D))
         groups = patterns.of_row.argsort(stable=True)
         edges = torch.bincount(patterns.of_row, minlength=len(patterns.unknown)).cumsum(0).tolist()
         for first in range(0, len(patterns.unknown), step):
             last = min(first + step, len(patterns.unknown))
             rows = groups[edges[first - 1] if first else 0 : edges[last - 1]]
-            constant, weights = self.marginal(natural, patterns.unknown[first:last])  # (G, K), (G, K, P)
+            constant, volume, weights = self.marginal(natural, patterns.unknown[first:last])  # (G, K) twice, (G, K, P)
             at = patterns.of_row[rows] - first
-            pieces.append(constant[at].mT + torch.einsum("nkp,np->kn", weights[at], T[rows]))
+            exponents.append(constant[at].mT + torch.einsum("nkp,np->kn", weights[at], T[rows]))
+            volumes.append(volume[at].mT)
             order.append(rows)
-        return torch.cat(pieces, 1)[:, torch.cat(order).argsort()]
+        back = torch.cat(order).argsort()
+        return torch.cat(exponents, 1)[:, back], torch.cat(volumes, 1)[:, back]
 
-    def marginal(self, natural: Natural, unknown: Tensor) -> tuple[Tensor, Tensor]:
-        """Constant (G, K) and weights (G, K, P) of the density of the known cells, for G patterns at once."""
+    def marginal(self, natural: Natural, unknown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Constant (G, K), log volume (G, K) and weights (G, K, P) of the known cells' density, for G patterns at once."""
         c, h, P = natural["log_normaliser"], natural["linear"], self.unpack(natural["square"])
         miss = unknown.to(h)[:, None, :]  # (G, 1, D)
         keep = 1.0 - miss
@@ -124,10 +138,11 @@ class CoupledGaussian(Family):
         solved = torch.cholesky_solve(torch.cat([cross, (h * miss)[..., None].expand(*cross.shape[:-1], 1)], -1), root)
         gain, offset = solved[..., :-1], solved[..., -1]  # P_mm^-1 P_mo, P_mm^-1 h_m
         log_det = root.diagonal(0, -2, -1).log().sum(-1)
-        constant = c + 0.5 * (h * miss * offset).sum(-1) - log_det + 0.5 * LOG_TWO_PI * miss.sum(-1)
+        constant = c + 0.5 * (h * miss * offset).sum(-1)
+        volume = 0.5 * LOG_TWO_PI * miss.sum(-1) - log_det
         linear = (h - (cross.mT @ offset[..., None])[..., 0]) * keep
         square = (P - cross.mT @ gain) * keep[..., :, None] * keep[..., None, :]
-        return constant, torch.cat([linear, square[..., self.i, self.j] * self.packing], -1)
+        return constant, volume, torch.cat([linear, square[..., self.i, self.j] * self.packing], -1)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """Precision matrices from the packed natural parameters."""
@@ -139,14 +154,18 @@ class CoupledGaussian(Family):
 
     # -- rows --------------------------------------------------------------------------------------------------
     def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
+        distance, log_det, count = self.distance(theta, x)
+        return -0.5 * distance - log_det - 0.5 * LOG_TWO_PI * count
+
+    def distance(self, theta: Parameters, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared Mahalanobis distance of the known cells, half the log determinant of their covariance, their number."""
         keep = (~x.isnan()).to(x)
         gap = torch.where(x.isnan(), 0.0, x - theta["loc"])
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
         covariance = covariance * keep[..., :, None] * keep[..., None, :] + torch.diag_embed(1.0 - keep)
         root = torch.linalg.cholesky(covariance)
         white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
-        log_det = root.diagonal(0, -2, -1).log().sum(-1)
-        return -0.5 * (white**2).sum(-1) - log_det - 0.5 * LOG_TWO_PI * keep.sum(-1)
+        return white.square().sum(-1), root.diagonal(0, -2, -1).log().sum(-1), keep.sum(-1)
 
     def sample(self, theta: Parameters) -> Tensor:
         loc = theta["loc"]
@@ -155,7 +174,11 @@ class CoupledGaussian(Family):
         return loc + white
 
     def fill(self, theta: Parameters, x: Tensor) -> Tensor:
-        """Unknown cells from N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1), all rows at once."""
+        mean, noise = self.conditional(theta, x)
+        return torch.where(x.isnan(), mean + noise, x)
+
+    def conditional(self, theta: Parameters, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean of N(mu_m - P_mm^-1 P_mo (x_o - mu_o), P_mm^-1) of the unknown cells, and a draw of its noise."""
         loc, P = theta["loc"], theta["precision"]
         miss = x.isnan().to(P)
         gap = torch.where(x.isnan(), 0.0, x - loc)
@@ -163,10 +186,17 @@ class CoupledGaussian(Family):
         root = torch.linalg.cholesky(hidden)
         pull = torch.cholesky_solve((P @ gap[..., None]) * miss[..., None], root)[..., 0]
         noise = torch.linalg.solve_triangular(root.mT, torch.randn_like(gap)[..., None], upper=True)[..., 0]
-        return torch.where(x.isnan(), loc - pull + noise, x)
+        return loc - pull, noise
 
     def mean(self, theta: Parameters) -> Tensor:
         return theta["loc"]
+
+    def covariance(self, theta: Parameters) -> Tensor:
+        """Covariance matrices, ``(..., D, D)``."""
+        return torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+
+    def sd(self, theta: Parameters) -> Tensor:
+        return self.covariance(theta).diagonal(0, -2, -1).sqrt()
 
     # -- network head ------------------------------------------------------------------------------------------
     @property
@@ -191,7 +221,9 @@ class NormalWishart(CoupledGaussian):
         super().__init__(columns, table, prior)
         self.register_buffer("scatter", torch.eye(columns))
         self.scatter: Tensor
-        self.concentration, self.freedom = SHRINKAGE, columns + 2.0
+        self.register_buffer("concentration", torch.tensor(SHRINKAGE))
+        self.concentration: Tensor
+        self.freedom = columns + 2.0
 
     # -- parameters --------------------------------------------------------------------------------------------
     @property
@@ -205,6 +237,16 @@ class NormalWishart(CoupledGaussian):
         spread = square[0] / n[0] - self.center[:, None] * self.center
         spread = 0.95 * spread + 0.05 * torch.diag(spread.diagonal().clamp_min(1e-8))
         self.scatter = spread / self.matrices ** (2 / self.columns)
+        self.concentration = torch.full_like(self.concentration, SHRINKAGE)
+
+    def calibrate_within(self, statistics: Natural) -> None:
+        n, s, square = self.moments(statistics)
+        within = (square - s[:, :, None] * s[:, None, :] / n.clamp_min(1e-10)[:, None, None]).sum(0) / n.sum()
+        total = (square.sum(0) / n.sum()).diagonal() - (s.sum(0) / n.sum()).square()
+        share = float((within.diagonal() / total.clamp_min(1e-300)).amin())
+        if is_apart(share * self.table ** (2 / self.columns)):
+            self.scatter = 0.95 * within + 0.05 * torch.diag(within.diagonal())
+            self.concentration = torch.full_like(self.concentration, SHRINKAGE * share)
 
     def prior(self) -> dict[str, dist.Distribution]:
         """Bartlett's factors of a Wishart matrix: every site is one-dimensional and has a simple support."""
@@ -251,10 +293,13 @@ class NormalWishart(CoupledGaussian):
         return {"loc": loc, "precision": torch.eye(self.columns).to(loc).expand(self.table, -1, -1).clone()}
 
     def posterior(self, statistics: Natural) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior."""
+        """Kappa (K,), centre (K, D), degrees of freedom (M,), scatter (M, D, D) of the Normal-Wishart posterior.
+
+        Rows may have weights, as in scale mixtures: then ``statistics["weight"]`` is their sum.
+        """
         n, s, square = self.moments(statistics)
         prior = self.prior_choice is not None
-        kappa = n + (self.concentration if prior else 0.0)
+        kappa = statistics.get("weight", n) + (self.concentration if prior else 0.0)
         m = (s + (self.concentration * self.center if prior else 0.0)) / kappa.clamp_min(1e-10)[:, None]
         scatter = square - kappa[:, None, None] * m[:, :, None] * m[:, None, :]
         if prior:
@@ -267,7 +312,10 @@ class NormalWishart(CoupledGaussian):
         """Sum over the rows that share a precision matrix: (K, ...) -> (M, ...)."""
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
-        kappa, m, freedom, scatter = self.posterior(statistics)
+        return self.maximum(*self.posterior(statistics), current)
+
+    def maximum(self, kappa: Tensor, m: Tensor, freedom: Tensor, scatter: Tensor, current: Parameters) -> Parameters:
+        """The mode of the joint density of loc and precision; rows that nothing speaks of stay."""
         if self.prior_choice is not None:  # mode of the joint density of loc and precision
             freedom = freedom + self.table / self.matrices - self.columns - 1
         used, filled = kappa > 1e-10, freedom > 1e-10
@@ -287,7 +335,68 @@ class NormalWishart(CoupledGaussian):
         return {"loc": m + white / kappa[:, None] ** 0.5, "precision": precision}
 
 
-class FullGaussian(NormalWishart):
+class CentredGaussian(NormalWishart):
+    """Switches to coordinates about each row's own centre where clusters lie too far apart for common ones.
+
+    In common coordinates the density of a row R standard deviations from the origin is a difference of numbers of the
+    order R^2. Beyond ``FAR`` the natural parameters are those of x - anchor, with the anchor at the row's present centre,
+    and so are the expected statistics; this takes one pass over the data for each row of the table.
+    """
+
+    def natural(self, theta: Parameters) -> Natural:
+        if not is_far(theta["loc"], theta["precision"].diagonal(0, -2, -1)):
+            return super().natural(theta)
+        found = super().natural({"loc": torch.zeros_like(theta["loc"]), "precision": theta["precision"]})
+        return found | {"anchor": theta["loc"]}
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        if "anchor" not in natural:
+            return super().score(natural, x)
+        score = super().score
+        return torch.cat([score(own, x - anchor) for own, anchor in by_anchor(natural)])
+
+    def update(self, statistics: Natural, current: Parameters) -> Parameters:
+        if "anchor" not in statistics:
+            return super().update(statistics, current)
+        return self.maximum(*self.about_anchors(statistics, current["loc"]), current)
+
+    def about_anchors(self, statistics: Natural, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The Normal-Wishart posterior from moments of x - anchor, without differences of large numbers."""
+        n, s, square = self.moments(statistics)
+        prior = self.prior_choice is not None
+        mean = s / n.clamp_min(1e-10)[:, None]
+        within = square - n[:, None, None] * mean[:, :, None] * mean[:, None, :]
+        if not prior:
+            return n, anchor + mean, self.pool(n), self.pool(within)
+        kappa = n + self.concentration
+        gap = anchor + mean - self.center
+        between = (self.concentration * n / kappa)[:, None, None] * gap[:, :, None] * gap[:, None, :]
+        m = self.center + (n / kappa)[:, None] * gap
+        return kappa, m, self.pool(n) + self.freedom, self.pool(within + between) + self.scatter
+
+
+FAR = 1e4  # standard deviations from the origin, in one of the columns
+
+
+def is_far(loc: Tensor, precision: Tensor) -> bool:
+    """True where the common coordinates lose accuracy, given ``(K, D)`` each; never while a graph is being traced."""
+    if loc.requires_grad or precision.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(loc):
+        return False
+    return bool((loc.abs().amax(-1) * precision.amax(-1).sqrt()).amax() > FAR)
+
+
+def is_apart(share: float) -> bool:
+    """True where a first partition's parts are small for their distance, and not so small that rounding made them."""
+    return 1e-13 < share < APART
+
+
+def by_anchor(natural: Natural) -> Iterator[tuple[Natural, Tensor]]:
+    """Each row's natural parameters in coordinates about its anchor, and the anchor."""
+    for k, anchor in enumerate(natural["anchor"].detach()):
+        yield {key: value[k : k + 1] for key, value in natural.items() if key != "anchor"}, anchor
+
+
+class FullGaussian(CentredGaussian):
     """A precision matrix of its own for each row of the table."""
 
     @property
@@ -298,7 +407,7 @@ class FullGaussian(NormalWishart):
         return value
 
 
-class TiedGaussian(NormalWishart):
+class TiedGaussian(CentredGaussian):
     """One precision matrix for all rows of the table."""
 
     @property

@@ -20,7 +20,7 @@ from probgen._pyro import Messenger, is_bookkeeping
 from probgen.families.base import Parameters
 from probgen.inference.evidence import Evidence, Given, log_evidence, observe
 
-__all__ = ["Proposal", "log_weights", "propose", "resample"]
+__all__ = ["Proposal", "has_guide", "log_weights", "propose", "resample"]
 
 
 @dataclass
@@ -80,6 +80,11 @@ def log_weights(
     return evidence.rows - proposal.log_q, evidence, proposal
 
 
+def has_guide(program: Any, batch: Any) -> bool:
+    """True where local latents are integrated by a guide."""
+    return bool(propose(program, batch, 1).sites)
+
+
 def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidates: int = 64) -> dict[str, Tensor]:
     """One draw a row of the local continuous latents given the known cells, by importance resampling.
 
@@ -87,8 +92,6 @@ def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidat
     and Guibas, 1995), so that rows with unusual holes, or with nothing known, are served too.
     """
     half = candidates // 2
-    if not propose(program, batch, 1).sites:
-        return {}
     drawn = propose(program, batch, half).sites
     names = set(drawn)
     with draws_plate(half):

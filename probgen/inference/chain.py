@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 
 from probgen.data.sequences import Steps
+from probgen.inference import native
 from probgen.inference.log_sum import log_sum_exp
 
-__all__ = ["best_path", "chain_evidence", "draw_path", "filtered"]
+__all__ = ["best_path", "chain_evidence", "draw_paths", "filtered"]
 
 STEP_COST = 12e-6  # seconds of one small step of a loop
 NUMBER_COST = 2.5e-10  # seconds of one multiplication in it
@@ -129,14 +130,32 @@ def make_plan(steps: Steps, length: int) -> Plan:
 # -------------------------------------------------------------------------------------------------------- passes
 @dataclass
 class Pass:
-    """A forward pass; rows in the plan's order."""
+    """A forward pass; rows in the plan's order, or in the data's where it was compiled."""
 
-    plan: Plan
+    plan: Plan | None
     A: Tensor  # (K, K)
     likelihood: Tensor  # (N, K), scaled so that the largest of a row is one
     alpha: Tensor  # (N, K) filtered probabilities
     scale: Tensor  # (N, 1)
     products: tuple[Tensor, Tensor] | None  # of the blocks' matrices, with their log scales
+
+    def sequence_of_rows(self, steps: Steps) -> Tensor:
+        """``(N,)``: the sequence of each row."""
+        return steps.sequence if self.plan is None else self.plan.sequence[self.plan.block]
+
+    def per_sequence(self, rows: Tensor, steps: Steps) -> Tensor:
+        """Sum over each sequence."""
+        return rows.new_zeros(len(steps)).index_add_(0, self.sequence_of_rows(steps), rows)
+
+    def by_row(self, value: Tensor) -> Tensor:
+        """In the data's order."""
+        return value if self.plan is None else torch.empty_like(value).index_copy_(0, self.plan.order, value)
+
+    def counts(self, weight: Tensor, steps: Steps) -> tuple[Tensor, Tensor, Tensor]:
+        """Expected first states (K,), transitions (K, K), states (N, K); sequences count ``weight`` (S,) times."""
+        if self.plan is None:
+            return native.backward(self.A, self.likelihood, self.alpha, self.scale, weight, steps)
+        return backward_pass(self, self.plan, weight)
 
 
 def forward_pass(log_initial: Tensor, log_transition: Tensor, likelihood: Tensor, plan: Plan) -> Pass:
@@ -183,10 +202,10 @@ def block_entries(initial: Tensor, A: Tensor, products: tuple[Tensor, Tensor], p
     return torch.empty_like(initial.contiguous()).index_copy_(0, plan.by_round, torch.cat(entries))
 
 
-def backward_pass(done: Pass, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Expected counts: first states (K,), transitions (K, K), states (N, K); sequences count ``weight`` (S,) times."""
-    plan, A = done.plan, done.A
-    beta = torch.ones_like(done.alpha[: plan.blocks]) if done.products is None else block_exits(done)
+def backward_pass(done: Pass, plan: Plan, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Expected first states, transitions and states, in the plan's order."""
+    A = done.A
+    beta = torch.ones_like(done.alpha[: plan.blocks]) if done.products is None else block_exits(done, plan)
     pull, state, back = done.likelihood / done.scale, torch.empty_like(done.alpha), A.mT.contiguous()
     steps = list(zip(*map(plan.cut, (done.alpha, pull, state)), strict=True))
     for step in range(len(steps) - 1, -1, -1):
@@ -206,9 +225,9 @@ def backward_pass(done: Pass, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return state[plan.rounds[0]].sum(0), A * (left.mT @ right), state
 
 
-def block_exits(done: Pass) -> Tensor:
+def block_exits(done: Pass, plan: Plan) -> Tensor:
     """Scaled backward messages ``(B, K)`` at the last step of each block."""
-    plan, back = done.plan, done.A.mT.contiguous()
+    back = done.A.mT.contiguous()
     assert done.products is not None
     P, ratio = (value[plan.by_round].split(plan.round_sizes) for value in done.products)
     last = done.alpha[plan.ends[plan.by_round]].split(plan.round_sizes)
@@ -233,16 +252,13 @@ class ChainEvidence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:  # type: ignore[override]
-        plan = plan_for(steps, len(log_initial))
-        likelihood, top = scaled(scores, plan)
-        done = forward_pass(log_initial, log_transition, likelihood, plan)
-        logs = done.scale[:, 0].log() + top
-        rows = logs.new_zeros(len(steps)).index_add_(0, plan.sequence[plan.block], logs)
-        ctx.weak = underflown(done, len(steps))
+        done, top = forward_done(log_initial, log_transition, scores, steps)
+        rows = done.per_sequence(done.scale[:, 0].log() + top, steps)
+        ctx.weak = underflown(done, steps)
         if len(ctx.weak):
             some, places = steps.select(ctx.weak)
             rows[ctx.weak] = in_log_space(log_initial, log_transition, scores[:, places], some)
-            neutralise(done, ctx.weak)
+            neutralise(done, ctx.weak, steps)
         ctx.save_for_backward(log_initial, log_transition, scores)
         ctx.done, ctx.steps = done, steps
         return rows
@@ -250,36 +266,42 @@ class ChainEvidence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         if torch.is_grad_enabled():  # somebody wants to differentiate again
-            rows = in_log_space(*ctx.saved_tensors, ctx.steps)
+            initial, transition, scores = ctx.saved_tensors
+            rows = in_log_space(initial, transition, scores, ctx.steps)
             return *torch.autograd.grad(rows, ctx.saved_tensors, gradient, create_graph=True), None
         weight = gradient.clone()
         weight[ctx.weak] = 0.0
-        initial, transition, state = backward_pass(ctx.done, weight)
-        scores = torch.empty_like(state).index_copy_(0, ctx.done.plan.order, state).mT
+        initial, transition, state = ctx.done.counts(weight, ctx.steps)
+        scores = ctx.done.by_row(state).mT
         if len(ctx.weak):
             initial, transition, scores = with_weak(ctx, gradient, initial, transition, scores)
         return initial, transition, scores, None
 
 
-def scaled(scores: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    """Likelihoods ``(N, K)`` in the plan's order with largest value one, and the logs ``(N,)`` taken out."""
+def forward_done(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> tuple[Pass, Tensor]:
+    """The forward pass, compiled where it can be, and the logs ``(N,)`` taken out of the likelihoods."""
     top = scores.amax(0)
     top = torch.where(top.isinf(), 0.0, top)
-    likelihood = (scores - top).exp_().mT.contiguous().index_select(0, plan.order)
-    return likelihood, top[plan.order]
+    likelihood = (scores - top).exp_().mT.contiguous()
+    if native.usable(len(log_initial), likelihood):
+        A = log_transition.exp()
+        alpha, scale = native.forward(log_initial.exp(), A, likelihood, steps)
+        return Pass(None, A, likelihood, alpha, scale, None), top
+    plan = plan_for(steps, len(log_initial))
+    return forward_pass(log_initial, log_transition, likelihood.index_select(0, plan.order), plan), top[plan.order]
 
 
-def underflown(done: Pass, sequences: int) -> Tensor:
+def underflown(done: Pass, steps: Steps) -> Tensor:
     """Sequences with a step whose scale is too small to be trusted."""
     small = ~(done.scale[:, 0] > torch.finfo(done.scale.dtype).tiny ** 0.95)
     if not bool(small.any()):
         return small.new_zeros(0, dtype=torch.long)
-    return done.plan.sequence[done.plan.block[small]].unique()
+    return done.sequence_of_rows(steps)[small].unique()
 
 
-def neutralise(done: Pass, sequences: Tensor) -> None:
+def neutralise(done: Pass, sequences: Tensor, steps: Steps) -> None:
     """Finite numbers for sequences that are done again elsewhere and get weight zero here."""
-    rows = torch.isin(done.plan.sequence[done.plan.block], sequences)
+    rows = torch.isin(done.sequence_of_rows(steps), sequences)
     done.likelihood[rows] = done.scale[rows] = 1.0
     done.alpha[rows] = 1.0 / done.alpha.shape[1]
 
@@ -291,7 +313,7 @@ def with_weak(ctx: Any, gradient: Tensor, *counts: Tensor) -> tuple[Tensor, Tens
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_() for value in ctx.saved_tensors[:2]]
         leaves.append(ctx.saved_tensors[2][:, places].detach().requires_grad_())
-        rows = in_log_space(*leaves, some)
+        rows = in_log_space(leaves[0], leaves[1], leaves[2], some)
         possible = torch.where(rows.detach().isneginf(), 0.0, gradient[ctx.weak])
         found = torch.autograd.grad(rows, leaves, possible)
     states = states.clone()
@@ -316,45 +338,45 @@ def in_log_space(log_initial: Tensor, log_transition: Tensor, scores: Tensor, st
 # -------------------------------------------------------------------------------------------------------- states
 def filtered(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
     """``(N, K)``: probabilities of each row's state given the rows up to it."""
-    plan = planned(steps, steps.longest)
-    alpha = log_filter(log_initial, log_transition, scores[:, plan.order], plan)
-    return torch.empty_like(alpha).index_copy_(0, plan.order, alpha.softmax(1))
-
-
-def log_filter(log_initial: Tensor, log_transition: Tensor, ordered: Tensor, plan: Plan) -> Tensor:
-    """``(N, K)`` in the plan's order: log joint probability of the state and the rows up to it, up to a constant."""
-    alpha = torch.empty_like(ordered.mT.contiguous())
-    before = log_initial.expand(plan.blocks, -1)
-    for low, high in plan.steps():
-        now = before[: high - low]
-        if low:
-            top = now.amax(1, keepdim=True)
-            top = torch.where(top.isinf(), 0.0, top)
-            small = (now - top).exp() @ log_transition.exp()
-            exact = (
-                torch.logsumexp(now[:, :, None] + log_transition, 1) if bool((small == 0).any()) else small.log() + top
-            )
-            now = exact
-        before = now + ordered[:, low:high].mT
-        alpha[low:high] = before - before.amax(1, keepdim=True).nan_to_num(neginf=0.0)
-        before = alpha[low:high]
+    done, _ = forward_done(log_initial, log_transition, scores, steps)
+    alpha = done.by_row(done.alpha)
+    weak = underflown(done, steps)
+    if len(weak):
+        some, places = steps.select(weak)
+        alpha[places] = filtered_in_log_space(log_initial, log_transition, scores[:, places], some)
     return alpha
 
 
-def draw_path(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
-    """``(N,)``: one draw of all states given all rows (forward filtering, backward sampling; Carter and Kohn, 1994)."""
+def filtered_in_log_space(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
     plan = planned(steps, steps.longest)
-    alpha = log_filter(log_initial, log_transition, scores[:, plan.order], plan)
-    path = torch.empty(len(plan.order), dtype=torch.long, device=scores.device)
-    after = path.new_zeros(plan.blocks)
-    count = 0
+    found, before = [], log_initial[:, None].expand(-1, plan.blocks)
+    for step, seen in enumerate(scores[:, plan.order].split([high - low for low, high in plan.steps()], 1)):
+        if step:
+            before = log_sum_exp(before[:, None, : seen.shape[1]] + log_transition[:, :, None])
+        before = before + seen
+        before = before - before.amax(0).nan_to_num(neginf=0.0)
+        found.append(before)
+    alpha = torch.cat(found, 1).softmax(0).mT
+    return torch.empty_like(alpha).index_copy_(0, plan.order, alpha)
+
+
+def draw_paths(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps, uniform: Tensor) -> Tensor:
+    """States ``(draws, N)`` given all rows, from uniform numbers ``(draws, N)``.
+
+    Forward filtering, backward sampling (Carter and Kohn, 1994).
+    """
+    plan = planned(steps, steps.longest)
+    alpha = filtered(log_initial, log_transition, scores, steps)[plan.order]
+    arrive, ordered = log_transition.exp().mT.contiguous(), uniform[:, plan.order]
+    path = torch.empty(ordered.shape, dtype=torch.long, device=scores.device)
+    after, going_on = path[:, :0], 0
     for low, high in reversed(plan.steps()):
-        n = high - low
-        logits = alpha[low:high].clone()
-        logits[:count] += log_transition.mT[after[:count]]
-        after[:n] = torch.distributions.Categorical(logits=logits).sample()
-        path[low:high], count = after[:n], n
-    return torch.empty_like(path).index_copy_(0, plan.order, path)
+        weight = alpha[low:high].expand(len(path), -1, -1)
+        weight = torch.cat([weight[:, :going_on] * arrive[after], weight[:, going_on:]], 1)
+        total = weight.cumsum(-1)
+        chosen = (total <= ordered[:, low:high, None] * total[..., -1:]).sum(-1).clamp_max(len(arrive) - 1)
+        path[:, low:high], after, going_on = chosen, chosen, high - low
+    return torch.empty_like(path).index_copy_(1, plan.order, path)
 
 
 def best_path(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> tuple[Tensor, Tensor]:

@@ -20,8 +20,8 @@ from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Latent, Natural, Parameters, Symbol, Table
-from probgen.families.gaussian_path import PathFactor
+from probgen.families.base import BlockedFactor, Factor, Family, Latent, Natural, Parameters, Symbol, Table
+from probgen.families.gaussian_path import GaussianPath, PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.chain import chain_evidence
@@ -86,6 +86,9 @@ class Tracer(Messenger):
     Args:
         rows_are_local: latent sites inside plates belong to rows; in a user's own program all of them are parameters.
         sum_out: give discrete sites marked with ``SUM_OUT`` a symbol and collect factors; otherwise just run and draw.
+
+    Sites marked with ``INTEGRATE_OUT`` have no numbers either way, unless they are given: the families below fill and
+    score with them integrated out.
     """
 
     def __init__(self, sum_out: bool = True, rows_are_local: bool = True) -> None:
@@ -114,7 +117,7 @@ class Tracer(Messenger):
     def _pyro_sample(self, message: dict) -> None:
         if message["is_observed"]:
             message["infer"]["_data"] = message["infer"].get("_data", message["value"])
-        if is_integrated_out(message) and self.sum_out and not message["done"]:
+        if is_integrated_out(message) and not message["done"] and (self.sum_out or not along_time(message)):
             message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
         if message["done"] or not is_summed_out(message):
             return
@@ -143,7 +146,7 @@ class Tracer(Messenger):
         local = self.rows_are_local and in_plates(message)
         if local or isinstance(value, Symbol | Latent) or observed:
             self.sites[name] = site
-            if self.sum_out:
+            if self.sum_out and (not isinstance(value, Latent) or along_time(message)):
                 self.factors.append(factor_of(message["fn"], value))
         else:
             self.global_sites[name] = site
@@ -155,6 +158,11 @@ def is_summed_out(message: dict) -> bool:
 
 def is_integrated_out(message: dict) -> bool:
     return message["infer"].get("integrate") == "exact"
+
+
+def along_time(message: dict) -> bool:
+    """True for a latent that couples rows: it has a factor of its own, where others leave everything to a family."""
+    return isinstance(message["fn"], GaussianPath)
 
 
 def factor_of(distribution: Any, value: Any) -> Factor:
@@ -182,6 +190,22 @@ class Bucket:
     @property
     def summed_out(self) -> tuple[Symbol, ...]:
         return (self.symbol,)
+
+    @cached_property
+    def cumulative(self) -> Tensor:
+        """``(B, K)``: cumulative probabilities of a symbol that stands alone, NaN where all are zero."""
+        return self.value.detach().mT.double().softmax(-1).cumsum(-1)
+
+
+class BlockedBucket(Bucket):
+    """A symbol that was summed out in blocks; its joined factors are made when they are asked for."""
+
+    def __init__(self, symbol: Symbol, touching: list[Factor]) -> None:
+        self.symbol, self.symbols, self.touching = symbol, (symbol,), touching
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return join(self.touching, self.symbol).value
 
 
 @dataclass
@@ -296,6 +320,11 @@ def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Any]]:
         symbol = cheapest(pool, kept)
         touching = [factor for factor in pool if symbol in factor.symbols]
         pool = [factor for factor in pool if symbol not in factor.symbols]
+        total = in_blocks(touching)
+        if total is not None:
+            buckets.append(BlockedBucket(symbol, touching))
+            pool.append(Factor((), total))
+            continue
         joined = join(touching, first=symbol)
         buckets.append(Bucket(symbol, joined.symbols, joined.value))
         pool.append(Factor(joined.symbols[1:], log_sum_exp(joined.value)))
@@ -305,6 +334,16 @@ def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Any]]:
     for factor in pool[1:]:
         total = total + factor.value
     return total, buckets
+
+
+def in_blocks(touching: list[Factor]) -> Tensor | None:
+    """The log sum over a symbol by its one blocked factor, where all others are mere weights of its values."""
+    blocked = [factor for factor in touching if isinstance(factor, BlockedFactor)]
+    rest = [factor.value for factor in touching if not isinstance(factor, BlockedFactor)]
+    same = [value.dim() == 1 or (value.dim() == 2 and value.stride(1) == 0) for value in rest]  # for all rows
+    if len(blocked) != 1 or not rest or not all(same) or any(value.requires_grad for value in rest):
+        return None
+    return blocked[0].log_sum(torch.stack([value.reshape(len(value), -1)[:, 0] for value in rest]).sum(0))
 
 
 def along_chains(

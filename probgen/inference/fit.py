@@ -41,6 +41,7 @@ class Outcome:
     dtype: torch.dtype
     device: torch.device
     options: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
 def method_names() -> list[str]:
@@ -64,9 +65,13 @@ def choose_method(program: Model, method: str) -> str:
     """``auto`` is the model's first choice; anything else has to be among what the model supports."""
     if method == "auto":
         return program.traits.methods[0]
-    find_method(method)
+    kind, able = find_method(method), ", ".join(program.traits.methods)
+    if kind.normalises and not program.traits.normalised:
+        raise CapabilityError(
+            f"{program.name!r} states its density up to a factor, so method={method!r} would raise its objective without"
+            f" limit; it supports: {able}."
+        )
     if method not in program.traits.methods:
-        able = ", ".join(program.traits.methods)
         raise CapabilityError(f"{program.name!r} cannot be fitted by method={method!r}; it supports: {able}.")
     return method
 
@@ -100,7 +105,7 @@ def run(
             " max_steps, tolerance, restarts, seed, device, dtype, progress, checkpoint, callback."
         )
     networks = any(p.requires_grad for p in program.parameters())
-    found_dtype = to_dtype(dtype, torch.float32 if networks and name == "svi" else torch.float64)
+    found_dtype = to_dtype(dtype, torch.float32 if networks and name in ("svi", "contrastive") else torch.float64)
     where = to_device(device)
     program.to(device=where, dtype=found_dtype)
     training, validation = divide(source, validation_fraction if kind.validates else 0.0, seed)
@@ -111,15 +116,15 @@ def run(
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
         began = time.perf_counter()
-        best = loop.best_of(
-            restarts or kind.restarts, make(training), None if validation is None else make(validation), seed
-        )
+        rows = make(training)
+        program.prepare(rows)
+        best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
     if not best.diagnostics["converged"] and name in ("em", "map"):
         warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
     posterior = best.posterior
     return Outcome(
         program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
-        {**kind.defaults, **options},
+        {**kind.defaults, **options}, best.memory,
     )  # fmt: skip
 
 
@@ -165,6 +170,7 @@ class Attempt:
     history: dict[str, list[float]]
     diagnostics: dict[str, Any]
     score: float
+    memory: dict[str, dict[str, torch.Tensor]]
     varies: bool = True
 
     def advice(self) -> str:
@@ -201,7 +207,7 @@ class Loop:
                 attempts.append(self.attempt(task, number, restarts))
             except FitError as error:
                 failures.append(error)
-            if not isinstance(self.options.get("start", ""), str) or (
+            if not isinstance(self.options.get("start"), str | None) or (
                 attempts and (attempts[-1].diagnostics["interrupted"] or not attempts[-1].varies)
             ):
                 break
@@ -259,7 +265,8 @@ class Loop:
             **method.diagnostics(),
         }
         score = diagnostics.get("best_validation")
-        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score, method.varies)
+        reached = objective[-1] if score is None else score
+        return Attempt(posterior, history, diagnostics, reached, method.memory(), method.varies)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def save(self, method: Method, history: dict[str, list[float]]) -> None:

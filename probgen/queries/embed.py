@@ -12,15 +12,15 @@ from probgen._pyro import Messenger, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor
-from probgen.inference.chain import filtered
+from probgen.families.base import Factor, Observable
+from probgen.families.gaussian_path import GaussianPath
 from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.inference.posterior import Theta
+from probgen.queries import energy
 
 __all__ = ["decode", "embed"]
 
 ROWS = 8192
-GIVEN = ("all", "past")
 
 
 class Means(Messenger):
@@ -37,45 +37,58 @@ class Means(Messenger):
         message["value"], message["done"] = message["fn"].mean, True
 
 
-def embed(fit: Any, table: Table, given: str) -> np.ndarray:
+def embed(fit: Any, table: Table) -> np.ndarray:
     """``(N, L)``: means of continuous latents, or posterior probabilities of the discrete sites."""
-    if given not in GIVEN:
-        raise CapabilityError(f"given must be one of {', '.join(map(repr, GIVEN))}, got {given!r}.")
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
-    pieces = []
+    pieces: list[Tensor] = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
-            found = [read_latents(fit, batch, theta, given) for theta in fit.posterior.spread(50)]
+            if not fit.traits.normalised:
+                pieces.append(energy.embed(fit.program, batch, guide_means, len(pieces)))
+                continue
+            found = [read_latents(fit, batch, theta) for theta in fit.posterior.spread(50)]
             pieces.append(torch.stack(found).mean(0))
     return torch.cat(pieces).double().cpu().numpy()
 
 
-def read_latents(fit: Any, batch: Batch, theta: Theta, given: str) -> Tensor:
+def read_latents(fit: Any, batch: Batch, theta: Theta) -> Tensor:
     """``(B, L)`` for one draw of the parameters."""
     if fit.traits.embedding == "mean":
-        return torch.cat([v.flatten(1) for v in latent_means(fit.program, batch, theta, given).values()], 1)
-    return probabilities(fit.program, batch, theta, given)
+        return torch.cat([value.flatten(1) for value in latent_means(fit.program, batch, theta).values()], 1)
+    return probabilities(fit.program, batch, theta)
 
 
-def latent_means(program: Any, batch: Batch, theta: Theta, given: str = "all") -> dict[str, Tensor]:
-    """Means of the guide's sites, or exact posterior means of the sites that are integrated out."""
-    with torch.no_grad(), Means() as means, Given(theta):
+def guide_means(program: Any, batch: Batch) -> Tensor:
+    """``(B, L)``: means of the guide's sites."""
+    with torch.no_grad(), Means() as means:
         program.guide(batch)
-    if means.found:
-        return means.found
+    return torch.cat([value.flatten(1) for value in means.found.values()], 1)
+
+
+def latent_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
+    """Means of the guide's sites, and exact posterior means of the sites that families integrate out."""
     with torch.no_grad():
-        paths = {b.path.latent.name: b.states for b in log_evidence(program, batch, theta=theta).paths}
-        return {name: s.means() if given == "all" else s.filtered_means() for name, s in paths.items()}
+        with Means() as means, Given(theta):
+            program.guide(batch)
+        found, tracer = dict(means.found), observe(program, batch, Given(theta, sites=means.found), sum_out=False)
+        for site in tracer.sites.values():
+            if isinstance(site.distribution, Observable) and site.data is not None:
+                found |= site.distribution.latent_means(site.data)
+            if isinstance(site.distribution, GaussianPath):
+                found |= path_means(program, batch, theta)
+    return found
 
 
-def probabilities(program: Any, batch: Batch, theta: Theta, given: str) -> Tensor:
+def path_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
+    """Exact posterior means of the states that are integrated out along the sequences."""
+    paths = log_evidence(program, batch, theta=theta).paths
+    return {bucket.path.latent.name: bucket.states.means() for bucket in paths}
+
+
+def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
     """Marginal posterior of every summed-out site: the gradient with respect to a factor of its own."""
-    evidence = log_evidence(program, batch, theta=theta)
-    symbols, chain = evidence.symbols, evidence.chain
-    if given == "past" and chain is not None:
-        states = chain.marginals(filtered(chain.initial, chain.transition, chain.scores, chain.steps))
-        return torch.cat(list(states.values()), 1)
+    symbols = log_evidence(program, batch, theta=theta).symbols
     probes = {s: batch.x.new_zeros(s.size, len(batch)).requires_grad_() for s in symbols}
     extra = tuple(Factor((symbol,), probe) for symbol, probe in probes.items())
     rows = log_evidence(program, batch, theta=theta, extra=extra).rows

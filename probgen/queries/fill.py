@@ -6,6 +6,9 @@ importance resampling from the guide and the prior together. Then every observed
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,11 +19,12 @@ from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.inference.amortised import resample
-from probgen.inference.chain import draw_path
+from probgen.inference.amortised import has_guide, resample
+from probgen.inference.chain import draw_paths
 from probgen.inference.evidence import Bucket, ChainBucket, Given, PathBucket, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
+from probgen.queries import energy
 
 __all__ = ["fill", "sample"]
 
@@ -31,35 +35,43 @@ def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables; known cells keep their bits."""
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
-        pieces = list(fit.batches(table, ROWS).pieces())
-        return [completed(fit, table, pieces, draw, draws, seed) for draw in range(draws)]
+        pieces = fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces()
+        drawn = np.concatenate([completed(fit, batch, at, draws, seed) for at, batch in enumerate(pieces)], 1)
+    known, made = table.known, []
+    for values in drawn:
+        made.append(table.with_values(np.where(known, table.values, fit.standardiser.inverse(values))))
+    return made
 
 
-def completed(fit: Any, table: Table, pieces: list[Batch], draw: int, draws: int, seed: int) -> Table:
-    theta = fit.posterior.theta(draw * len(fit.posterior) // draws if draws <= len(fit.posterior) else draw)
-    found = []
-    for number, batch in enumerate(pieces):
-        with seeded(seed, "fill", draw, number):
-            found.append(fill_batch(fit.program, batch, theta).double().cpu().numpy())
-    values = fit.standardiser.inverse(np.concatenate(found))
-    return table.with_values(np.where(table.known, table.values, values))
+def completed(fit: Any, batch: Batch, number: int, draws: int, seed: int) -> np.ndarray:
+    """``(draws, B, D)``: completions of one piece, spread over the posterior's draws."""
+    size, found = len(fit.posterior), []
+    which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
+    for theta, group in groupby(range(draws), key=which.__getitem__):
+        streams = [partial(seeded, seed, draw, number) for draw in group]
+        found += [
+            x.double().cpu().numpy() for x in fill_batch(fit.program, batch, fit.posterior.theta(theta), streams)
+        ]
+    return np.stack(found)
 
 
 def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
-    """New rows (sequences): latents from the program itself, then a table with nothing known."""
+    """New rows (or sequences of ``steps`` rows): latents from the program itself, then a table with nothing known."""
     if n < 1:
         raise CapabilityError(f"A sample has at least 1 row, got n={n}.")
-    if steps is not None and steps < 1:
-        raise CapabilityError(f"A sequence has at least 1 step, got steps={steps}.")
-    found, length = [], steps or 1
-    units = max(1, ROWS // length)  # rows, or sequences, that share one random stream
+    if steps is not None and (not isinstance(steps, int) or steps < 1):
+        raise CapabilityError(f"A sequence has at least 1 step, got steps={steps!r}.")
+    found, many = [], max(1, ROWS // (steps or 1))
     with torch.no_grad(), fit.setting():
-        for start in range(0, n, units):
-            some = torch.full((min(units, n - start),), length)
-            rows = torch.full((int(some.sum()), len(fit.schema)), torch.nan)
-            batch = Batch(rows, fit.schema, steps=None if steps is None else Steps(some))
+        for start in range(0, n, many):
+            batch = unknown_rows(fit, min(many, n - start), steps)
             with seeded(seed, "sample", start):
+                if not fit.traits.normalised:
+                    found.append(energy.new_rows(fit.program, len(batch)).double().cpu().numpy())
+                    continue
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)
                 found.append(gather(tracer, batch).double().cpu().numpy())
@@ -67,34 +79,70 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     return Table.from_codes(fit.standardiser.inverse(np.concatenate(found)), fit.schema, lengths=lengths)
 
 
-def fill_batch(program: Any, batch: Batch, theta: Theta) -> Tensor:
-    """One draw of the unknown cells of a batch."""
+def unknown_rows(fit: Any, units: int, steps: int | None) -> Batch:
+    """A batch with nothing known."""
+    x = torch.full((units * (steps or 1), len(fit.schema)), torch.nan)
+    return Batch(x, fit.schema, steps=None if steps is None else Steps(torch.full((units,), steps)))
+
+
+def fill_batch(program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable]) -> Iterator[Tensor]:
+    """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
     if not batch.x.isnan().any():
-        return batch.x
-    latents = resample(program, batch, theta)
-    evidence = log_evidence(program, batch, theta=theta, sites=latents)
-    codes = draw_codes(evidence.buckets, len(batch))
-    tracer = observe(program, batch, Given(theta, sites={**latents, **codes}), sum_out=False)
-    return gather(tracer, batch)
+        yield from (batch.x for _ in streams)
+        return
+    guided = has_guide(program, batch)
+    evidence = None if guided else log_evidence(program, batch, theta=theta)
+    paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
+    for stream, codes in zip(streams, paths, strict=True):
+        with stream("cells"):
+            latents = resample(program, batch, theta) if guided else {}
+            found = evidence or log_evidence(program, batch, theta=theta, sites=latents)
+            codes = codes | draw_codes(found.buckets, len(batch), codes)
+            tracer = observe(program, batch, Given(theta, sites={**latents, **codes}), sum_out=False)
+            yield gather(tracer, batch)
 
 
-def draw_codes(buckets: list[Bucket | ChainBucket | PathBucket], rows: int) -> dict[str, Tensor]:
-    """Joint draw of the summed-out sites, in the reverse order of their elimination."""
-    drawn: dict[str, Tensor] = {}
+def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[str, Tensor]]:
+    """Codes of the chains' symbols, one draw a stream, all draws walking back together."""
+    uniform = []
+    for stream in streams:
+        with stream("path"):
+            uniform.append(torch.rand_like(chain.scores[0]))
+    paths = draw_paths(chain.initial, chain.transition, chain.scores, chain.steps, torch.stack(uniform))
+    return [chain.codes(path) for path in paths]
+
+
+def draw_codes(
+    buckets: Sequence[Bucket | ChainBucket | PathBucket], rows: int, given: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Joint draw of the summed-out sites, in the reverse order of their elimination, those on chains given."""
+    drawn = dict(given)
     for bucket in reversed(buckets):
+        if isinstance(bucket, ChainBucket):
+            continue
         if isinstance(bucket, PathBucket):
             drawn[bucket.path.latent.name] = bucket.states.draw()
             continue
-        if isinstance(bucket, ChainBucket):
-            path = draw_path(bucket.initial, bucket.transition, bucket.scores, bucket.steps)
-            drawn |= bucket.codes(path)
-            continue
         value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)
         others = tuple(drawn[symbol.name] for symbol in bucket.symbols[1:])
+        if not others:
+            drawn[bucket.symbol.name] = draw_code(bucket.cumulative, rows)
+            continue
         place: tuple[Any, ...] = (slice(None), *others, torch.arange(rows, device=value.device))
-        logits = value[place] if others else value
-        drawn[bucket.symbol.name] = torch.distributions.Categorical(logits=logits.mT).sample()
+        drawn[bucket.symbol.name] = torch.distributions.Categorical(logits=value[place].mT).sample()
     return drawn
+
+
+def draw_code(cumulative: Tensor, rows: int) -> Tensor:
+    """``(B,)``: one code a row by inversion, whose cost does not grow with the number of draws and little with K."""
+    if cumulative.isnan().any():
+        raise CapabilityError(
+            "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
+            " kernel or family that is positive everywhere."
+        )
+    cumulative = cumulative.expand(rows, -1).contiguous()
+    u = torch.rand(rows, 1, dtype=cumulative.dtype, device=cumulative.device) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, u, right=True)[:, 0].clamp_max(cumulative.shape[1] - 1)
 
 
 def gather(tracer: Tracer, batch: Batch) -> Tensor:

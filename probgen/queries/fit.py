@@ -15,7 +15,7 @@ import numpy as np
 from probgen.data.batches import Batches, Standardiser, total_weight
 from probgen.data.schema import Schema
 from probgen.data.table import Table
-from probgen.errors import CapabilityError, FitError
+from probgen.errors import CapabilityError, DataError, FitError
 from probgen.estimate import Estimate
 from probgen.inference.fit import Outcome, find_method, method_names, run
 from probgen.inference.posterior import Posterior
@@ -36,6 +36,7 @@ class Fit:
         history: numbers of every step, in nats a row.
         diagnostics: what a careful reader should know.
         provenance: versions, seed, data fingerprint, command.
+        memory: expected statistics of the rows seen, for :meth:`partial_fit`.
     """
 
     program: Model
@@ -50,6 +51,7 @@ class Fit:
     dtype: Any
     device: Any
     settings: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -86,27 +88,55 @@ class Fit:
         return marginals(self, self.read(table), draws, seed)
 
     def sample(self, n: int, *, steps: int | None = None, seed: int = 0) -> Table:
-        """N new rows, or N new sequences of ``steps`` time steps: a table with nothing known, filled."""
+        """N new rows: a table with nothing known, filled. With ``steps``, n new sequences of that many rows."""
         from probgen.queries.fill import sample
 
         return sample(self, n, steps, seed)
 
-    def embed(self, table: Any, *, given: str = "all") -> np.ndarray:
-        """``(N, L)``: the posterior of the local latents of each row.
+    # -- sequences ---------------------------------------------------------------------------------------------
+    def filter(self, table: Any) -> np.ndarray:
+        """``(N, K)``: each step's hidden state given the steps up to it, probabilities or means; ``embed`` smooths."""
+        from probgen.queries.sequences import filter_states
 
-        Args:
-            table: the rows.
-            given: "all" rows of the sequence (a smoother), or those up to the row itself, "past" (a filter).
-        """
+        return filter_states(self, self.read(table))
+
+    def viterbi(self, table: Any) -> np.ndarray:
+        """``(N,)``: codes of the most probable path of hidden states (Viterbi, 1967)."""
+        from probgen.queries.sequences import viterbi
+
+        return viterbi(self, self.read(table))
+
+    def forecast(self, table: Any, steps: int, *, draws: int = 200, seed: int = 0) -> Any:
+        """Marginals of the ``steps`` rows after each sequence: means, standard deviations, quantiles."""
+        from probgen.queries.sequences import forecast
+
+        return forecast(self, self.read(table), steps, draws, seed)
+
+    def embed(self, table: Any) -> np.ndarray:
+        """``(N, L)``: the posterior of the local latents of each row."""
         from probgen.queries.embed import embed
 
-        return embed(self, self.read(table), given)
+        return embed(self, self.read(table))
 
     def decode(self, z: np.ndarray) -> Table:
         """The centre of every column given latent values ``(N, L)``."""
         from probgen.queries.embed import decode
 
         return decode(self, z)
+
+    def partial_fit(self, table: Any, *, remember: float | None = None) -> Fit:
+        """This fit, moved on by one step of online EM on new rows (Cappé and Moulines, 2009).
+
+        Args:
+            table: new rows (sequences); the standardisation stays that of the first fit.
+            remember: rows' worth of the past that counts from now on; None for all of it.
+
+        Raises:
+            CapabilityError: the fit keeps no statistics (its method is not "em", or its families' are not additive).
+        """
+        from probgen.queries.partial import partial_fit
+
+        return partial_fit(self, self.read(table), remember)
 
     # -- keeping and reading -----------------------------------------------------------------------------------
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
@@ -149,8 +179,11 @@ class Fit:
             and table.schema.names == self.schema.names
             and same_coding(table.schema, self.schema)
         ):
+            check_inputs(self.program, table)
             return table
-        return Table(table.to_pandas() if isinstance(table, Table) else table, schema=self.schema)
+        read = Table(table, schema=self.schema)
+        check_inputs(self.program, read)
+        return read
 
     def batches(self, table: Any, rows: int) -> Batches:
         """The table as tensors of at most ``rows`` rows."""
@@ -192,20 +225,23 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
         source.check_for_fit()
     program, rest = build(model, source.schema, seed, options)
     check_size(program, source)
-    standardiser = Standardiser.of(source)
-    standardiser = replace(standardiser, offset=offset_of(program, source, standardiser))
+    check_inputs(program, source)
+    standardiser = of_counted_rows(program, source, Standardiser.of(source))
     outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
     fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
-    return finished(outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source)})
+    return finished(
+        outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source), "weight": total_weight(source)}
+    )
 
 
-def offset_of(program: Model, source: Any, standardiser: Standardiser) -> float:
-    """Mean log Jacobian of the rows whose density counts."""
+def of_counted_rows(program: Model, source: Any, standardiser: Standardiser) -> Standardiser:
+    """The standardiser with the mean log Jacobian of the rows whose density counts."""
     counted = program.counted(Batches(source, standardiser).batch(source)) if hasattr(source, "values") else None
     if counted is None:
-        return standardiser.offset
-    rows = standardiser.log_jacobian(source.known & counted.numpy()[:, None])
-    return float((rows if source.weights is None else rows * source.row_weights).sum() / total_weight(source))
+        return standardiser
+    cells = source.known & counted.cpu().numpy()[:, None] & standardiser.continuous
+    share = np.average(cells, axis=0, weights=source.row_weights)
+    return replace(standardiser, offsets=-share * np.log(standardiser.scale))
 
 
 def build(
@@ -234,6 +270,19 @@ def build(
     return program, {key: value for key, value in options.items() if key not in names}
 
 
+def check_inputs(program: Model, table: Any) -> None:
+    """Columns that are conditioned on have to be known in every row."""
+    for name in program.inputs:
+        if not hasattr(table, "values"):
+            raise CapabilityError(f"{program.name!r} with inputs needs a table in memory.")
+        unknown = np.nonzero(np.isnan(table.values[:, table.schema.index(name)]))[0]
+        if len(unknown):
+            raise DataError(
+                f"Column {name!r} is an input of {program.name!r} and unknown in row {int(unknown[0])}; inputs have to be"
+                " known. Fill it first, or model it by leaving it out of inputs."
+            )
+
+
 def check_size(program: Model, source: Any) -> None:
     """Refuse a table smaller than the number of components."""
     components = program.options.get("components")
@@ -252,11 +301,14 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         "versions": {"probgen": version("probgen"), "python": platform.python_version(), **versions},
         "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
     }
-    offset = 0.0 if standardiser is None else standardiser.offset
+    offset = 0.0
+    if standardiser is not None and standardiser.offsets is not None:
+        modelled = [name not in outcome.program.inputs for name in outcome.program.schema.names]
+        offset = float(standardiser.offsets[modelled].sum())
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
     return Fit(
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
-        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options,
+        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
     )  # fmt: skip
 
 

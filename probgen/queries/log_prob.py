@@ -15,6 +15,7 @@ from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
 from probgen.inference.amortised import log_weights
 from probgen.inference.runtime import seeded
+from probgen.queries import energy
 
 __all__ = ["log_prob"]
 
@@ -31,6 +32,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         )
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.log_prob(fit, table, draws, seed)
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes, counted = [], [], [], []
@@ -57,7 +60,11 @@ def counted_rows(program: Any, batch: Any) -> np.ndarray:
 
 def log_jacobian(fit: Any, table: Table, counted: np.ndarray) -> np.ndarray:
     """From model coordinates to original units, one value a row (a sequence)."""
-    rows = fit.standardiser.log_jacobian(table.known & counted[:, None])
+    modelled = [name not in fit.program.inputs for name in fit.schema.names]
+    atoms = np.array([column.kind == "semicontinuous" for column in fit.schema]) & (table.values == 0)
+    rows = fit.standardiser.log_jacobian(
+        table.known & modelled & ~atoms & counted[:, None]
+    )  # a zero has a probability, not a density
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
@@ -76,6 +83,7 @@ def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Log mean exp over draws, its standard error by the delta method, and the effective sample size."""
     draws = len(terms)
     top = terms.amax(0)
+    top = torch.where(top == -torch.inf, 0.0, top)  # impossible rows
     w = (terms - top).exp()
     mean = w.mean(0)
     value = top + mean.log()

@@ -38,6 +38,21 @@ class Marginals:
         """Quantiles of each cell: ``(cells,)`` or ``(len(q), cells)``."""
         return np.quantile(self.draws, q, axis=0)
 
+    def select(self, mask: np.ndarray) -> Marginals:
+        """Some of the cells."""
+        places = np.nonzero(mask)[0]
+        probabilities = {
+            new: self.probabilities[old] for new, old in enumerate(places.tolist()) if old in self.probabilities
+        }
+        return Marginals(
+            self.row[places],
+            self.column[places],
+            self.mean[places],
+            self.sd[places],
+            self.draws[:, places],
+            probabilities,
+        )
+
     def records(self) -> list[dict[str, Any]]:
         """One dictionary a cell."""
         low, middle, high = self.quantiles([0.05, 0.5, 0.95]) if len(self) else np.zeros((3, 0))
@@ -58,10 +73,24 @@ def marginals(fit: Any, table: Table, draws: int, seed: int) -> Marginals:
     discrete = np.array([fit.schema[int(a)].kind in ("binary", "categorical") for a in at], dtype=bool)
     mean = np.where(discrete, np.nan, filled.mean(0))
     sd = np.where(discrete, np.nan, filled.std(0, ddof=1) if draws > 1 else np.nan)
-    return Marginals(row, names, mean, sd, filled, cell_probabilities(fit, table, row, at))
+    alone = table.lengths is None
+    shares = cell_probabilities(fit, table, row, at) if alone else drawn_probabilities(fit, at, filled)
+    return Marginals(row, names, mean, sd, filled, shares)
+
+
+def drawn_probabilities(fit: Any, at: np.ndarray, filled: np.ndarray) -> dict[int, dict[Any, float]]:
+    """Shares of the draws, for cells that depend on other rows."""
+    found: dict[int, dict[Any, float]] = {}
+    for cell, number in enumerate(at):
+        column = fit.schema[int(number)]
+        if column.is_discrete:
+            share = np.bincount(filled[:, cell].astype(int), minlength=len(column.levels)) / len(filled)
+            found[cell] = dict(zip(column.levels, share.tolist(), strict=True))
+    return found
 
 
 def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) -> dict[int, dict[Any, float]]:
+    """From the density itself."""
     found: dict[int, dict[Any, float]] = {}
     for number in np.unique(at):
         column = fit.schema[int(number)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from probgen.families import (
     Beta,
     Categorical,
     DiagonalGaussian,
+    FactorAnalyser,
     Family,
     FullGaussian,
     Gamma,
@@ -21,7 +23,9 @@ from probgen.families import (
     NegativeBinomial,
     OrderedLogistic,
     Poisson,
+    PrincipalComponents,
     SphericalGaussian,
+    StudentT,
     TiedGaussian,
 )
 
@@ -34,6 +38,7 @@ class Case:
     data: Callable[[int], Tensor]  # N rows of two columns
     rule: Callable[[], tuple[Tensor, Tensor]] | None = None
     whole: bool = False  # values are whole numbers
+    rounds: int = 0  # of expectation and maximisation until an update of complete rows has nothing left to do
 
     def family(self, table: int = 2, prior: str | None = "default", columns: int = 2) -> Family:
         return self.make(columns=columns, table=table, prior=prior)
@@ -102,8 +107,12 @@ CASES = {
     "spherical": Case(SphericalGaussian, normals, lambda: trapezoid(-40.0, 40.0)),
     "full": Case(FullGaussian, normals),
     "tied": Case(TiedGaussian, normals),
+    "factors": Case(partial(FactorAnalyser, factors=1), normals, rounds=100),
+    "components": Case(partial(PrincipalComponents, factors=1), normals, rounds=20),
+    "student": Case(StudentT, lambda n: normals(n) * torch.distributions.Chi2(3.0).sample((n, 1)).rsqrt(), rounds=100),
+    "student_diagonal": Case(partial(StudentT, covariance="diagonal", degrees=4.0), normals, rounds=100),
 }
-COUPLED = ("full", "tied")
+COUPLED = ("full", "tied", "factors", "components", "student", "student_diagonal")
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import warnings
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -213,7 +214,8 @@ def test_fill_draws_have_the_conditional_mean_and_covariance(coupled):
     draws = 3000  # as many copies of every sequence
     many = Batch(batch.x.repeat(draws, 1), program.schema, steps=Steps(torch.tensor(LENGTHS * draws)))
     with torch.no_grad():
-        drawn = fill_batch(program, many, truth.theta()).numpy().reshape(draws, len(batch), D)
+        (filled,) = fill_batch(program, many, truth.theta(), [lambda _: nullcontext()])
+        drawn = filled.numpy().reshape(draws, len(batch), D)
     for first, last, y in pieces(batch):
         miss = np.isnan(y)
         if not miss.any():
@@ -378,12 +380,12 @@ def test_forecast_intervals_cover():
     ahead = 6
     table = Table.from_sequences(sequences, kind="real")
     fit = quiet(table, latent=2, max_steps=30)
-    cut = [np.vstack([s[:-ahead], np.full((ahead, D), np.nan)]) for s in sequences]
-    filled = np.stack([t.values for t in fit.fill(Table.from_sequences(cut, schema=table.schema), 39)])
-    low, high = np.quantile(filled, [0.05, 0.95], axis=0, method="weibull")  # 2nd and 38th of 39: covers 90 %
-    future = np.tile(np.arange(26) >= 26 - ahead, 200)[:, None] & table.known
-    inside = (table.values > low) & (table.values < high)
-    assert 0.88 < inside[future].mean() < 0.92
+    cut = Table.from_sequences([s[:-ahead] for s in sequences], schema=table.schema)
+    draws = fit.forecast(cut, ahead, draws=199).draws
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0, method="weibull")  # 10th and 190th of 199: covers 90 %
+    future = np.stack([s[-ahead:] for s in sequences]).reshape(-1)
+    seen = ~np.isnan(future)
+    assert 0.88 < ((future > low) & (future < high))[seen].mean() < 0.92
 
 
 @pytest.mark.parametrize("holes", [False, True])
@@ -438,7 +440,7 @@ def test_new_sequences_and_embeddings():
     first = fit.log_prob(new.hide("x0", "x1", "x2")).value
     np.testing.assert_allclose(first, 0.0, atol=1e-12)
     assert np.isfinite(early).all()
-    both = fit.embed(table), fit.embed(table, given="past")
+    both = fit.embed(table), fit.filter(table)
     assert both[0].shape == both[1].shape == (240, 2)
     last = table.lengths.cumsum() - 1
     np.testing.assert_allclose(both[0][last], both[1][last], atol=1e-10)
@@ -446,8 +448,6 @@ def test_new_sequences_and_embeddings():
     centre = fit.decode(both[0]).values
     error = np.nanstd(centre - table.values) / np.nanstd(table.values)
     assert error < 0.6
-    with pytest.raises(pg.CapabilityError, match="given"):
-        fit.embed(table, given="future")
     with pytest.raises(pg.CapabilityError, match="steps"):
         fit.sample(3, steps=0)
 

@@ -52,6 +52,9 @@ class Method(ABC):
     restarts: ClassVar[int] = 1
     validates: ClassVar[bool] = False  # wants rows held out
     iterates: ClassVar[str] = "step"  # what the progress bar counts
+    normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
+
+    varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
 
     varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
 
@@ -72,6 +75,10 @@ class Method(ABC):
 
     def diagnostics(self) -> dict[str, Any]:
         """What a careful reader of the fit should know."""
+        return {}
+
+    def memory(self) -> dict[str, dict[str, Tensor]]:
+        """Expected statistics of the rows seen, to which later rows can be added; empty where there are none."""
         return {}
 
     @abstractmethod

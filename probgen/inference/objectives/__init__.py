@@ -16,4 +16,7 @@ def objective(name: str) -> Callable[[Tensor], Tensor]:
     names = [info.name for info in pkgutil.iter_modules(__path__)]
     if name not in names:
         raise CapabilityError(f"There is no objective {name!r}. Available: {', '.join(names)}.")
-    return importlib.import_module(f"{__name__}.{name}").per_row
+    module = importlib.import_module(f"{__name__}.{name}")
+    if not hasattr(module, "per_row"):
+        raise CapabilityError(f"The objective {name!r} is none of log importance weights; use method={name!r}.")
+    return module.per_row

@@ -1,0 +1,242 @@
+r"""Exponential-family harmonium (Smolensky, 1986; Welling, Rosen-Zvi and Hinton, 2005): one undirected layer.
+
+.. math::
+    E(x, h) = -b^\top \phi(x) - c^\top h - \phi(x)^\top W h + \tfrac12 \sum_g \lambda_g y_g^2,
+    \qquad h \in \{0, 1\}^H
+
+Given one side the other is independent, and either side sums out in closed form:
+
+.. math::
+    \log \sum_h e^{-E(x, h)} &= b^\top \phi - \tfrac12 \lambda^\top y^2 + \sum_j \log(1 + e^{c_j + \phi^\top W_j})
+    = -F(x) \\
+    \log \int e^{-E(x, h)} dx &= c^\top h + \sum_d A_d(b + W h, \lambda)
+
+The inverse temperature :math:`\beta` leads from the base-rate model, independent columns with frequencies as in the
+data, to the energy: :math:`E_\beta = (1 - \beta) E_\text{base} + \beta E`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pyro.distributions import Bernoulli, Distribution
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from probgen.data.schema import Column, Schema
+from probgen.errors import CapabilityError
+from probgen.families.units import GRID, Conditional, Units, coin
+
+__all__ = ["Harmonium", "Stack"]
+
+
+class Harmonium(nn.Module):
+    """Visible units of mixed kinds and H binary hidden units. Features have shape ``(..., F)``, hidden ``(..., H)``.
+
+    Args:
+        schema: the visible columns.
+        hidden: H.
+    """
+
+    base: Tensor
+
+    def __init__(self, schema: Schema, hidden: int) -> None:
+        super().__init__()
+        self.units, self.hidden = Units(schema), hidden
+        self.weight = nn.Parameter(torch.zeros(self.units.features, hidden))
+        self.bias = nn.Parameter(torch.zeros(self.units.features))
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.log_precision = nn.Parameter(torch.zeros(len(self.units.gaussian)))
+        self.register_buffer("base", torch.zeros(self.units.features))
+        self.log_z = torch.full((3,), torch.nan, dtype=torch.float64)
+
+    def get_extra_state(self) -> Tensor:
+        """Log Z, its standard error and effective sample size once they are known, whatever the dtype of the rest."""
+        return self.log_z
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.log_z = state
+
+    @property
+    def precision(self) -> Tensor:
+        return self.log_precision.exp()
+
+    def start(self, mean: Tensor, square: Tensor) -> None:
+        """Nearly independent columns with the data's frequencies, given means of features and of their squares."""
+        with torch.no_grad():
+            self.units.calibrate(mean, square)
+            centre = mean.clamp(1e-3, 1 - 1e-3)
+            centre[slice(*self.units.split)] = 0.0
+            self.base.copy_(self.units.natural_of(centre))
+            self.weight.copy_(0.01 * torch.randn(self.weight.shape, dtype=torch.float32))
+            self.bias.copy_(self.base - 0.5 * self.weight.sum(1))
+            self.hidden_bias.zero_()
+            self.log_precision.zero_()
+        self.log_z = torch.full_like(self.log_z, torch.nan)
+
+    # -- one side given the other ------------------------------------------------------------------------------
+    def field(self, features: Tensor) -> Tensor:
+        """Log odds of the hidden units given the visible ones."""
+        return features @ self.weight + self.hidden_bias
+
+    def natural(self, hidden: Tensor) -> Tensor:
+        """Natural parameters of the visible units given the hidden ones."""
+        return hidden @ self.weight.mT + self.bias
+
+    def uniform(self) -> Distribution:
+        """Every hidden state alike: what the energy of the hidden units is relative to in a program."""
+        return Bernoulli(logits=torch.zeros_like(self.hidden_bias)).to_event(1)
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """p(h | x), exact where every column is known; see :meth:`recognise`."""
+        return Bernoulli(logits=self.recognise(x)).to_event(1)
+
+    def visible(self, hidden: Tensor) -> Conditional:
+        """p(x | h) as a distribution over columns."""
+        return Conditional(self.units, self.natural(hidden), self.precision)
+
+    def recognise(self, x: Tensor, rounds: int = 10) -> Tensor:
+        """Log odds of the hidden units given the known columns; unknown ones by their mean field."""
+        features, seen, _ = self.units.read(x)
+        if not seen.all():
+            known = self.units.spread(seen)
+            guess = self.units.mean(self.base.expand_as(features), torch.ones_like(self.precision))
+            for _ in range(rounds):
+                features = torch.where(known, features, guess)
+                guess = self.units.mean(self.natural(self.field(features).sigmoid()), self.precision)
+        return self.field(features)
+
+    # -- the energy with one side summed out -------------------------------------------------------------------
+    def linear(self, features: Tensor) -> Tensor:
+        """The part of -E that involves the visible units alone."""
+        line = features @ self.bias
+        return line + self.units.quadratic(features, self.precision).sum(-1) if self.units.gaussian else line
+
+    def free_energy(self, features: Tensor) -> Tensor:
+        """F, minus the log of the unnormalised density, ``(...)``."""
+        return -self.linear(features) - softplus(self.field(features)).sum(-1)
+
+    def log_marginal(self, hidden: Tensor) -> Tensor:
+        """Log of the unnormalised marginal of the hidden units, ``(...)``."""
+        return hidden @ self.hidden_bias + self.units.log_normaliser(self.natural(hidden), self.precision).sum(-1)
+
+    def log_ratio(self, hidden: Tensor) -> Tensor:
+        """The same against :meth:`uniform`."""
+        return self.log_marginal(hidden) + self.hidden * math.log(2.0)
+
+    def lift(self, features: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden units drawn given the visible ones, and log p(known units | h) - log q(h | visible), ``(N,)``."""
+        field = self.field(features)
+        hidden = coin(field)
+        cells = self.units.cells(self.natural(hidden), self.precision, features)
+        return hidden, torch.where(seen, cells, 0.0).sum(-1) + softplus((1 - 2 * hidden) * field).sum(-1)
+
+    def log_joint(self, states: Tensor, features: Tensor, seen: Tensor) -> Tensor:
+        """``(N, S)``: log of the unnormalised density of N rows' known units with each of S hidden states."""
+        free = self.units.log_normaliser(self.natural(states), self.precision)  # (S, D)
+        return self.linear(features)[:, None] + self.field(features) @ states.mT + (~seen).to(free) @ free.mT
+
+    # -- the path from the base-rate model ---------------------------------------------------------------------
+    def tempered(self, natural: Tensor, beta: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Natural parameters and precision at an inverse temperature, given those at 1."""
+        return self.base + beta * (natural - self.base), 1.0 + beta * (self.precision - 1.0)
+
+    def draw_base(self, *shape: int) -> Tensor:
+        """Features drawn from the base-rate model."""
+        return self.units.sample(self.base.expand(*shape, -1), torch.ones_like(self.precision))
+
+    def log_base_normaliser(self, seen: Tensor) -> Tensor:
+        """Log normaliser of the base-rate model over the units that are not known, ``(...)``."""
+        free = self.units.log_normaliser(self.base, torch.ones_like(self.precision))
+        return torch.where(seen, 0.0, free).sum(-1) + self.hidden * math.log(2.0)
+
+    def slope(self, features: Tensor, known: Tensor) -> Tensor:
+        """Derivative along the path of what involves the visible units alone; ``known`` features belong to E only."""
+        free = torch.where(known, 0.0, features)
+        return (
+            self.linear(features)
+            - free @ self.base
+            - self.units.quadratic(free, torch.ones_like(self.precision)).sum(-1)
+        )
+
+    def sweep(self, features: Tensor, beta: Tensor | float = 1.0, known: Tensor | None = None) -> Tensor:
+        """One Gibbs sweep: hidden units, then the visible ones that are not known."""
+        hidden = coin(beta * self.field(features))
+        drawn = self.units.sample(*self.tempered(self.natural(hidden), beta))
+        return drawn if known is None else torch.where(known, features, drawn)
+
+    # -- looking at one column ---------------------------------------------------------------------------------
+    def pseudo_log_likelihood(self, features: Tensor, unit: Tensor, count: Tensor | int | None = None) -> Tensor:
+        r"""``(N,)``: :math:`D \log p(x_i \mid x_{-i})` for one given unit i a row (Besag, 1975).
+
+        With i drawn at random from ``count`` units (all D where it is None) this is an unbiased estimate of the log
+        pseudo-likelihood. Continuous units are integrated numerically and scored in their standardised coordinates.
+        """
+        out = features.new_empty(len(features))
+        for mine, columns, values, log_weight in self.alternatives():
+            rows = torch.isin(unit, mine)
+            if rows.any():
+                own = columns[torch.searchsorted(mine, unit[rows])]  # (n, L) features of the row's unit
+                out[rows] = self.conditional(features[rows], own, values, log_weight)
+        return out * (self.units.columns if count is None else count)
+
+    def conditional(self, features: Tensor, own: Tensor, values: Tensor, log_weight: float) -> Tensor:
+        """Log density of the features ``own`` given all others, over the ``values`` (V, L) that they may have."""
+        now, weight, bias = features.gather(1, own), self.weight[own], self.bias[own]  # (n, L), (n, L, H), (n, L)
+        rest = self.field(features) - torch.einsum("nl,nlh->nh", now, weight)
+        first, second = self.units.split
+        gaussian = (own >= first) & (own < second)
+        curve = torch.zeros_like(bias)
+        curve[gaussian] = self.precision[own[gaussian] - first]
+
+        def score(value: Tensor) -> Tensor:  # (n, V, L) -> (n, V)
+            line = torch.einsum("nvl,nl->nv", value, bias) - 0.5 * torch.einsum("nvl,nl->nv", value.square(), curve)
+            return line + softplus(rest[:, None] + torch.einsum("nvl,nlh->nvh", value, weight)).sum(-1)
+
+        every = score(values.expand(len(features), -1, -1)) + log_weight
+        return score(now[:, None])[:, 0] - every.logsumexp(1)
+
+    def alternatives(self) -> list[tuple[Tensor, Tensor, Tensor, float]]:
+        """For each kind of unit: which units, their features ``(n, L)``, values ``(V, L)``, log quadrature weight."""
+        first, second = self.units.split
+        place = torch.arange(self.units.features, device=self.base.device)
+        reach = 6.0 / self.precision.min().sqrt() + self.reach() if second > first else 1.0
+        grid = torch.linspace(-1.0, 1.0, GRID).to(self.base)[:, None] * reach
+        found: list = [
+            (place[:first], place[:first, None], torch.tensor([[0.0], [1.0]]).to(self.base), 0.0),
+            (place[first:second], place[first:second, None], grid, math.log(2.0 * reach / (GRID - 1))),
+        ]
+        at, unit = second, second
+        for levels, group in self.units.levelled:
+            width = levels * len(group)
+            columns = place[at : at + width].reshape(len(group), levels)
+            found.append((place[unit : unit + len(group)], columns, torch.eye(levels).to(self.base), 0.0))
+            at, unit = at + width, unit + len(group)
+        return [entry for entry in found if len(entry[0])]
+
+    def reach(self) -> float:
+        """The farthest that a continuous unit's conditional mean can lie from 0."""
+        rows = slice(*self.units.split)
+        far = self.bias[rows].abs() + self.weight[rows].abs().sum(1)
+        return float((far / self.precision).max())
+
+
+class Stack(nn.ModuleList):
+    """Layers of the given widths on the columns; the visible units of each are the hidden ones of the layer below."""
+
+    def __init__(self, schema: Schema, widths: int | tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = (widths,) if isinstance(widths, int) else tuple(widths)
+        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+            raise CapabilityError(f"hidden must be the number of units of each layer, at least 1, got {widths!r}.")
+        for size in sizes:
+            self.append(Harmonium(schema, size))
+            schema = Schema(tuple(Column(f"h{at}", "binary", levels=(0, 1)) for at in range(size)))
+
+    def __getitem__(self, at: int) -> Harmonium:  # type: ignore[override]
+        return super().__getitem__(at)  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[Harmonium]:  # type: ignore[override]
+        return super().__iter__()  # type: ignore[return-value]

@@ -1,0 +1,47 @@
+r"""Factorial hidden Markov model (Ghahramani and Jordan, 1997).
+
+.. math::
+    z^{(m)}_t \mid z^{(m)}_{t-1} = j \sim \mathrm{Categorical}(A^{(m)}_j) \text{ for chains } m = 1 .. M, \qquad
+    x_t \mid z_t \sim \mathcal N\Big(\mu + \sum_m w^{(m)}_{z^{(m)}_t},\; \Sigma\Big)
+
+Continuous columns add the contributions of the chains; discrete columns have one family a joint state. The chains are
+summed out exactly, over the K^M joint states.
+"""
+
+from functools import partial
+
+import pyro
+from torch import nn
+
+from probgen.data.schema import Schema
+from probgen.errors import CapabilityError
+from probgen.families import SUM_OUT, AdditiveGaussian, Columns, MarkovChain
+from probgen.program import Model, Traits
+
+MOST = 1024  # joint states
+
+
+class FactorialHiddenMarkov(Model):
+    """M chains of K states each."""
+
+    traits = Traits(embedding="probabilities", summary="several hidden chains that add up in every step")
+
+    def __init__(
+        self, schema: Schema, states: int = 2, chains: int = 2, topology="free", prior: str | None = "default"
+    ) -> None:
+        super().__init__(schema)
+        if states**chains > MOST:
+            raise CapabilityError(
+                f"{chains} chains of {states} states have {states**chains} joint states; exact sums go up to {MOST}."
+                " Use fewer chains or states."
+            )
+        self.chains = nn.ModuleList(MarkovChain(states, topology, None, prior) for _ in range(chains))
+        shape = (states,) * chains
+        self.emission = Columns(schema, shape, partial(AdditiveGaussian, shape=shape), prior)
+
+    def model(self, batch):
+        chains = [chain.draw(f"chain{m}") for m, chain in enumerate(self.chains)]  # type: ignore[operator]
+        emission = self.emission.draw("emission")
+        with batch.rows():
+            z = [pyro.sample(f"z{m}", chain(batch.steps), infer=SUM_OUT) for m, chain in enumerate(chains)]
+            pyro.sample("x", emission(*z), obs=batch.x)
