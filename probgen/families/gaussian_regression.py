@@ -208,7 +208,8 @@ class Explained(Observable):
         super().__init__(torch.Size(), event_shape(table.family), validate_args=False)
 
     def factor(self, value: Any) -> PotentialFactor:
-        parts = self.family.potential(self.table.natural, value)
+        assert isinstance(self.table.family, GaussianRegression)
+        parts = self.table.family.potential(self.table.natural, value)
         shape = [symbol.size for symbol in self.symbols]
         constant, linear, square = (part.reshape(*shape, *part.shape[1:]) for part in parts)
         return PotentialFactor(self.symbols, constant, self.latent, linear, square)

@@ -51,7 +51,9 @@ class Units(nn.Module):
         self.levelled = sorted(groups.items())
         links = [GAUSSIAN_LINKS[schema[at].kind] for at in self.gaussian]
         for kind in ("log", "logit"):
-            self.register_buffer(kind, torch.tensor([link == kind for link in links], dtype=torch.bool), persistent=False)
+            self.register_buffer(
+                kind, torch.tensor([link == kind for link in links], dtype=torch.bool), persistent=False
+            )
         places = self.binary + self.gaussian + [at for _, group in self.levelled for at in group]
         levels = [1] * (len(self.binary) + len(self.gaussian)) + [L for L, group in self.levelled for _ in group]
         self.register_buffer("places", torch.tensor(places), persistent=False)

@@ -56,8 +56,6 @@ class Method(ABC):
 
     varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
 
-    varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough
-
     def __init__(self, task: Task) -> None:
         self.task = task
 
