@@ -97,6 +97,13 @@ class Model(nn.Module, ABC):
     def guide(self, batch: Any) -> Any:
         """q(z | x) for continuous local latents; nothing where there are none."""
 
+    def canonical(self, theta: dict) -> dict:
+        """Of all parameters under which the data have the same density, those with the highest prior density."""
+        return theta
+
+    def counted(self, batch: Any) -> Any:
+        """Mask ``(N,)`` of the rows whose density counts, the others being conditioned on; None where all count."""
+
 
 def check_kinds(model: Model, schema: Schema) -> None:
     """Refuse columns that a model has no density for."""

@@ -59,6 +59,19 @@ class Steps:
         """Sum over each sequence: ``(..., N)`` -> ``(..., S)``."""
         return rows.new_zeros(*rows.shape[:-1], len(self)).index_add(-1, self.sequence, rows)
 
+    def settled(self, known: Tensor, cells: int) -> Tensor:
+        """``(N,)``: rows before which every column has shown ``cells`` known cells, or all that its sequence has.
+
+        Args:
+            known: ``(N, D)`` mask of the known cells.
+            cells: how many.
+        """
+        seen = known.long()
+        before = seen.cumsum(0) - seen
+        before = before - before[self.starts][self.sequence]
+        need = self.total(seen.mT).mT.clamp_max(cells)[self.sequence]
+        return (before >= need).all(1)
+
     def select(self, index: Tensor) -> tuple[Steps, Tensor]:
         """Some sequences, and their rows."""
         rows = torch.cat(

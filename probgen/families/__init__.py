@@ -15,6 +15,8 @@ from probgen.families.gaussian import (
     gaussian,
 )
 from probgen.families.gaussian_joint import CoupledGaussian
+from probgen.families.gaussian_path import GaussianPath
+from probgen.families.gaussian_regression import DiagonalRegression, FullRegression
 from probgen.families.hurdle import Hurdle
 from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
@@ -37,10 +39,13 @@ __all__ = [
     "Columns",
     "CoupledGaussian",
     "DiagonalGaussian",
+    "DiagonalRegression",
     "FactorAnalyser",
     "Family",
     "FullGaussian",
+    "FullRegression",
     "Gamma",
+    "GaussianPath",
     "Hurdle",
     "LinearGaussian",
     "LogNormal",

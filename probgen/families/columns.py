@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -27,6 +27,7 @@ from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import Covariance, DiagonalGaussian, gaussian
+from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.hurdle import Hurdle
 from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
@@ -210,14 +211,16 @@ class Joint(Observable):
         assert isinstance(value, Tensor)  # columns are observed, never summed out
         total: Tensor | None = None
         symbols: tuple[Symbol, ...] = ()
+        coupling: PotentialFactor | None = None
         for block, part in self.parts:
             y, log_jacobian = block.read(value)
             found = part.factor(y)
             symbols = found.symbols
+            coupling = found if isinstance(found, PotentialFactor) else coupling
             score = found.value if log_jacobian is None else found.value + log_jacobian
             total = score if total is None else total + score
         assert total is not None
-        return Factor(symbols, total)
+        return Factor(symbols, total) if coupling is None else replace(coupling, value=total)
 
     def log_prob(self, value: Tensor) -> Tensor:
         return self.factor(value).value

@@ -1,4 +1,4 @@
-r"""The one scalar: log p(known cells | parameters), with every summed-out discrete site summed out.
+r"""The one scalar: log p(known cells | parameters), with every summed-out site summed or integrated out.
 
 A messenger runs the program once. Summed-out sites get a :class:`Symbol` as their value, the families turn symbols
 into factors over named dimensions, and bucket elimination sums them out, batched over rows. Because families hand
@@ -21,11 +21,24 @@ from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
 from probgen.families.base import BlockedFactor, Factor, Family, Latent, Natural, Parameters, Symbol, Table
+from probgen.families.gaussian_path import GaussianPath, PathFactor
+from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.chain import chain_evidence
+from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
 
-__all__ = ["Bucket", "ChainBucket", "Evidence", "Given", "Tracer", "eliminate", "log_evidence", "observe"]
+__all__ = [
+    "Bucket",
+    "ChainBucket",
+    "Evidence",
+    "Given",
+    "PathBucket",
+    "Tracer",
+    "eliminate",
+    "log_evidence",
+    "observe",
+]
 
 
 class Given(Messenger):
@@ -104,7 +117,7 @@ class Tracer(Messenger):
     def _pyro_sample(self, message: dict) -> None:
         if message["is_observed"]:
             message["infer"]["_data"] = message["infer"].get("_data", message["value"])
-        if is_integrated_out(message) and not message["done"]:
+        if is_integrated_out(message) and not message["done"] and (self.sum_out or not along_time(message)):
             message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
         if message["done"] or not is_summed_out(message):
             return
@@ -133,7 +146,7 @@ class Tracer(Messenger):
         local = self.rows_are_local and in_plates(message)
         if local or isinstance(value, Symbol | Latent) or observed:
             self.sites[name] = site
-            if self.sum_out and not isinstance(value, Latent):
+            if self.sum_out and (not isinstance(value, Latent) or along_time(message)):
                 self.factors.append(factor_of(message["fn"], value))
         else:
             self.global_sites[name] = site
@@ -145,6 +158,11 @@ def is_summed_out(message: dict) -> bool:
 
 def is_integrated_out(message: dict) -> bool:
     return message["infer"].get("integrate") == "exact"
+
+
+def along_time(message: dict) -> bool:
+    """True for a latent that couples rows: it has a factor of its own, where others leave everything to a family."""
+    return isinstance(message["fn"], GaussianPath)
 
 
 def factor_of(distribution: Any, value: Any) -> Factor:
@@ -239,11 +257,28 @@ class ChainBucket:
 
 
 @dataclass
+class PathBucket:
+    """A continuous latent that was integrated out along the sequences, with what all rows say of it together."""
+
+    path: PathFactor
+    potentials: Potentials
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return ()
+
+    @cached_property
+    def states(self) -> Smoother:
+        """Means, covariances and draws of the latent given the rows."""
+        return Smoother(Motion(self.path.initial, self.path.transition), self.potentials, self.path.steps)
+
+
+@dataclass
 class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket] = field(default_factory=list)
     trace: Tracer = field(default_factory=Tracer)
 
     @property
@@ -257,6 +292,11 @@ class Evidence:
         return next((bucket for bucket in self.buckets if isinstance(bucket, ChainBucket)), None)
 
     @property
+    def paths(self) -> list[PathBucket]:
+        """What is known of the continuous latents that were integrated out along the sequences."""
+        return [bucket for bucket in self.buckets if isinstance(bucket, PathBucket)]
+
+    @property
     def scale(self) -> float:
         """How many rows of the whole table one row of the batch stands for (the plate's N / B)."""
         return next((site.scale for site in self.trace.sites.values()), 1.0)
@@ -267,8 +307,11 @@ class Evidence:
         return rows.sum() * self.scale
 
 
-def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Bucket | ChainBucket]]:
+def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Any]]:
     """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination."""
+    paths = [factor for factor in factors if isinstance(factor, PathFactor)]
+    if paths:
+        return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
     chains = tuple(factor for factor in factors if isinstance(factor, ChainFactor))
     pool: list[Factor] = [factor for factor in factors if not isinstance(factor, ChainFactor)]
     kept = {chain.symbols[0] for chain in chains}
@@ -327,6 +370,29 @@ def along_chains(
     for value in rest:
         rows = rows + steps.total(value)
     return rows, [*buckets, ChainBucket(chains, initial, transition, scores)]
+
+
+def along_paths(paths: list[PathFactor], pool: list[Factor]) -> tuple[Tensor, list[Any]]:
+    """Integrate the paths' states out: log evidence of each sequence."""
+    if any(factor.symbols for factor in pool):
+        raise CapabilityError("A state-space model with discrete sites beside its states has no exact evidence.")
+    steps, buckets = paths[0].steps, []
+    rows = sum(steps.total(f.value) for f in pool if not isinstance(f, PotentialFactor)) + paths[0].value
+    for path in paths:
+        own = [f for f in pool if isinstance(f, PotentialFactor) and f.latent == path.latent]
+        potentials = together(own, path)
+        rows = rows + path_evidence(path, potentials)
+        buckets.append(PathBucket(path, potentials))
+    return rows, buckets
+
+
+def together(factors: list[PotentialFactor], path: PathFactor) -> Potentials:
+    """What all factors say of a path's states."""
+    L, zero = path.states, path.initial.offset.new_zeros(path.steps.rows)
+    found = Potentials(zero, zero[:, None].expand(-1, L), zero.new_zeros(1, L, L))
+    for f in factors:
+        found = Potentials(found.constant + f.value, found.linear + f.linear, found.square + f.square)
+    return found
 
 
 def cheapest(factors: list[Factor], kept: set[Symbol]) -> Symbol:

@@ -10,9 +10,13 @@ from torch import Tensor
 from probgen.data.batches import Batch
 from probgen.errors import FitError
 from probgen.families.base import Factor, Symbol
+from probgen.families.gaussian_path import PathFactor
+from probgen.families.gaussian_regression import PotentialFactor
 
-__all__ = ["assign", "kmeans_plus_plus"]
+__all__ = ["assign", "kmeans_plus_plus", "pin_path"]
 
+LAGS, WINDOW = 10, 100  # steps of a window, and numbers in it, where fewer do not suffice
+PINNED = 100.0  # precision with which a start holds continuous states
 UNCERTAIN = -5.0  # log weight of the values that a start speaks against
 SAMPLE = 10_000  # rows on which centres are sought
 
@@ -82,3 +86,39 @@ def assign(
     chosen = by_time if ordered else chosen
     floor = UNCERTAIN if chains else -torch.inf
     return tuple(Factor((symbol,), chosen(batch, symbol.size).clamp_min(floor)) for symbol in symbols)
+
+
+def window(batch: Batch, lags: range) -> Tensor:
+    """``(N, F len(lags))``: centred features of the rows that stand so many places before each row, zeros outside."""
+    points, steps = batch.features(), batch.steps
+    points = points - points.mean(0)
+    at = [steps.time - lag for lag in lags]
+    inside = [(time >= 0) & (time < steps.lengths[steps.sequence]) for time in at]
+    pieces = [torch.where(seen[:, None], points.roll(lag, 0), 0.0) for lag, seen in zip(lags, inside, strict=True)]
+    return torch.cat(pieces, 1)
+
+
+def subspace_states(batch: Batch, states: int) -> Tensor:
+    """``(N, L)``: what the rows up to each row tell best of the rows from it on, as scores of unit variance.
+
+    Principal components of the regression of future windows on past ones (Larimore, 1983; Van Overschee and De Moor,
+    1994); of the rows themselves where they stand alone.
+    """
+    width = batch.features().shape[1]
+    lags = min(batch.steps.longest, max(min(LAGS, WINDOW // width), -(-2 * states // width), 1))
+    past, future = window(batch, range(lags)), window(batch, range(0, -lags, -1))
+    ridge = 1e-3 * len(past) * torch.eye(past.shape[1]).to(past)
+    told = past @ torch.linalg.solve(past.mT @ past + ridge, past.mT @ future)
+    values, vectors = torch.linalg.eigh(told.mT @ told)
+    kept = min(states, len(values))
+    scores = told @ vectors.flip(1)[:, :kept]
+    scores = scores / scores.square().mean(0).sqrt().clamp_min(1e-6)
+    rest = torch.randn(len(told), states - kept).to(told)  # more states than the rows can tell apart
+    return torch.cat([scores, rest], 1)
+
+
+def pin_path(batch: Batch, path: PathFactor) -> PotentialFactor:
+    """A factor that holds a path's states near what a regression of the future on the past says of them."""
+    scores = subspace_states(batch, path.states)
+    hold = PINNED * torch.eye(path.states).to(scores)[None]
+    return PotentialFactor((), torch.zeros_like(scores[:, 0]), path.latent, PINNED * scores, hold)

@@ -13,6 +13,7 @@ from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable
+from probgen.families.gaussian_path import GaussianPath
 from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.queries import energy
@@ -74,7 +75,15 @@ def latent_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
         for site in tracer.sites.values():
             if isinstance(site.distribution, Observable) and site.data is not None:
                 found |= site.distribution.latent_means(site.data)
+            if isinstance(site.distribution, GaussianPath):
+                found |= path_means(program, batch, theta)
     return found
+
+
+def path_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
+    """Exact posterior means of the states that are integrated out along the sequences."""
+    paths = log_evidence(program, batch, theta=theta).paths
+    return {bucket.path.latent.name: bucket.states.means() for bucket in paths}
 
 
 def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:

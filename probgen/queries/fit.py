@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ class Fit:
 
     # -- sequences ---------------------------------------------------------------------------------------------
     def filter(self, table: Any) -> np.ndarray:
-        """``(N, K)``: probabilities of each step's hidden state given the steps up to it; ``embed`` smooths."""
+        """``(N, K)``: each step's hidden state given the steps up to it, probabilities or means; ``embed`` smooths."""
         from probgen.queries.sequences import filter_states
 
         return filter_states(self, self.read(table))
@@ -259,12 +259,22 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     program, rest = build(model, source.schema, seed, options)
     check_size(program, source)
     check_inputs(program, source)
-    standardiser = Standardiser.of(source)
+    standardiser = of_counted_rows(program, source, Standardiser.of(source))
     outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
     fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
     return finished(
         outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source), "weight": total_weight(source)}
     )
+
+
+def of_counted_rows(program: Model, source: Any, standardiser: Standardiser) -> Standardiser:
+    """The standardiser with the mean log Jacobian of the rows whose density counts."""
+    counted = program.counted(Batches(source, standardiser).batch(source)) if hasattr(source, "values") else None
+    if counted is None:
+        return standardiser
+    cells = source.known & counted.cpu().numpy()[:, None] & standardiser.continuous
+    share = np.average(cells, axis=0, weights=source.row_weights)
+    return replace(standardiser, offsets=-share * np.log(standardiser.scale))
 
 
 def build(

@@ -36,7 +36,7 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         return energy.log_prob(fit, table, draws, seed)
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
-    values, errors, sizes = [], [], []
+    values, errors, sizes, counted = [], [], [], []
     with torch.no_grad(), fit.setting():
         for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
             with seeded(seed, "log_prob", number):
@@ -45,17 +45,26 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
             values.append(value)
             errors.append(error)
             sizes.append(size)
-    rows = np.concatenate(values) + log_jacobian(fit, table)
+            counted.append(counted_rows(fit.program, batch))
+    rows = np.concatenate(values) + log_jacobian(fit, table, np.concatenate(counted))
     if not local and len(fit.posterior) == 1:
         return Estimate(rows, "exact")
     return Estimate(rows, "importance", np.concatenate(errors), np.concatenate(sizes))
 
 
-def log_jacobian(fit: Any, table: Table) -> np.ndarray:
+def counted_rows(program: Any, batch: Any) -> np.ndarray:
+    """``(B,)`` mask of the rows whose density counts."""
+    found = program.counted(batch)
+    return np.ones(len(batch), dtype=bool) if found is None else found.cpu().numpy()
+
+
+def log_jacobian(fit: Any, table: Table, counted: np.ndarray) -> np.ndarray:
     """From model coordinates to original units, one value a row (a sequence)."""
     modelled = [name not in fit.program.inputs for name in fit.schema.names]
     atoms = np.array([column.kind == "semicontinuous" for column in fit.schema]) & (table.values == 0)
-    rows = fit.standardiser.log_jacobian(table.known & modelled & ~atoms)  # a zero has a probability, not a density
+    rows = fit.standardiser.log_jacobian(
+        table.known & modelled & ~atoms & counted[:, None]
+    )  # a zero has a probability, not a density
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 

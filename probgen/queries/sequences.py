@@ -22,11 +22,14 @@ ROWS = 2**17
 
 
 def filter_states(fit: Any, table: Table) -> np.ndarray:
-    """``(N, K)``: probabilities of each step's state given the steps up to it, averaged over posterior draws."""
+    """``(N, K)``: probabilities (means of continuous ones) of each step's state given the steps up to it.
+
+    Averaged over posterior draws.
+    """
     pieces = []
     with torch.no_grad(), fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
-            found = [filtered_codes(chain_of(fit, batch, theta)) for theta in fit.posterior.spread(50)]
+            found = [filtered_states(fit, batch, theta) for theta in fit.posterior.spread(50)]
             pieces.append(torch.stack(found).mean(0))
     return torch.cat(pieces).double().cpu().numpy()
 
@@ -54,6 +57,14 @@ def forecast(fit: Any, table: Table, steps: int, draws: int, seed: int) -> Margi
     ends = np.cumsum(table.lengths + steps)
     sequence = np.searchsorted(ends, found.row, side="right")
     return found.select(found.row >= ends[sequence] - steps)
+
+
+def filtered_states(fit: Any, batch: Batch, theta: Theta) -> Tensor:
+    """``(N, K)`` for one draw of the parameters."""
+    paths = log_evidence(fit.program, batch, theta=theta).paths
+    if paths:
+        return torch.cat([bucket.states.filtered_means() for bucket in paths], 1)
+    return filtered_codes(chain_of(fit, batch, theta))
 
 
 def chain_of(fit: Any, batch: Batch, theta: Theta) -> ChainBucket:

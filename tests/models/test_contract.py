@@ -29,6 +29,12 @@ SCHEMA = Schema(
 )
 MODELS = sorted(pg.available())
 EXACT = [name for name in MODELS if pg.available()[name].density in ("exact", "annealed")]  # small ones are enumerated
+WITH_DISCRETE = [
+    (name, column)
+    for name in EXACT
+    for column in ("smoker", "town", "mood")
+    if SCHEMA[column].kind in pg.available()[name].kinds
+]
 KIND = {"exact": "exact", "annealed": "exact", "lower_bound": "importance", "annealed_bound": "lower_bound"}
 
 
@@ -90,8 +96,7 @@ def test_fitting_raises_the_objective(name):
     assert np.mean(history[-5:]) > np.mean(history[:2]) or len(history) <= 2
 
 
-@pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("column", ["smoker", "town", "mood"])
+@pytest.mark.parametrize(("name", "column"), WITH_DISCRETE)
 def test_a_hidden_discrete_column_is_summed_out(name, column):
     fit, table = once(name), table_for(name, 40, seed=1)
     place = table.schema.index(column)
@@ -185,7 +190,8 @@ def test_every_verb_answers_in_the_right_shape(name):
     assert cells.quantiles([0.1, 0.9]).shape == (2, len(cells))
     for probabilities in cells.probabilities.values():
         assert sum(probabilities.values()) == pytest.approx(1.0)
-    np.testing.assert_allclose(pg.class_probabilities(fit, table, "town").sum(1), 1.0)
+    if "town" in table.names:
+        np.testing.assert_allclose(pg.class_probabilities(fit, table, "town").sum(1), 1.0)
     if fit.traits.embedding != "none":
         latent = fit.embed(table)
         assert latent.shape[0] == 12

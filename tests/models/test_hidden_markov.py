@@ -1,7 +1,7 @@
 """Hidden Markov models against hmmlearn, published values and sums over all paths."""
 
 import warnings
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -138,7 +138,7 @@ def by_enumeration(found, sequence):
     total = -np.inf
     for path in product(range(len(chain["transition"])), repeat=len(sequence)):
         weight = np.log(chain["initial"][0, path[0]])
-        weight += sum(np.log(chain["transition"][a, b]) for a, b in zip(path[:-1], path[1:], strict=True))
+        weight += sum(np.log(chain["transition"][a, b]) for a, b in pairwise(path))
         for row, state in zip(sequence, path, strict=True):
             seen = ~np.isnan(row)
             if seen.any():
@@ -416,5 +416,5 @@ def test_unknown_inputs_are_refused():
     y, u = np.random.default_rng(0).normal(size=(2, 9))
     u[0] = np.nan
     table = Table.from_sequences([np.column_stack([y, u])], names=["y", "u"])
-    with pytest.raises(pg.DataError, match="'u' is an input .* unknown in row 0"):
+    with pytest.raises(pg.DataError, match=r"'u' is an input .* unknown in row 0"):
         pg.fit("regression_hidden_markov", table, states=1, inputs=("u",))

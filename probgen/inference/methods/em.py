@@ -23,7 +23,7 @@ from probgen.inference.evidence import Tracer, log_evidence, observe
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seeded
-from probgen.inference.starts import assign
+from probgen.inference.starts import assign, pin_path
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
@@ -84,10 +84,10 @@ class ExpectationMaximisation(Method):
                 family.calibrate(pooled[name])
         neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
         evidence = log_evidence(program, first, theta=neutral)
-        symbols = evidence.symbols
+        symbols, pins = evidence.symbols, tuple(pin_path(first, b.path) for b in evidence.paths if b.path.rotated)
         if not symbols:
             self.varies = False
-            return neutral
+            return self.from_pins(neutral, pins) if pins else neutral
         if not isinstance(start, str):
             return self.from_responsibilities(neutral, symbols, start)
         observed = partly_observed(program, first, neutral)
@@ -98,6 +98,11 @@ class ExpectationMaximisation(Method):
             self.narrow_priors(first, neutral, unknown, evidence.chain is not None)
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, extra, known)
+        return maximise(self.families, statistics, neutral)
+
+    def from_pins(self, neutral: Theta, pins: tuple[Factor, ...]) -> Theta:
+        """Parameters that suit continuous states near given values."""
+        _, statistics = expected_statistics(self.task.program, self.families, neutral, self.first, pins)
         return maximise(self.families, statistics, neutral)
 
     def narrow_priors(self, first: Batch, neutral: Theta, unknown: list[Symbol], chains: bool) -> None:
@@ -150,7 +155,7 @@ class ExpectationMaximisation(Method):
         converged = 0 <= rise < self.task.tolerance
         self.statistics = statistics or {}
         if not converged:
-            self.theta = maximise(self.families, statistics or {}, self.theta)
+            self.theta = program.canonical(maximise(self.families, statistics or {}, self.theta))
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
 
     def result(self) -> Posterior:
