@@ -58,13 +58,13 @@ def counted_rows(program: Any, batch: Any) -> np.ndarray:
     return np.ones(len(batch), dtype=bool) if found is None else found.cpu().numpy()
 
 
-def log_jacobian(fit: Any, table: Table, counted: np.ndarray) -> np.ndarray:
-    """From model coordinates to original units, one value a row (a sequence)."""
+def log_jacobian(fit: Any, table: Table, counted: np.ndarray | None = None) -> np.ndarray:
+    """From model coordinates to original units, one value a row (a sequence), over the rows that are counted."""
+    counted = np.ones(table.n_rows, dtype=bool) if counted is None else counted
     modelled = [name not in fit.program.inputs for name in fit.schema.names]
     atoms = np.array([column.kind == "semicontinuous" for column in fit.schema]) & (table.values == 0)
-    rows = fit.standardiser.log_jacobian(
-        table.known & modelled & ~atoms & counted[:, None]
-    )  # a zero has a probability, not a density
+    densities = table.known & modelled & ~atoms & counted[:, None]  # a zero has a probability, not a density
+    rows = fit.standardiser.log_jacobian(densities)
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
