@@ -21,7 +21,7 @@ from probgen.inference.runtime import seeded
 SETS = {
     "nltcs": ("binary/nltcs.npz", {"hidden": 50, "max_steps": 40_000}),
     "mushrooms": ("binary/mushrooms.npz", {"hidden": 100, "max_steps": 40_000}),
-    "mnist": ("images/binarized_mnist_static.npz", {"hidden": 500, "max_steps": 60_000}),
+    "mnist": ("images/binarized_mnist_static.npz", {"hidden": 500, "max_steps": 60_000, "learning_rate": 0.05}),
 }
 
 
@@ -38,7 +38,7 @@ def case(name, file, options):
     fit = pg.fit("boltzmann_machine", train, seed=0, progress=False, **options)
     trained = time.process_time()
     with torch.no_grad(), fit.setting(), seeded(0, "benchmark"):
-        found = densities(fit.program.layers[0], torch.from_numpy(test.values).float())
+        found = densities(fit.program.get_submodule("layers.0"), torch.tensor(test.values, dtype=torch.float32))
     return {
         "data": name, "rows": len(train), "columns": train.n_columns, **options,
         "train_seconds": trained - began, "score_seconds": time.process_time() - trained, **found,

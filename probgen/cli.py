@@ -170,7 +170,7 @@ def models(given: argparse.Namespace) -> None:
         return print(json.dumps({name: vars(traits) for name, traits in known.items()}, indent=2))
     width = max(map(len, known))
     for name, traits in known.items():
-        print(f"{name:{width}}  {traits.density:11}  {traits.summary}")
+        print(f"{name:{width}}  {traits.density:14}  {traits.summary}")
     return None
 
 

@@ -59,6 +59,7 @@ class Model(nn.Module, ABC):
 
     traits: ClassVar[Traits] = Traits()
     schema: Schema
+    start: ClassVar[str] = "kmeans"  # where iterative methods start unless told otherwise
     inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Model:
@@ -79,12 +80,15 @@ class Model(nn.Module, ABC):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.schema = schema
-        check_kinds(self.name, self.traits, schema)
+        check_kinds(self, schema)
 
     @property
     def name(self) -> str:
         """The model's name in the registry: its file's name."""
         return type(self).__module__.rsplit(".", 1)[-1]
+
+    def prepare(self, batches: Any) -> None:
+        """Learn what is no parameter (ranks, ...) from the training rows, once before any method starts."""
 
     @abstractmethod
     def model(self, batch: Any) -> Any:
@@ -94,12 +98,13 @@ class Model(nn.Module, ABC):
         """q(z | x) for continuous local latents; nothing where there are none."""
 
 
-def check_kinds(name: str, traits: Traits, schema: Schema) -> None:
+def check_kinds(model: Model, schema: Schema) -> None:
     """Refuse columns that a model has no density for."""
+    traits, inputs = model.traits, model.options.get("inputs") or ()
     for column in schema:
-        if column.kind not in traits.kinds:
+        if column.kind not in traits.kinds and column.name not in inputs:
             raise CapabilityError(
-                f"{name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
+                f"{model.name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
                 " Drop the column, give it another kind (schema.with_kind), or use another model."
             )
 

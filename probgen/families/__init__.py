@@ -20,9 +20,11 @@ from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.normal_scores import NormalScores
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 from probgen.families.regression import LogisticRegression, RegressedColumns
+from probgen.families.stick_breaking import StickBreaking, mixture_weights
 from probgen.families.student_t import StudentT
 
 __all__ = [
@@ -45,15 +47,18 @@ __all__ = [
     "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
+    "NormalScores",
     "OrderedLogistic",
     "Poisson",
     "PrincipalComponents",
     "RegressedColumns",
     "SemiMarkovChain",
     "SphericalGaussian",
+    "StickBreaking",
     "StudentT",
     "Symbol",
     "TiedGaussian",
     "checked_factors",
     "gaussian",
+    "mixture_weights",
 ]

@@ -109,6 +109,7 @@ class Family(nn.Module, ABC):
         prior: "default", scaled to the data by :meth:`calibrate`, or ``None`` for maximum likelihood.
     """
 
+    additive = True  # statistics of earlier parameters can be added to: they are sufficient whatever the parameters
     filler = 0.0  # a value inside the support that stands in for unknown cells
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
@@ -150,8 +151,15 @@ class Family(nn.Module, ABC):
     def posterior_draw(self, statistics: Natural) -> Parameters:
         """Parameters drawn from their posterior given the statistics of completed data."""
 
+    def expected_counts(self, statistics: Natural) -> Tensor | None:
+        """``(K,)``: how many rows are expected to have each value of a discrete latent; None for other families."""
+        return None
+
     def calibrate(self, statistics: Natural) -> None:
         """Scale the default prior to the data, given the statistics of all rows taken together."""
+
+    def calibrate_within(self, statistics: Natural) -> None:
+        """Scale the default prior to a first partition of the data, where its parts are far apart for their size."""
 
     def describe(self, theta: Parameters) -> Parameters:
         """The parameters that a person reads."""
@@ -181,6 +189,10 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def mean(self, theta: Parameters) -> Tensor:
         """Expectation of each column (codes: the probabilities' mode)."""
+
+    def sd(self, theta: Parameters) -> Tensor:
+        """Standard deviation of each column, NaN where it has none or no closed form is known."""
+        return torch.full_like(self.mean(theta), torch.nan)
 
     def cells(self, natural: Natural) -> Tensor:
         """``(K, L)``: log density of every value, for families whose values can be summed out."""

@@ -56,6 +56,9 @@ class Categorical(Family):
     def start(self) -> Parameters:
         return {"logits": safe_log(torch.full_like(self.concentration, 1.0 / self.levels))}
 
+    def expected_counts(self, statistics: Natural) -> Tensor | None:
+        return statistics["logits"][0] if self.bare and self.table == 1 else None
+
     def calibrate(self, statistics: Natural) -> None:
         total = statistics["logits"].sum(0) + 1.0
         self.concentration = 1.0 + (total / total.sum(-1, keepdim=True)).expand(self.shape).clone()

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from probgen.data.batches import Batch
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Family, Latent, Observable, Symbol, once_per_tensor
@@ -50,6 +51,7 @@ CHOICES: dict[str, dict[str, Callable[..., Family]]] = {  # what else a column o
     "count": {"negative_binomial": NegativeBinomial, "poisson": Poisson},
     "ordinal": {"categorical": Categorical, "ordered_logistic": OrderedLogistic},
 }
+ROWS = 2**17  # that coordinates are learnt from
 LEVELLED = ("categorical", "ordinal")
 GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
 
@@ -82,7 +84,7 @@ def softplus_pair(y: Tensor) -> Tensor:
 class Block(nn.Module):
     """Some columns of the table and the family that they share."""
 
-    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Link | None = None) -> None:
+    def __init__(self, name: str, index: list[int], width: int, family: Family, link: Any = None) -> None:
         super().__init__()
         self.name, self.family, self.link, self.width = name, family, link, width
         self.whole = index == list(range(width))
@@ -111,6 +113,8 @@ class Columns(nn.Module):
         covariance: ``None``, or the structure of the Gaussian that couples the continuous columns.
         prior: "default" or None (maximum likelihood).
         families: names of families for some columns, instead of those of their kinds: ``{"visits": "poisson"}``.
+        coordinates: called with the number of coupled columns and their link, makes coordinates that :meth:`learn` from
+            data and stand between the two.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Columns(nn.Module):
         covariance: Covariance | None = None,
         prior: str | None = "default",
         families: Mapping[str, str] | None = None,
+        coordinates: Callable[[int, Link | None], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         columns = list(schema)
@@ -133,10 +138,26 @@ class Columns(nn.Module):
             make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior)
             for key, index in groups.items()
         )
+        for block in self.parts():
+            if coordinates is not None and block.name == "gaussian":
+                block.link = coordinates(len(block.index), block.link)
 
     def parts(self) -> list[Block]:
         """The blocks, in the order of their first columns."""
         return cast("list[Block]", list(self.blocks))
+
+    def learn(self, pieces: Iterable[Batch]) -> None:
+        """Coordinates from the first rows of the data, at most ``ROWS`` of them, before anything is fitted."""
+        kept: list[Batch] = []
+        for batch in pieces:
+            kept.append(batch)
+            if sum(map(len, kept)) >= ROWS:
+                break
+        x = torch.cat([batch.x for batch in kept])
+        weights = [batch.weights for batch in kept if batch.weights is not None]
+        for block in self.parts():
+            if hasattr(block.link, "learn"):
+                block.link.learn(block.select(x), torch.cat(weights) if weights else None)
 
     @property
     def coupled(self) -> int:

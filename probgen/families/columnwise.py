@@ -38,6 +38,9 @@ class ColumnwiseFamily(Family):
     def mean(self, theta: Parameters) -> Tensor:
         return self.distribution(theta).mean
 
+    def sd(self, theta: Parameters) -> Tensor:
+        return self.distribution(theta).variance.sqrt()
+
 
 class ExponentialFamily(ColumnwiseFamily):
     r"""Columns with :math:`\log p(x \mid k) = b(x) + c_k + \langle \eta_k, t(x) \rangle`: a matrix product.

@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 from probgen.errors import CapabilityError
 from probgen.families.base import Family, Natural, Parameters
 from probgen.families.columnwise import ExponentialFamily
-from probgen.families.gaussian_joint import FullGaussian, TiedGaussian
+from probgen.families.gaussian_joint import FullGaussian, TiedGaussian, by_anchor, is_apart, is_far
 
 __all__ = [
     "COVARIANCES",
@@ -48,7 +48,9 @@ class NormalGamma(ExponentialFamily):
         self.register_buffer("rate", torch.full((columns,), 0.5))
         self.center: Tensor
         self.rate: Tensor
-        self.shape, self.concentration = 1.5, SHRINKAGE
+        self.register_buffer("concentration", torch.tensor(SHRINKAGE))
+        self.concentration: Tensor
+        self.shape = 1.5
 
     @abstractmethod
     def coordinates(self, x: Tensor) -> Tensor:
@@ -63,6 +65,16 @@ class NormalGamma(ExponentialFamily):
         n = n.clamp_min(1e-10)
         self.center = s / n
         self.rate = (0.5 * (square / n - self.center**2) / self.table ** (2 / self.columns)).clamp_min(1e-8)
+        self.concentration = torch.full_like(self.concentration, SHRINKAGE)
+
+    def calibrate_within(self, statistics: Natural) -> None:
+        n, s, square = moments(statistics)
+        within = (square - s**2 / n.clamp_min(1e-10)).sum(0) / n.sum(0).clamp_min(1e-10)
+        total = square.sum(0) / n.sum(0).clamp_min(1e-10) - (s.sum(0) / n.sum(0).clamp_min(1e-10)) ** 2
+        share = float((within / total.clamp_min(1e-300)).amin())
+        if is_apart(share * self.table ** (2 / self.columns)):
+            self.rate = torch.minimum(self.rate, 0.5 * within)
+            self.concentration = torch.full_like(self.concentration, SHRINKAGE * share)
 
     def prior(self) -> dict[str, dist.Distribution]:
         rate = self.pool(self.rate.expand(self.table, -1))
@@ -110,7 +122,8 @@ class NormalGamma(ExponentialFamily):
         return strength, loc, self.pool(self.shape + 0.5 * n), self.pool(rate)
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
-        strength, loc, shape, rate = self.posterior(statistics)
+        anchored = (current["loc"],) if "anchor" in statistics else ()
+        strength, loc, shape, rate = self.posterior(statistics, *anchored)
         if self.prior_choice is not None:  # the mode of the joint density of loc and precision
             shape = shape + self.pool(torch.full_like(loc, 0.5)) - 1.0
         precision = (shape / rate).expand_as(loc)
@@ -145,10 +158,36 @@ class NormalGamma(ExponentialFamily):
 
 
 class IndependentGaussian(NormalGamma):
-    """Gaussian cells as they are; the forms differ in how the precision is tied over columns."""
+    """Gaussian cells as they are; the forms differ in how the precision is tied over columns.
+
+    Where clusters lie too far apart for common coordinates, each row has its own, as ``CentredGaussian`` has them.
+    """
 
     def coordinates(self, x: Tensor) -> Tensor:
         return x
+
+    def natural(self, theta: Parameters) -> Natural:
+        if not is_far(theta["loc"], theta["precision"]):
+            return super().natural(theta)
+        return super().natural(theta | {"loc": torch.zeros_like(theta["loc"])}) | {"anchor": theta["loc"]}
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        if "anchor" not in natural:
+            return super().score(natural, x)
+        score = super().score
+        return torch.cat([score(own, x - anchor) for own, anchor in by_anchor(natural)])
+
+    def posterior(self, statistics: Natural, anchor: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        if anchor is None:
+            return super().posterior(statistics)
+        n, s, square = moments(statistics)
+        mean = s / n.clamp_min(1e-10)
+        within, gap = square - n * mean**2, anchor + mean - self.center
+        if self.prior_choice is None:
+            return n, anchor + mean, self.pool(0.5 * n), self.pool(0.5 * within)
+        strength = n + self.concentration
+        rate = self.rate + 0.5 * (within + self.concentration * n / strength * gap**2)
+        return strength, self.center + n / strength * gap, self.pool(self.shape + 0.5 * n), self.pool(rate)
 
     def distribution(self, theta: Parameters) -> dist.Distribution:
         return dist.Normal(theta["loc"], theta["precision"].rsqrt(), validate_args=False)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -25,6 +25,7 @@ from probgen.families.base import Family, Natural, Parameters, once_per_tensor
 
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
+APART = 0.05  # share of a column's variance inside the parts of a first partition, over what K parts would leave
 MANY = 2**24  # numbers in one temporary
 
 
@@ -190,6 +191,13 @@ class CoupledGaussian(Family):
     def mean(self, theta: Parameters) -> Tensor:
         return theta["loc"]
 
+    def covariance(self, theta: Parameters) -> Tensor:
+        """Covariance matrices, ``(..., D, D)``."""
+        return torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+
+    def sd(self, theta: Parameters) -> Tensor:
+        return self.covariance(theta).diagonal(0, -2, -1).sqrt()
+
     # -- network head ------------------------------------------------------------------------------------------
     @property
     def outputs(self) -> int:
@@ -213,7 +221,9 @@ class NormalWishart(CoupledGaussian):
         super().__init__(columns, table, prior)
         self.register_buffer("scatter", torch.eye(columns))
         self.scatter: Tensor
-        self.concentration, self.freedom = SHRINKAGE, columns + 2.0
+        self.register_buffer("concentration", torch.tensor(SHRINKAGE))
+        self.concentration: Tensor
+        self.freedom = columns + 2.0
 
     # -- parameters --------------------------------------------------------------------------------------------
     @property
@@ -227,6 +237,16 @@ class NormalWishart(CoupledGaussian):
         spread = square[0] / n[0] - self.center[:, None] * self.center
         spread = 0.95 * spread + 0.05 * torch.diag(spread.diagonal().clamp_min(1e-8))
         self.scatter = spread / self.matrices ** (2 / self.columns)
+        self.concentration = torch.full_like(self.concentration, SHRINKAGE)
+
+    def calibrate_within(self, statistics: Natural) -> None:
+        n, s, square = self.moments(statistics)
+        within = (square - s[:, :, None] * s[:, None, :] / n.clamp_min(1e-10)[:, None, None]).sum(0) / n.sum()
+        total = (square.sum(0) / n.sum()).diagonal() - (s.sum(0) / n.sum()).square()
+        share = float((within.diagonal() / total.clamp_min(1e-300)).amin())
+        if is_apart(share * self.table ** (2 / self.columns)):
+            self.scatter = 0.95 * within + 0.05 * torch.diag(within.diagonal())
+            self.concentration = torch.full_like(self.concentration, SHRINKAGE * share)
 
     def prior(self) -> dict[str, dist.Distribution]:
         """Bartlett's factors of a Wishart matrix: every site is one-dimensional and has a simple support."""
@@ -292,7 +312,10 @@ class NormalWishart(CoupledGaussian):
         """Sum over the rows that share a precision matrix: (K, ...) -> (M, ...)."""
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
-        kappa, m, freedom, scatter = self.posterior(statistics)
+        return self.maximum(*self.posterior(statistics), current)
+
+    def maximum(self, kappa: Tensor, m: Tensor, freedom: Tensor, scatter: Tensor, current: Parameters) -> Parameters:
+        """The mode of the joint density of loc and precision; rows that nothing speaks of stay."""
         if self.prior_choice is not None:  # mode of the joint density of loc and precision
             freedom = freedom + self.table / self.matrices - self.columns - 1
         used, filled = kappa > 1e-10, freedom > 1e-10
@@ -312,7 +335,68 @@ class NormalWishart(CoupledGaussian):
         return {"loc": m + white / kappa[:, None] ** 0.5, "precision": precision}
 
 
-class FullGaussian(NormalWishart):
+class CentredGaussian(NormalWishart):
+    """Switches to coordinates about each row's own centre where clusters lie too far apart for common ones.
+
+    In common coordinates the density of a row R standard deviations from the origin is a difference of numbers of the
+    order R^2. Beyond ``FAR`` the natural parameters are those of x - anchor, with the anchor at the row's present centre,
+    and so are the expected statistics; this takes one pass over the data for each row of the table.
+    """
+
+    def natural(self, theta: Parameters) -> Natural:
+        if not is_far(theta["loc"], theta["precision"].diagonal(0, -2, -1)):
+            return super().natural(theta)
+        found = super().natural({"loc": torch.zeros_like(theta["loc"]), "precision": theta["precision"]})
+        return found | {"anchor": theta["loc"]}
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        if "anchor" not in natural:
+            return super().score(natural, x)
+        score = super().score
+        return torch.cat([score(own, x - anchor) for own, anchor in by_anchor(natural)])
+
+    def update(self, statistics: Natural, current: Parameters) -> Parameters:
+        if "anchor" not in statistics:
+            return super().update(statistics, current)
+        return self.maximum(*self.about_anchors(statistics, current["loc"]), current)
+
+    def about_anchors(self, statistics: Natural, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The Normal-Wishart posterior from moments of x - anchor, without differences of large numbers."""
+        n, s, square = self.moments(statistics)
+        prior = self.prior_choice is not None
+        mean = s / n.clamp_min(1e-10)[:, None]
+        within = square - n[:, None, None] * mean[:, :, None] * mean[:, None, :]
+        if not prior:
+            return n, anchor + mean, self.pool(n), self.pool(within)
+        kappa = n + self.concentration
+        gap = anchor + mean - self.center
+        between = (self.concentration * n / kappa)[:, None, None] * gap[:, :, None] * gap[:, None, :]
+        m = self.center + (n / kappa)[:, None] * gap
+        return kappa, m, self.pool(n) + self.freedom, self.pool(within + between) + self.scatter
+
+
+FAR = 1e4  # standard deviations from the origin, in one of the columns
+
+
+def is_far(loc: Tensor, precision: Tensor) -> bool:
+    """True where the common coordinates lose accuracy, given ``(K, D)`` each; never while a graph is being traced."""
+    if loc.requires_grad or precision.requires_grad or torch._C._functorch.is_functorch_wrapped_tensor(loc):
+        return False
+    return bool((loc.abs().amax(-1) * precision.amax(-1).sqrt()).amax() > FAR)
+
+
+def is_apart(share: float) -> bool:
+    """True where a first partition's parts are small for their distance, and not so small that rounding made them."""
+    return 1e-13 < share < APART
+
+
+def by_anchor(natural: Natural) -> Iterator[tuple[Natural, Tensor]]:
+    """Each row's natural parameters in coordinates about its anchor, and the anchor."""
+    for k, anchor in enumerate(natural["anchor"].detach()):
+        yield {key: value[k : k + 1] for key, value in natural.items() if key != "anchor"}, anchor
+
+
+class FullGaussian(CentredGaussian):
     """A precision matrix of its own for each row of the table."""
 
     @property
@@ -323,7 +407,7 @@ class FullGaussian(NormalWishart):
         return value
 
 
-class TiedGaussian(NormalWishart):
+class TiedGaussian(CentredGaussian):
     """One precision matrix for all rows of the table."""
 
     @property

@@ -18,6 +18,7 @@ data, to the energy: :math:`E_\beta = (1 - \beta) E_\text{base} + \beta E`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from pyro.distributions import Bernoulli, Distribution
@@ -28,7 +29,7 @@ from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.families.units import GRID, Conditional, Units, coin
 
-__all__ = ["Harmonium", "stack"]
+__all__ = ["Harmonium", "Stack"]
 
 
 class Harmonium(nn.Module):
@@ -110,7 +111,8 @@ class Harmonium(nn.Module):
     # -- the energy with one side summed out -------------------------------------------------------------------
     def linear(self, features: Tensor) -> Tensor:
         """The part of -E that involves the visible units alone."""
-        return features @ self.bias + self.units.quadratic(features, self.precision).sum(-1)
+        line = features @ self.bias
+        return line + self.units.quadratic(features, self.precision).sum(-1) if self.units.gaussian else line
 
     def free_energy(self, features: Tensor) -> Tensor:
         """F, minus the log of the unnormalised density, ``(...)``."""
@@ -180,7 +182,7 @@ class Harmonium(nn.Module):
                 out[rows] = self.conditional(features[rows], own, values, log_weight)
         return out * (self.units.columns if count is None else count)
 
-    def conditional(self, features: Tensor, own: Tensor, values: Tensor, log_weight: Tensor) -> Tensor:
+    def conditional(self, features: Tensor, own: Tensor, values: Tensor, log_weight: float) -> Tensor:
         """Log density of the features ``own`` given all others, over the ``values`` (V, L) that they may have."""
         now, weight, bias = features.gather(1, own), self.weight[own], self.bias[own]  # (n, L), (n, L, H), (n, L)
         rest = self.field(features) - torch.einsum("nl,nlh->nh", now, weight)
@@ -196,7 +198,7 @@ class Harmonium(nn.Module):
         every = score(values.expand(len(features), -1, -1)) + log_weight
         return score(now[:, None])[:, 0] - every.logsumexp(1)
 
-    def alternatives(self) -> list[tuple[Tensor, Tensor, Tensor, Tensor | float]]:
+    def alternatives(self) -> list[tuple[Tensor, Tensor, Tensor, float]]:
         """For each kind of unit: which units, their features ``(n, L)``, values ``(V, L)``, log quadrature weight."""
         first, second = self.units.split
         place = torch.arange(self.units.features, device=self.base.device)
@@ -221,13 +223,20 @@ class Harmonium(nn.Module):
         return float((far / self.precision).max())
 
 
-def stack(schema: Schema, widths: int | tuple[int, ...]) -> nn.ModuleList:
+class Stack(nn.ModuleList):
     """Layers of the given widths on the columns; the visible units of each are the hidden ones of the layer below."""
-    sizes = (widths,) if isinstance(widths, int) else tuple(widths)
-    if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
-        raise CapabilityError(f"hidden must be the number of units of each layer, at least 1, got {widths!r}.")
-    layers = nn.ModuleList()
-    for size in sizes:
-        layers.append(Harmonium(schema, size))
-        schema = Schema(tuple(Column(f"h{at}", "binary", levels=(0, 1)) for at in range(size)))
-    return layers
+
+    def __init__(self, schema: Schema, widths: int | tuple[int, ...]) -> None:
+        super().__init__()
+        sizes = (widths,) if isinstance(widths, int) else tuple(widths)
+        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+            raise CapabilityError(f"hidden must be the number of units of each layer, at least 1, got {widths!r}.")
+        for size in sizes:
+            self.append(Harmonium(schema, size))
+            schema = Schema(tuple(Column(f"h{at}", "binary", levels=(0, 1)) for at in range(size)))
+
+    def __getitem__(self, at: int) -> Harmonium:  # type: ignore[override]
+        return super().__getitem__(at)  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[Harmonium]:  # type: ignore[override]
+        return super().__iter__()  # type: ignore[return-value]

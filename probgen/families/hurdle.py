@@ -108,6 +108,11 @@ class ZeroOrPositive(torch.distributions.Distribution):
     def mean(self) -> Tensor:
         return self.occurrence.mean * self.amount.mean
 
+    @property
+    def variance(self) -> Tensor:
+        square = self.amount.variance + self.amount.mean.square()
+        return self.occurrence.mean * square - self.mean.square()
+
 
 def log_of_positive(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 1.0).log()

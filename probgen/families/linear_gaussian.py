@@ -222,13 +222,13 @@ class LinearGaussian(MatrixNormalWishart):
         return self.drawn(*self.gathered(statistics))
 
     # -- rows: the columns' Gaussian given the regressors -------------------------------------------------------
-    def conditional(self, theta: Parameters, y: Tensor) -> tuple[Parameters, Tensor]:
+    def given_regressors(self, theta: Parameters, y: Tensor) -> tuple[Parameters, Tensor]:
         """Loc and precision of x, and x."""
         x, u = y[..., : self.width], y[..., self.width :]
         return {"loc": (theta["weights"] @ u[..., None])[..., 0], "precision": theta["precision"]}, x
 
     def log_prob(self, theta: Parameters, y: Tensor) -> Tensor:
-        return super().log_prob(*self.conditional(theta, y))
+        return super().log_prob(*self.given_regressors(theta, y))
 
     def fill(self, theta: Parameters, y: Tensor) -> Tensor:
-        return torch.cat([super().fill(*self.conditional(theta, y)), y[..., self.width :]], -1)
+        return torch.cat([super().fill(*self.given_regressors(theta, y)), y[..., self.width :]], -1)

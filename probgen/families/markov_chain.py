@@ -82,7 +82,9 @@ class Simplexes(Family):
         prior: "default" or None (maximum likelihood).
     """
 
-    def __init__(self, states: int, fixed: Mapping[str, Tensor], pseudo: Mapping[str, Tensor], prior: str | None):
+    def __init__(
+        self, states: int, fixed: Mapping[str, Tensor], pseudo: Mapping[str, Tensor], prior: str | None
+    ) -> None:
         super().__init__(None, states, prior)
         self.levels = states
         self.parts = tuple(fixed)
@@ -132,6 +134,9 @@ class Simplexes(Family):
             counts = torch.where(self.fixed(name).isnan(), self.pseudo(name), 0.0)
             terms.append(torch.where(counts > 0, counts * theta[name].clamp_min(-1e9), 0.0).sum())
         return torch.stack(terms).sum()
+
+    def expected_counts(self, statistics: Natural) -> Tensor | None:
+        return statistics["initial"][0] + statistics["transition"].sum(0)
 
     def start(self) -> Parameters:
         return self.assemble({name: torch.ones_like(self.pseudo(name)) + self.pseudo(name) for name in self.parts})

@@ -117,6 +117,10 @@ class OverdispersedPoisson(torch.distributions.Distribution):
     def mean(self) -> Tensor:
         return self.log_mean.exp()
 
+    @property
+    def variance(self) -> Tensor:
+        return self.log_mean.exp() * (1.0 + torch.exp(self.log_mean - self.log_shape))
+
 
 def histogram(x: Tensor, seen: Tensor | None) -> Histogram:
     values, where = torch.unique(x, return_inverse=True)

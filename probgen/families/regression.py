@@ -41,6 +41,8 @@ class LogisticRegression(ColumnwiseFamily):
     \sum_n \gamma_n u_n u_n^\top`, so that EM stays monotone. Weights have independent standard normal priors.
     """
 
+    additive = False
+
     def __init__(
         self, levels: int, columns: int, table: int = 1, prior: str | None = "default", *, regressors: int
     ) -> None:
@@ -96,16 +98,16 @@ class LogisticRegression(ColumnwiseFamily):
     def distribution(self, theta: Parameters) -> dist.Distribution:
         return dist.Categorical(logits=theta["logits"])
 
-    def conditional(self, theta: Parameters, y: Tensor) -> tuple[Parameters, Tensor]:
+    def given_regressors(self, theta: Parameters, y: Tensor) -> tuple[Parameters, Tensor]:
         """Logits of x, and x."""
         logits = torch.einsum("...dlu,...u->...dl", theta["weights"], y[..., self.columns :])
         return {"logits": logits}, y[..., : self.columns]
 
     def log_prob(self, theta: Parameters, y: Tensor) -> Tensor:
-        return super().log_prob(*self.conditional(theta, y))
+        return super().log_prob(*self.given_regressors(theta, y))
 
     def fill(self, theta: Parameters, y: Tensor) -> Tensor:
-        return torch.cat([super().fill(*self.conditional(theta, y)), y[..., self.columns :]], -1)
+        return torch.cat([super().fill(*self.given_regressors(theta, y)), y[..., self.columns :]], -1)
 
     def mean(self, theta: Parameters) -> Tensor:
         return theta["weights"][..., 0].argmax(-1).to(theta["weights"])
@@ -172,8 +174,7 @@ class RegressedColumns(nn.Module):
         U = self.regressors
         if key[0] == "gaussian":
             linear = partial(LinearGaussian, regressors=U)
-            made = make_block(key, columns, index, width, table, lambda d, k, p: linear(d + U, k, p), prior)
-            return made
+            return make_block(key, columns, index, width, table, lambda d, k, p: linear(d + U, k, p), prior)
         family = LogisticRegression(key[1], len(index), table, prior, regressors=U)
         return Block(f"{key[0]}{key[1]}", index, width, family)
 
@@ -276,7 +277,7 @@ class Regressed(Observable):
         x = regressors.inputs.new_full((len(regressors.inputs), len(regressors.schema)), torch.nan)
         u = regressors.read(x).nan_to_num()
         for block, part in self.parts:
-            theta, _ = part.family.conditional(part.theta, torch.cat([block.read(x)[0], u], -1))
+            theta, _ = part.family.given_regressors(part.theta, torch.cat([block.read(x)[0], u], -1))
             centre = theta["loc"] if "loc" in theta else theta["logits"].argmax(-1).to(u)
             x[..., block.index] = block.write(centre)
         return x

@@ -33,6 +33,8 @@ class Units(nn.Module):
     column each is, ``owner`` which unit each of the F features belongs to.
     """
 
+    log: Tensor
+    logit: Tensor
     shift: Tensor
     scale: Tensor
     owner: Tensor
@@ -48,7 +50,8 @@ class Units(nn.Module):
                 groups[len(column.levels)].append(at)
         self.levelled = sorted(groups.items())
         links = [GAUSSIAN_LINKS[schema[at].kind] for at in self.gaussian]
-        self.link = Link(*(torch.tensor([link == kind for link in links], dtype=bool) for kind in ("log", "logit")))
+        for kind in ("log", "logit"):
+            self.register_buffer(kind, torch.tensor([link == kind for link in links], dtype=torch.bool), persistent=False)
         places = self.binary + self.gaussian + [at for _, group in self.levelled for at in group]
         levels = [1] * (len(self.binary) + len(self.gaussian)) + [L for L, group in self.levelled for _ in group]
         self.register_buffer("places", torch.tensor(places), persistent=False)
@@ -60,6 +63,11 @@ class Units(nn.Module):
         self.columns, self.features = len(places), sum(levels)
         self.split = len(self.binary), len(self.binary) + len(self.gaussian)
         self.plain = places == list(range(len(schema))) and len(self.binary) == len(places)
+
+    @property
+    def link(self) -> Link:
+        """The coordinates in which continuous columns are Gaussian."""
+        return Link(self.log, self.logit)
 
     def parts(self, value: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Features of binary units, of continuous ones, and ``(..., columns, levels)`` of each group of the rest."""

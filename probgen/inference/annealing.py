@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,7 +27,6 @@ __all__ = ["Annealed", "anneal", "annealed", "enumerable", "enumerated", "log_no
 BITS = 20  # states of one side, as a power of two, that are summed one by one
 STATES, ROWS = 2**13, 256  # of an enumeration, at a time
 CHAINS, TEMPERATURES = 256, 5000  # of the normaliser
-ROW_TEMPERATURES = 500  # of a row with holes
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def anneal(layer: Harmonium, features: Tensor, known: Tensor, betas: Tensor) -> 
     log_weights = torch.zeros(features.shape[:-1], dtype=torch.float64, device=features.device)
     steps = betas.tolist()
     held = known if known.any() else None
-    for now, then in zip(steps[:-1], steps[1:], strict=True):
+    for now, then in pairwise(steps):
         field = layer.field(features)
         gain = (softplus(then * field) - softplus(now * field)).sum(-1)
         log_weights += (then - now) * layer.slope(features, known) + gain

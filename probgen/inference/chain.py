@@ -266,7 +266,8 @@ class ChainEvidence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         if torch.is_grad_enabled():  # somebody wants to differentiate again
-            rows = in_log_space(*ctx.saved_tensors, ctx.steps)
+            initial, transition, scores = ctx.saved_tensors
+            rows = in_log_space(initial, transition, scores, ctx.steps)
             return *torch.autograd.grad(rows, ctx.saved_tensors, gradient, create_graph=True), None
         weight = gradient.clone()
         weight[ctx.weak] = 0.0
@@ -312,7 +313,7 @@ def with_weak(ctx: Any, gradient: Tensor, *counts: Tensor) -> tuple[Tensor, Tens
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_() for value in ctx.saved_tensors[:2]]
         leaves.append(ctx.saved_tensors[2][:, places].detach().requires_grad_())
-        rows = in_log_space(*leaves, some)
+        rows = in_log_space(leaves[0], leaves[1], leaves[2], some)
         possible = torch.where(rows.detach().isneginf(), 0.0, gradient[ctx.weak])
         found = torch.autograd.grad(rows, leaves, possible)
     states = states.clone()

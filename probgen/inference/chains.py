@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -130,34 +130,35 @@ def settle(layer: Harmonium, features: Tensor, seen: Tensor, warm: int, sweeps: 
     return drawn
 
 
-def complete(layers: Sequence[Harmonium], features: Tensor, seen: Tensor, rounds: int = 25) -> Tensor:
+def complete(layers: Iterable[Harmonium], features: Tensor, seen: Tensor, rounds: int = 25) -> Tensor:
     """Features of the columns, the unknown ones drawn given the known ones.
 
     With one layer this is Gibbs sampling. With several it is approximate: up by the recognition conditionals, sweeps of
     the energy on top, down by the generative ones, known cells put back.
     """
-    features = settle(layers[0], features, seen, FILL_WARM, FILL_SWEEPS)
-    known = layers[0].units.spread(seen)
-    for _ in range(rounds if len(layers) > 1 else 0):
+    *below, top = layers
+    first = below[0] if below else top
+    features = settle(first, features, seen, FILL_WARM, FILL_SWEEPS)
+    known = first.units.spread(seen)
+    for _ in range(rounds if below else 0):
         hidden = features
-        for layer in layers[:-1]:
+        for layer in below:
             hidden = coin(layer.field(hidden))
         for _ in range(TOP_SWEEPS):
-            hidden = layers[-1].sweep(hidden)
+            hidden = top.sweep(hidden)
         features = torch.where(known, features, descend(layers, hidden))
     return features
 
 
-def generate(layers: Sequence[Harmonium], rows: int) -> Tensor:
+def generate(layers: Iterable[Harmonium], rows: int) -> Tensor:
     """Features ``(rows, F)`` with nothing known: a long tempered chain of the energy on top, then down."""
-    top = layers[-1]
+    *_, top = layers
     nothing = torch.zeros(rows, top.units.columns, dtype=torch.bool, device=top.base.device)
     return descend(layers, settle(top, top.draw_base(rows), nothing, SAMPLE_WARM, SAMPLE_SWEEPS))
 
 
-def descend(layers: Sequence[Harmonium], hidden: Tensor) -> Tensor:
+def descend(layers: Iterable[Harmonium], hidden: Tensor) -> Tensor:
     """Features of the columns drawn from the visible units of the energy on top."""
-    for number in range(len(layers) - 2, -1, -1):
-        layer = layers[number]
+    for layer in list(layers)[-2::-1]:
         hidden = layer.units.sample(layer.natural(hidden), layer.precision)
     return hidden

@@ -41,6 +41,7 @@ class Outcome:
     dtype: torch.dtype
     device: torch.device
     options: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
 def method_names() -> list[str]:
@@ -115,15 +116,15 @@ def run(
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
         began = time.perf_counter()
-        best = loop.best_of(
-            restarts or kind.restarts, make(training), None if validation is None else make(validation), seed
-        )
+        rows = make(training)
+        program.prepare(rows)
+        best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
     if not best.diagnostics["converged"] and name in ("em", "map"):
         warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
     posterior = best.posterior
     return Outcome(
         program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
-        {**kind.defaults, **options},
+        {**kind.defaults, **options}, best.memory,
     )  # fmt: skip
 
 
@@ -169,6 +170,7 @@ class Attempt:
     history: dict[str, list[float]]
     diagnostics: dict[str, Any]
     score: float
+    memory: dict[str, dict[str, torch.Tensor]]
     varies: bool = True
 
     def advice(self) -> str:
@@ -205,7 +207,7 @@ class Loop:
                 attempts.append(self.attempt(task, number, restarts))
             except FitError as error:
                 failures.append(error)
-            if not isinstance(self.options.get("start", ""), str) or (
+            if not isinstance(self.options.get("start"), str | None) or (
                 attempts and (attempts[-1].diagnostics["interrupted"] or not attempts[-1].varies)
             ):
                 break
@@ -263,7 +265,8 @@ class Loop:
             **method.diagnostics(),
         }
         score = diagnostics.get("best_validation")
-        return Attempt(posterior, history, diagnostics, objective[-1] if score is None else score, method.varies)
+        reached = objective[-1] if score is None else score
+        return Attempt(posterior, history, diagnostics, reached, method.memory(), method.varies)
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def save(self, method: Method, history: dict[str, list[float]]) -> None:

@@ -48,7 +48,21 @@ def by_random(batch: Batch, size: int) -> Tensor:
     return torch.distributions.Dirichlet(torch.ones(size).to(batch.x)).sample((len(batch),)).mT.log()
 
 
-STARTS: dict[str, Callable[[Batch, int], Tensor]] = {"kmeans": by_kmeans, "random": by_random}
+def by_segments(batch: Batch, size: int) -> Tensor:
+    """Log assignment ``(K, N)``: sequences cut into segments of random lengths, each with a random value."""
+    steps = batch.steps
+    mean = max(2.0, steps.rows / max(len(steps), 1) / (5 * size))
+    cut = torch.rand(steps.rows, device=batch.x.device) < 1.0 / mean
+    segment = (cut | (steps.time == 0)).long().cumsum(0) - 1
+    value = torch.randint(size, (int(segment[-1]) + 1,), device=batch.x.device)
+    return torch.nn.functional.one_hot(value[segment], size).mT.to(batch.x).log()
+
+
+STARTS: dict[str, Callable[[Batch, int], Tensor]] = {
+    "kmeans": by_kmeans,
+    "random": by_random,
+    "segments": by_segments,
+}
 
 
 def by_time(batch: Batch, size: int) -> Tensor:

@@ -15,19 +15,19 @@ import pyro
 
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
-from probgen.families.harmonium import stack
+from probgen.families.harmonium import Stack
 from probgen.families.units import KINDS
 from probgen.program import Model, Traits
 
 
 class BoltzmannMachine(Model):
-    """H binary hidden units, each joined to every column; log Z by enumeration where it is small, else annealed."""
+    """H binary hidden units, each joined to every column. Up to 20 of them are summed out exactly; more are annealed."""
 
     traits = Traits("annealed", ("contrastive",), "mean", "energy with a layer of binary hidden units", KINDS)
 
-    def __init__(self, schema: Schema, hidden: int | tuple[int, ...] = 64) -> None:
+    def __init__(self, schema: Schema, hidden: int | tuple[int, ...] = 16) -> None:
         super().__init__(schema)
-        self.layers = stack(schema, hidden)
+        self.layers = Stack(schema, hidden)
         if len(self.layers) > 1:
             raise CapabilityError(f"boltzmann_machine has one hidden layer, got hidden={hidden}; use deep_belief.")
 

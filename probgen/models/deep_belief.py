@@ -13,7 +13,7 @@ their mean field. Fills follow the same q: up, Gibbs sweeps of the two layers on
 import pyro
 
 from probgen.data.schema import Schema
-from probgen.families.harmonium import stack
+from probgen.families.harmonium import Stack
 from probgen.families.units import KINDS
 from probgen.program import Model, Traits
 
@@ -23,9 +23,9 @@ class DeepBelief(Model):
 
     traits = Traits("annealed_bound", ("contrastive",), "mean", "directed layers below an energy of two layers", KINDS)
 
-    def __init__(self, schema: Schema, hidden: tuple[int, ...] = (64, 64)) -> None:
+    def __init__(self, schema: Schema, hidden: tuple[int, ...] = (32, 16)) -> None:
         super().__init__(schema)
-        self.layers = stack(schema, hidden)
+        self.layers = Stack(schema, hidden)
 
     def model(self, batch):
         *below, top = self.layers

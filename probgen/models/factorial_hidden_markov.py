@@ -40,7 +40,7 @@ class FactorialHiddenMarkov(Model):
         self.emission = Columns(schema, shape, partial(AdditiveGaussian, shape=shape), prior)
 
     def model(self, batch):
-        chains = [chain.draw(f"chain{m}") for m, chain in enumerate(self.chains)]
+        chains = [chain.draw(f"chain{m}") for m, chain in enumerate(self.chains)]  # type: ignore[operator]
         emission = self.emission.draw("emission")
         with batch.rows():
             z = [pyro.sample(f"z{m}", chain(batch.steps), infer=SUM_OUT) for m, chain in enumerate(chains)]

@@ -11,12 +11,15 @@ their log odds. Counts, categories and other discrete columns are independent gi
 import pyro
 
 from probgen.data.schema import Schema
-from probgen.families import SUM_OUT, Categorical, Columns
+from probgen.families import SUM_OUT, Columns, mixture_weights
 from probgen.program import Model, Traits
 
 
 class GaussianMixture(Model):
-    """K Gaussians with "full", "tied", "diagonal" or "spherical" covariance; holes are integrated out exactly."""
+    """K Gaussians with "full", "tied", "diagonal" or "spherical" covariance; holes are integrated out exactly.
+
+    With ``weights="dirichlet_process"`` the weights are broken from a stick, K being its truncation.
+    """
 
     traits = Traits(
         embedding="probabilities",
@@ -29,9 +32,11 @@ class GaussianMixture(Model):
         components: int = 8,
         covariance: str = "full",
         prior: str | None = "default",
+        weights: str = "dirichlet",
+        concentration: float = 1.0,
     ) -> None:
         super().__init__(schema)
-        self.weights = Categorical(components, prior=prior)
+        self.weights = mixture_weights(components, weights, concentration, prior)
         self.component = Columns(schema, table=components, covariance=covariance, prior=prior)
 
     def model(self, batch):

@@ -10,19 +10,27 @@ Each column has the family of its kind; holes are left out of the product.
 import pyro
 
 from probgen.data.schema import Schema
-from probgen.families import SUM_OUT, Categorical, Columns
+from probgen.families import SUM_OUT, Columns, mixture_weights
 from probgen.program import Model, Traits
 
 
 class LatentClass(Model):
-    """K classes that explain all dependence between the columns."""
+    """K classes that explain all dependence between the columns; ``families`` names other families than the kinds' own."""
 
     traits = Traits(embedding="probabilities", summary="classes inside which mixed columns are independent")
 
-    def __init__(self, schema: Schema, components: int = 8, prior: str | None = "default") -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        components: int = 8,
+        families: dict | None = None,
+        prior: str | None = "default",
+        weights: str = "dirichlet",
+        concentration: float = 1.0,
+    ) -> None:
         super().__init__(schema)
-        self.weights = Categorical(components, prior=prior)
-        self.columns = Columns(schema, table=components, prior=prior)
+        self.weights = mixture_weights(components, weights, concentration, prior)
+        self.columns = Columns(schema, components, None, prior, families)
 
     def model(self, batch):
         weights, columns = self.weights.draw("weights"), self.columns.draw("columns")

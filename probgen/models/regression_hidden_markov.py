@@ -25,6 +25,8 @@ class RegressionHiddenMarkov(Model):
         summary="hidden states that switch between regressions",
     )
 
+    start = "segments"
+
     def __init__(
         self,
         schema: Schema,

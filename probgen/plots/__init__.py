@@ -1,7 +1,9 @@
 """Figures: functions of data and, if you have them, Axes; they return the Axes."""
 
+from probgen.plots.chain import decoded, durations, forecast, transition_diagram
 from probgen.plots.classification import confusion_matrix, reliability_curve
 from probgen.plots.columns import column_against, pair_against
+from probgen.plots.components import component_levels, components
 from probgen.plots.density import density_differences, density_rows
 from probgen.plots.embedding import embedding_plane
 from probgen.plots.imputation import imputation_columns, interval_coverage
@@ -11,10 +13,15 @@ from probgen.plots.training import training_curve
 
 __all__ = [
     "column_against",
+    "component_levels",
+    "components",
     "confusion_matrix",
+    "decoded",
     "density_differences",
     "density_rows",
+    "durations",
     "embedding_plane",
+    "forecast",
     "house",
     "imputation_columns",
     "interval_coverage",
@@ -23,4 +30,5 @@ __all__ = [
     "pair_against",
     "reliability_curve",
     "training_curve",
+    "transition_diagram",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from probgen.data.schema import Column
@@ -29,7 +30,7 @@ def column_against(real: Table, generated: Table, name: str, axes: Axes | None =
     tidy(axes, name, grid="")
     axes.set_yticks([])
     if column.kind == "datetime":
-        show_dates(axes)
+        show_dates(axes.xaxis)
     return axes
 
 
@@ -77,7 +78,7 @@ def pair_against(real: Table, generated: Table, x: str, y: str, axes: Axes | Non
         if column.is_discrete:
             axis.set_ticks(range(column.cardinality), [str(level)[:10] for level in column.levels])
         elif column.kind == "datetime" and which == "x":
-            show_dates(axes)
+            show_dates(axes.xaxis)
     return axes
 
 
@@ -92,8 +93,8 @@ def complete_pairs(table: Table, x: str, y: str) -> np.ndarray:
     return points
 
 
-def show_dates(axes: Axes) -> None:
+def show_dates(axis: Axis) -> None:
     """Days since 1970 as dates: matplotlib counts from the same day."""
     locator = AutoDateLocator(maxticks=5)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axis.set_major_locator(locator)
+    axis.set_major_formatter(ConciseDateFormatter(locator))

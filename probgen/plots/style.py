@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 
 __all__ = [
     "ACCENT",
@@ -91,8 +92,13 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "", grid: str = "y")
 
 
 def colours(n: int) -> list[str]:
-    """As many colours as asked for, from the cycle while it lasts."""
-    return [CYCLE[i % len(CYCLE)] for i in range(n)]
+    """As many colours as asked for: the cycle while it lasts, then lighter and lighter shades of it."""
+    return [mixed(CYCLE[i % len(CYCLE)], PAPER, 1.0 - 0.55 ** (i // len(CYCLE))) for i in range(n)]
+
+
+def mixed(colour: str, other: str, share: float) -> str:
+    """The first colour with this share of the other."""
+    return to_hex((1.0 - share) * np.array(to_rgb(colour)) + share * np.array(to_rgb(other)))
 
 
 def sequential() -> LinearSegmentedColormap:

@@ -15,7 +15,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable
 from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.inference.posterior import Theta
-from probgen.queries.energy import filled_embedding
+from probgen.queries import energy
 
 __all__ = ["decode", "embed"]
 
@@ -40,11 +40,11 @@ def embed(fit: Any, table: Table) -> np.ndarray:
     """``(N, L)``: means of continuous latents, or posterior probabilities of the discrete sites."""
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
-    pieces = []
+    pieces: list[Tensor] = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
             if not fit.traits.normalised:
-                pieces.append(filled_embedding(fit.program, batch, guide_means, len(pieces)))
+                pieces.append(energy.embed(fit.program, batch, guide_means, len(pieces)))
                 continue
             found = [read_latents(fit, batch, theta) for theta in fit.posterior.spread(50)]
             pieces.append(torch.stack(found).mean(0))
@@ -56,6 +56,13 @@ def read_latents(fit: Any, batch: Batch, theta: Theta) -> Tensor:
     if fit.traits.embedding == "mean":
         return torch.cat([value.flatten(1) for value in latent_means(fit.program, batch, theta).values()], 1)
     return probabilities(fit.program, batch, theta)
+
+
+def guide_means(program: Any, batch: Batch) -> Tensor:
+    """``(B, L)``: means of the guide's sites."""
+    with torch.no_grad(), Means() as means:
+        program.guide(batch)
+    return torch.cat([value.flatten(1) for value in means.found.values()], 1)
 
 
 def latent_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:

@@ -17,10 +17,11 @@ from probgen.inference.annealing import Annealed, annealed, enumerable, enumerat
 from probgen.inference.chains import complete, generate
 from probgen.inference.runtime import seeded
 
-__all__ = ["filled_embedding", "filled_rows", "log_prob", "new_rows", "normaliser"]
+__all__ = ["embed", "fill", "log_prob", "new_rows", "normaliser"]
 
 ROWS = 4096
 ROW_TEMPERATURES = 500  # of the chains behind a row with holes
+CHAINS = 2**13  # rows times draws that run side by side
 COMPLETIONS = 32  # draws of the unknown cells behind an embedding
 
 
@@ -45,6 +46,7 @@ def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
     """Log of the unnormalised density of the known cells, less log Z, in nats and original units."""
     z, found = normaliser(fit), []
     bound = fit.traits.density == "annealed_bound"
+    unnormalised = bounded if bound else summed
     with torch.no_grad(), fit.setting():
         program = in_double(fit.program)
         batches = Batches(
@@ -52,23 +54,25 @@ def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
         )
         for number, batch in enumerate(batches.pieces()):
             with seeded(seed, "log_prob", number):
-                found.append((bounded if bound else summed)(program, batch, draws, z))
+                found.append(unnormalised(program, batch, draws))
     value, error, size = (torch.cat([getattr(a, k) for a in found]).cpu().numpy() for k in ("value", "error", "size"))
     rows = value - float(z.value) + fit.standardiser.log_jacobian(table.known)
     shared = float(z.error)
+    if not bound:  # with nothing known the sum is Z itself
+        nothing = ~table.known.any(1)
+        rows[nothing], error[nothing], size[nothing] = 0.0, 0.0, np.inf
     if not bound and shared == 0.0 and not error.any():
         return Estimate(rows, "exact")
     kind = "lower_bound" if bound else "annealed"
     return Estimate(rows, kind, np.hypot(error, shared), np.minimum(size, float(z.size)), shared_error=shared)
 
 
-def summed(program: Any, batch: Batch, draws: int, z: Annealed) -> Annealed:
+def summed(program: Any, batch: Batch, draws: int) -> Annealed:
     """Hidden units summed out: in closed form for complete rows, else one by one, else by chains along a path."""
     layer = program.layers[0]
     features, seen, log_jacobian = layer.units.read(batch.x)
     found = Annealed.exactly(-layer.free_energy(features))
-    nothing, holes = ~seen.any(1), ~seen.all(1) & seen.any(1)
-    found.value[nothing] = z.value
+    holes = ~seen.all(1)
     if holes.any():
         part = partly(layer, features[holes], seen[holes], draws)
         for kept, new in zip((found.value, found.error, found.size), (part.value, part.error, part.size), strict=True):
@@ -84,7 +88,7 @@ def partly(layer: Harmonium, features: Tensor, seen: Tensor, draws: int) -> Anne
     return Annealed(*(torch.cat([getattr(p, k) for p in parts]) for k in ("value", "error", "size")))
 
 
-def bounded(program: Any, batch: Batch, draws: int, z: Annealed) -> Annealed:
+def bounded(program: Any, batch: Batch, draws: int) -> Annealed:
     """Importance-weighted average over draws of the program's guide, below the truth on average."""
     terms, left = [], draws
     while left > 0:
@@ -96,14 +100,28 @@ def bounded(program: Any, batch: Batch, draws: int, z: Annealed) -> Annealed:
 
 
 # --------------------------------------------------------------------------------------------- cells and latents
+def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
+    """Completed tables; the chains of all rows and draws run side by side, in blocks that share a random stream."""
+    holes = np.nonzero(~table.known.all(1))[0]
+    values = np.repeat(table.values[None], draws, 0)
+    rows = max(1, CHAINS // draws)
+    with torch.no_grad(), fit.setting():
+        for start in range(0, len(holes), rows):
+            place = holes[start : start + rows]
+            batch = next(fit.batches(table.take(place), rows).pieces())
+            for first in range(0, draws, CHAINS):
+                now = min(CHAINS, draws - first)
+                with seeded(seed, "fill", start, first):
+                    drawn = filled_rows(fit.program, batch.x.repeat(now, 1)).unflatten(0, (now, len(place)))
+                values[first : first + now, place] = fit.standardiser.inverse(drawn.double().cpu().numpy())
+    return [table.with_values(np.where(table.known, table.values, drawn)) for drawn in values]
+
+
 def filled_rows(program: Any, x: Tensor) -> Tensor:
-    """One draw of the unknown cells."""
+    """One draw of the unknown cells of rows with holes."""
     units = program.layers[0].units
     features, seen, _ = units.read(x)
-    holes = ~seen.all(1)
-    out = x.clone()
-    out[holes] = units.write(complete(program.layers, features[holes], seen[holes]))
-    return torch.where(x.isnan(), out, x)
+    return units.write(complete(program.layers, features, seen))
 
 
 def new_rows(program: Any, rows: int) -> Tensor:
@@ -111,13 +129,13 @@ def new_rows(program: Any, rows: int) -> Tensor:
     return program.layers[0].units.write(generate(program.layers, rows))
 
 
-def filled_embedding(program: Any, batch: Batch, means: Any, seed: int) -> Tensor:
+def embed(program: Any, batch: Batch, means: Any, seed: int) -> Tensor:
     """Means of the guide; of rows with holes, averaged over draws of their unknown cells."""
     found = means(program, batch)
     holes = batch.x.isnan().any(1)
     if holes.any():
-        x = batch.x[holes]
         with torch.no_grad(), seeded(seed, "embed"):
-            drawn = [means(program, Batch(filled_rows(program, x), batch.schema)) for _ in range(COMPLETIONS)]
-        found[holes] = torch.stack(drawn).mean(0)
+            drawn = filled_rows(program, batch.x[holes].repeat(COMPLETIONS, 1))
+        every = means(program, Batch(drawn, batch.schema))
+        found[holes] = every.unflatten(0, (COMPLETIONS, -1)).mean(0)
     return found

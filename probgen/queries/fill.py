@@ -6,7 +6,7 @@ importance resampling from the guide and the prior together. Then every observed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -24,7 +24,7 @@ from probgen.inference.chain import draw_paths
 from probgen.inference.evidence import Bucket, ChainBucket, Given, Tracer, log_evidence, observe
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
-from probgen.queries.energy import filled_rows, new_rows
+from probgen.queries import energy
 
 __all__ = ["fill", "sample"]
 
@@ -35,6 +35,8 @@ def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables; known cells keep their bits."""
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not fit.traits.normalised:
+        return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
         pieces = fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces()
         drawn = np.concatenate([completed(fit, batch, at, draws, seed) for at, batch in enumerate(pieces)], 1)
@@ -49,7 +51,7 @@ def completed(fit: Any, batch: Batch, number: int, draws: int, seed: int) -> np.
     size, found = len(fit.posterior), []
     which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
     for theta, group in groupby(range(draws), key=which.__getitem__):
-        streams = [partial(seeded, seed, "fill", draw, number) for draw in group]
+        streams = [partial(seeded, seed, draw, number) for draw in group]
         found += [
             x.double().cpu().numpy() for x in fill_batch(fit.program, batch, fit.posterior.theta(theta), streams)
         ]
@@ -68,7 +70,7 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
             batch = unknown_rows(fit, min(many, n - start), steps)
             with seeded(seed, "sample", start):
                 if not fit.traits.normalised:
-                    found.append(new_rows(fit.program, len(batch)).double().cpu().numpy())
+                    found.append(energy.new_rows(fit.program, len(batch)).double().cpu().numpy())
                     continue
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
                 tracer = observe(fit.program, batch, Given(theta), sum_out=False)
@@ -83,21 +85,16 @@ def unknown_rows(fit: Any, units: int, steps: int | None) -> Batch:
     return Batch(x, fit.schema, steps=None if steps is None else Steps(torch.full((units,), steps)))
 
 
-def fill_batch(program: Any, batch: Batch, theta: Theta, streams: list[Callable]) -> Iterator[Tensor]:
+def fill_batch(program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable]) -> Iterator[Tensor]:
     """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
     if not batch.x.isnan().any():
         yield from (batch.x for _ in streams)
-        return
-    if not program.traits.normalised:
-        for stream in streams:
-            with stream():
-                yield filled_rows(program, batch.x)
         return
     guided = has_guide(program, batch)
     evidence = None if guided else log_evidence(program, batch, theta=theta)
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
     for stream, codes in zip(streams, paths, strict=True):
-        with stream():
+        with stream("cells"):
             latents = resample(program, batch, theta) if guided else {}
             found = evidence or log_evidence(program, batch, theta=theta, sites=latents)
             codes = codes | draw_codes(found.buckets, len(batch), codes)
@@ -105,11 +102,11 @@ def fill_batch(program: Any, batch: Batch, theta: Theta, streams: list[Callable]
             yield gather(tracer, batch)
 
 
-def chain_codes(chain: ChainBucket, streams: list[Callable]) -> list[dict[str, Tensor]]:
+def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[str, Tensor]]:
     """Codes of the chains' symbols, one draw a stream, all draws walking back together."""
     uniform = []
     for stream in streams:
-        with stream():
+        with stream("path"):
             uniform.append(torch.rand_like(chain.scores[0]))
     paths = draw_paths(chain.initial, chain.transition, chain.scores, chain.steps, torch.stack(uniform))
     return [chain.codes(path) for path in paths]

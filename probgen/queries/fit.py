@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from probgen.data.batches import Batches, Standardiser
+from probgen.data.batches import Batches, Standardiser, total_weight
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
@@ -36,6 +36,7 @@ class Fit:
         history: numbers of every step, in nats a row.
         diagnostics: what a careful reader should know.
         provenance: versions, seed, data fingerprint, command.
+        memory: expected statistics of the rows seen, for :meth:`partial_fit`.
     """
 
     program: Model
@@ -50,6 +51,7 @@ class Fit:
     dtype: Any
     device: Any
     settings: dict[str, Any] = field(default_factory=dict)
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -121,6 +123,20 @@ class Fit:
         from probgen.queries.embed import decode
 
         return decode(self, z)
+
+    def partial_fit(self, table: Any, *, remember: float | None = None) -> Fit:
+        """This fit, moved on by one step of online EM on new rows (Cappé and Moulines, 2009).
+
+        Args:
+            table: new rows (sequences); the standardisation stays that of the first fit.
+            remember: rows' worth of the past that counts from now on; None for all of it.
+
+        Raises:
+            CapabilityError: the fit keeps no statistics (its method is not "em", or its families' are not additive).
+        """
+        from probgen.queries.partial import partial_fit
+
+        return partial_fit(self, self.read(table), remember)
 
     # -- keeping and reading -----------------------------------------------------------------------------------
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
@@ -213,7 +229,9 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     standardiser = Standardiser.of(source)
     outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
     fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
-    return finished(outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source)})
+    return finished(
+        outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source), "weight": total_weight(source)}
+    )
 
 
 def build(
@@ -280,7 +298,7 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
     return Fit(
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
-        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options,
+        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
     )  # fmt: skip
 
 

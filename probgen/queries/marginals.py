@@ -41,7 +41,9 @@ class Marginals:
     def select(self, mask: np.ndarray) -> Marginals:
         """Some of the cells."""
         places = np.nonzero(mask)[0]
-        probabilities = {new: self.probabilities[old] for new, old in enumerate(places) if old in self.probabilities}
+        probabilities = {
+            new: self.probabilities[old] for new, old in enumerate(places.tolist()) if old in self.probabilities
+        }
         return Marginals(
             self.row[places],
             self.column[places],
@@ -71,13 +73,12 @@ def marginals(fit: Any, table: Table, draws: int, seed: int) -> Marginals:
     discrete = np.array([fit.schema[int(a)].kind in ("binary", "categorical") for a in at], dtype=bool)
     mean = np.where(discrete, np.nan, filled.mean(0))
     sd = np.where(discrete, np.nan, filled.std(0, ddof=1) if draws > 1 else np.nan)
-    shares = cell_probabilities if table.lengths is None else drawn_probabilities
-    return Marginals(row, names, mean, sd, filled, shares(fit, table, row, at, filled))
+    alone = table.lengths is None
+    shares = cell_probabilities(fit, table, row, at) if alone else drawn_probabilities(fit, at, filled)
+    return Marginals(row, names, mean, sd, filled, shares)
 
 
-def drawn_probabilities(
-    fit: Any, table: Table, row: np.ndarray, at: np.ndarray, filled: np.ndarray
-) -> dict[int, dict[Any, float]]:
+def drawn_probabilities(fit: Any, at: np.ndarray, filled: np.ndarray) -> dict[int, dict[Any, float]]:
     """Shares of the draws, for cells that depend on other rows."""
     found: dict[int, dict[Any, float]] = {}
     for cell, number in enumerate(at):
@@ -88,9 +89,7 @@ def drawn_probabilities(
     return found
 
 
-def cell_probabilities(
-    fit: Any, table: Table, row: np.ndarray, at: np.ndarray, filled: np.ndarray
-) -> dict[int, dict[Any, float]]:
+def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) -> dict[int, dict[Any, float]]:
     """From the density itself."""
     found: dict[int, dict[Any, float]] = {}
     for number in np.unique(at):

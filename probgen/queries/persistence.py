@@ -36,6 +36,8 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
     tensors = {f"program/{key}": value for key, value in fit.program.state_dict().items()}
     for name, theta in fit.posterior.parameters.items():
         tensors |= {f"posterior/{name}/{key}": value for key, value in theta.items()}
+    for name, statistics in fit.memory.items():
+        tensors |= {f"memory/{name}/{key}": value for key, value in statistics.items()}
     tensors |= {f"history/{key}": torch.tensor(value, dtype=torch.float64) for key, value in fit.history.items()}
     assert fit.standardiser is not None
     for key in ("shift", "scale", "continuous"):
@@ -82,16 +84,13 @@ def load(path: str | Path) -> Fit:
             f"{path} does not describe a fit that this version can rebuild ({error}); fit it again."
         ) from error
     program.eval()
-    parameters: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in part(tensors, "posterior").items():
-        name, _, parameter = key.rpartition("/")
-        parameters.setdefault(name, {})[parameter] = value
+    parameters, memory = nested(part(tensors, "posterior")), nested(part(tensors, "memory"))
     arrays = {key: value.numpy() for key, value in part(tensors, "standardiser").items()}
     standardiser = Standardiser(arrays["shift"], arrays["scale"], arrays["continuous"])
     history = {key: value.tolist() for key, value in part(tensors, "history").items()}
     return Fit(
         program, schema, standardiser, Posterior(parameters, {}, config["point"]), config["method"], history,
-        config["diagnostics"], config["provenance"], config["seconds"], dtype, torch.device("cpu"),
+        config["diagnostics"], config["provenance"], config["seconds"], dtype, torch.device("cpu"), memory=memory,
     )  # fmt: skip
 
 
@@ -116,6 +115,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def part(tensors: dict[str, torch.Tensor], folder: str) -> dict[str, torch.Tensor]:
     return {key[len(folder) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{folder}/")}
+
+
+def nested(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """Keys "name/key" as two levels."""
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for path, value in tensors.items():
+        name, _, key = path.rpartition("/")
+        found.setdefault(name, {})[key] = value
+    return found
 
 
 def revive(value: Any) -> Any:

@@ -147,6 +147,29 @@ def test_samples_have_the_density_they_are_drawn_from(columnwise, shares, fitted
     assert abs(drawn.mean() - expected) < 4 * drawn.std() / 4000**0.5 + 1e-4
 
 
+def test_mean_and_standard_deviation_are_those_of_the_density(columnwise, shares, fitted):
+    family = columnwise.family(columns=1)
+    theta = fitted(family, columnwise.data(N)[:, :1], shares(N))
+    sd = family.sd(theta)[:, 0]
+    if sd.isnan().any():  # codes have no spread
+        assert hasattr(family, "levels")
+        return
+    points, weights = columnwise.rule()
+    cells = (family.score(family.natural(theta), points[:, None]) + weights).exp()
+    points = torch.where(cells.amax(0) > 0, points, 0.0)
+    mean = cells @ points
+    assert_close(family.mean(theta)[:, 0], mean, atol=1e-3, rtol=1e-3)
+    assert_close(sd, (cells @ points**2 - mean**2).sqrt(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied"])
+def test_coupled_standard_deviations_are_those_of_draws(covariance, cases, shares, fitted):
+    family = cases[covariance].family()
+    theta = fitted(family, cases[covariance].data(N), shares(N))
+    rows = {key: value[0].expand(40_000, *value[0].shape) for key, value in theta.items()}
+    assert_close(family.sample(rows).std(0), family.sd(theta)[0], rtol=0.02, atol=0.0)
+
+
 def test_prior_sites_make_parameters(case, shares, fitted):
     family, x = case.family(), case.data(20)
     fitted(family, x, shares(20))

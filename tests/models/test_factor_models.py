@@ -225,3 +225,35 @@ def test_too_many_factors_are_refused(name):
         fitted(name, WINE[:, :3], latent=4)
     with pytest.raises(pg.CapabilityError, match="whole number"):
         fitted(name, WINE[:, :3], latent=0)
+
+
+@pytest.mark.stats
+@pytest.mark.parametrize("name", MODELS)
+def test_posterior_draws_agree_with_the_weighted_prior(name):
+    """Four rows of two columns; the reference is 400 000 draws from the prior, weighted by the likelihood."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        family = FAMILIES[name](2, 3000, factors=1)
+        x = torch.as_tensor(STANDARD[:4, [0, 5]])
+        one = FAMILIES[name](2, 1, factors=1)
+        statistics = {key: value.expand(3000, *value.shape[1:]) for key, value in moments(one, x, 1.0).items()}
+        drawn = summaries(family, family.posterior_draw(statistics))
+        wide = FAMILIES[name](2, 400_000, factors=1)
+        theta = wide.assemble({key: site.sample() for key, site in wide.prior().items()})
+        weight = wide.score(wide.natural(theta), x).sum(1).softmax(0)
+        reference = summaries(wide, theta)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    mean = weight @ reference
+    sd = (weight @ (reference - mean).square()).sqrt()
+    error = sd * (1 / 3000 + weight.square().sum()).sqrt()
+    assert weight.square().sum() < 1 / 400  # effective draws of the reference
+    assert ((drawn.mean(0) - mean).abs() < 4 * error).all()
+    assert ((drawn.std(0) / sd - 1).abs() < 0.2).all()
+
+
+def summaries(family, theta):
+    """What a rotation of the factors leaves: loc, log noise, products of loadings."""
+    W = theta["loading"][..., 0]
+    products = W[:, [0, 0, 1]] * W[:, [0, 1, 1]]
+    return torch.cat([theta["loc"], theta["noise"].log(), products], 1)

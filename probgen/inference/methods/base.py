@@ -75,6 +75,10 @@ class Method(ABC):
         """What a careful reader of the fit should know."""
         return {}
 
+    def memory(self) -> dict[str, dict[str, Tensor]]:
+        """Expected statistics of the rows seen, to which later rows can be added; empty where there are none."""
+        return {}
+
     @abstractmethod
     def pack(self) -> dict[str, Tensor]:
         """The state as named tensors, for a checkpoint."""

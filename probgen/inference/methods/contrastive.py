@@ -21,7 +21,6 @@ from torch import Tensor
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError, FitError
 from probgen.families.harmonium import Harmonium
-from probgen.families.units import coin
 from probgen.inference.annealing import enumerated, log_normaliser
 from probgen.inference.chains import make_chains, settle
 from probgen.inference.methods.base import Method, Step, Task
@@ -32,15 +31,17 @@ from probgen.inference.runtime import seed_of, seeded
 __all__ = ["ContrastiveDivergence"]
 
 EXACT = 15  # hidden units up to which the objective is the log likelihood itself
-LOOK = 10  # steps between two looks at the pseudo-likelihood, the hidden units' means and the weights' health
+LOOK = 20  # steps between two looks at the objective and the hidden units' means
+WATCHED = 512  # rows whose objective is recorded
 PRECISE = 7.0  # largest log precision of a standardised continuous unit, against collapse onto repeated values
 
 
 class ContrastiveDivergence(Method):
     """Gradient steps with momentum on minibatches, layer by layer; ``max_steps`` are shared evenly by the layers.
 
-    The history's objective is in nats a row: with at most 15 hidden units the log likelihood of the minibatch's known
-    cells, else the log pseudo-likelihood; of upper layers, with the bound of those below (``diagnostics`` says which).
+    The history's objective is that of at most 512 training rows, in nats a row, renewed every twenty steps or more
+    rarely: with at most 15 hidden units the log likelihood of their known cells, else the log pseudo-likelihood
+    (``diagnostics`` says which); for upper layers the bound that the layers below leave.
 
     Options:
         chains: "persistent", "data" (contrastive divergence) or "tempered" (parallel tempering).
@@ -62,16 +63,16 @@ class ContrastiveDivergence(Method):
         "gibbs_steps": 1,
         "temperatures": 10,
         "batch_size": 100,
-        "learning_rate": 0.05,
+        "learning_rate": 0.1,
         "momentum": 0.5,
         "weight_decay": 0.0,
         "sparsity": None,
         "sparsity_cost": 0.1,
         "centring": True,
         "averaging": 0.1,
-        "hole_steps": 10,
+        "hole_steps": 5,
     }
-    max_steps = 10_000
+    max_steps = 5000
     tolerance = 0.0
     normalises = False
     iterates = "update"
@@ -85,6 +86,8 @@ class ContrastiveDivergence(Method):
             raise CapabilityError(f"averaging must lie between 0 and 1, got {task.options['averaging']}.")
 
     def init(self) -> None:
+        self.task.batches.batch_size = WATCHED
+        self.watched = next(self.task.batches.epoch(seed_of(self.task.seed, "watched") % 2**62))
         self.task.batches.batch_size = self.task.options["batch_size"]
         self.stream = self.minibatches(0)
         self.begin(0)
@@ -153,30 +156,34 @@ class ContrastiveDivergence(Method):
         batch = next(self.stream)
         with seeded(self.task.seed, "contrastive", self.count):
             with torch.no_grad():
-                features, seen, log_jacobian = self.layers[0].units.read(batch.x)
-                data, bound = self.climb(features, seen)
-                model = self.chains.advance(data)
                 if self.count % self.look_every() == 0:
-                    first = features if self.stage == 0 else data
-                    value = self.score(
-                        first, data, seen if self.stage == 0 else torch.ones_like(data, dtype=torch.bool)
-                    )
-                    self.last = float(row_mean(value + bound + log_jacobian, batch.weights))
+                    self.last = self.look()
+                features, seen, _ = self.layers[0].units.read(batch.x)
+                data, _ = self.climb(features, seen)
+                model = self.chains.advance(data)
             self.ascend(data, model, batch.weights)
         self.count += 1
         return Step({"objective": self.last})
 
     def look_every(self) -> int:
-        """Steps between two values of the objective: it shall not cost more than the steps themselves."""
+        """Steps between two values of the objective, which shall not cost more than the steps themselves."""
         hidden = self.layer.hidden
-        return max(1, 2 ** (hidden - 8)) if hidden <= EXACT else LOOK
+        return max(LOOK, 2 ** (hidden - 8)) if hidden <= EXACT else LOOK
 
-    def score(self, features: Tensor, completed: Tensor, seen: Tensor) -> Tensor:
-        """Log likelihood of the known units of each row, or their log pseudo-likelihood by one of them."""
-        if self.layer.hidden <= EXACT:
-            return enumerated(self.layer, features, seen) - log_normaliser(self.layer).value
-        unit = torch.multinomial(seen.to(features), 1)[:, 0]
-        return self.layer.pseudo_log_likelihood(completed, unit, seen.sum(1))
+    def look(self) -> float:
+        """The objective of the watched rows: log likelihood of the known cells, or its pseudo-likelihood."""
+        self.check()
+        batch, layer = self.watched, self.layer
+        features, seen, log_jacobian = self.layers[0].units.read(batch.x)
+        data, bound = self.climb(features, seen)
+        if self.stage:
+            features, seen = data, torch.ones_like(data, dtype=torch.bool)
+        if layer.hidden <= EXACT:
+            value = enumerated(layer, features, seen) - log_normaliser(layer).value
+        else:
+            unit = torch.multinomial(seen.to(data), 1)[:, 0]
+            value = layer.pseudo_log_likelihood(data, unit, seen.sum(1))
+        return float(row_mean(value + bound + log_jacobian, batch.weights))
 
     def ascend(self, data: Tensor, model: Tensor, weights: Tensor | None) -> None:
         """One step in the centred parameters, whose change is then that of the energy's own."""
@@ -185,8 +192,7 @@ class ContrastiveDivergence(Method):
         gap(layer, data, model, weights).backward()
         with torch.no_grad():
             if self.count % LOOK == 0:
-                self.check()
-                self.activity.lerp_(row_mean_of(layer.field(data).sigmoid(), weights), 0.1)
+                self.activity.lerp_(row_mean_of(layer.field(data).sigmoid(), weights), 0.2)
             self.shape_gradient(layer, self.activity)
             before = layer.weight.clone()
             share = (self.count - self.stage * self.span) / self.span
@@ -194,8 +200,8 @@ class ContrastiveDivergence(Method):
             self.optimiser.step()
             moved = layer.weight - before
             if options["centring"]:
-                layer.bias -= moved @ self.activity
-            layer.hidden_bias -= self.centre @ moved
+                layer.bias.sub_(moved @ self.activity)
+            layer.hidden_bias.sub_(self.centre @ moved)
             layer.log_precision.clamp_(-PRECISE, PRECISE)
             if share >= 1.0 - options["averaging"]:
                 self.keep()

@@ -34,10 +34,10 @@ class ExpectationMaximisation(Method):
     """Monotone ascent of the log evidence (plus the log prior) in nats a row.
 
     Options:
-        start: "kmeans" (k-means++), "random", an array of responsibilities ``(N, K)``, or parameters.
+        start: "kmeans" (k-means++), "random", "segments" (of sequences), None for the model's own choice, an array of responsibilities ``(N, K)``, or parameters.
     """
 
-    defaults = {"start": "kmeans"}
+    defaults = {"start": None}
     max_steps = 500
     tolerance = 1e-6
     restarts = 4
@@ -56,7 +56,8 @@ class ExpectationMaximisation(Method):
         self.weight = total_weight(task.batches.source)
         self.previous = -np.inf
         self.falls = 0.0
-        start = task.options["start"]
+        self.statistics: Statistics = {}
+        start = task.program.start if task.options["start"] is None else task.options["start"]
         with collapse_told(self.families):
             self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
 
@@ -93,9 +94,21 @@ class ExpectationMaximisation(Method):
             unknown = [symbol for symbol in symbols if symbol not in observed]
             ordered = evidence.chain is not None and evidence.chain.ordered
             extra = assign(start, first, unknown, evidence.chain is not None, ordered) if unknown else ()
+            self.narrow_priors(first, neutral, unknown, evidence.chain is not None)
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, extra, known)
         return maximise(self.families, statistics, neutral)
+
+    def narrow_priors(self, first: Batch, neutral: Theta, unknown: list[Symbol], chains: bool) -> None:
+        """Priors on the scale of clusters, where a partition shows them to be far apart: the same in every restart."""
+        if len(unknown) != 1 or chains:
+            return
+        with seeded(0, "scale"):
+            partition = assign("kmeans", first, unknown)
+        _, statistics = expected_statistics(self.task.program, self.families, neutral, first, partition)
+        for name, family in self.families.items():
+            if family.prior_choice is not None:
+                family.calibrate_within(statistics[name])
 
     def from_responsibilities(self, neutral: Theta, symbols: list[Symbol], start: Any) -> Theta:
         share = torch.as_tensor(np.asarray(start), dtype=self.first.x.dtype, device=self.first.x.device)
@@ -134,7 +147,7 @@ class ExpectationMaximisation(Method):
         rise, self.previous = objective - self.previous, objective
         self.falls = min(self.falls, rise)
         converged = 0 <= rise < self.task.tolerance
-        self.last = self.theta
+        self.statistics = statistics or {}
         if not converged:
             self.theta = maximise(self.families, statistics or {}, self.theta)
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
@@ -143,7 +156,14 @@ class ExpectationMaximisation(Method):
         return Posterior.at(self.theta)
 
     def diagnostics(self) -> dict[str, Any]:
-        return {"largest_fall": float(self.falls), "monotone": bool(self.falls > -1e-8)}
+        found = {"largest_fall": float(self.falls), "monotone": bool(self.falls > -1e-8)}
+        empty = {n: empty_values(f, self.statistics[n]) for n, f in self.families.items() if self.statistics}
+        told = {name: values for name, values in empty.items() if values}
+        return {**found, "empty": told} if told else found
+
+    def memory(self) -> Statistics:
+        additive = all(f.additive and "anchor" not in self.statistics.get(n, {}) for n, f in self.families.items())
+        return self.statistics if additive else {}
 
     def pack(self) -> dict[str, Tensor]:
         return {f"{name}|{key}": value for name, theta in self.theta.items() for key, value in theta.items()}
@@ -185,6 +205,12 @@ def maximise(families: Mapping[str, Family], statistics: Statistics, current: Th
 def added(one: Statistics, other: Statistics) -> Statistics:
     """Statistics are additive over pieces, files and processes."""
     return {name: {key: value + other[name][key] for key, value in group.items()} for name, group in one.items()}
+
+
+def empty_values(family: Family, statistics: Natural) -> list[int]:
+    """Values of a discrete site that less than a thousandth of a row is expected to have."""
+    counts = family.expected_counts(statistics)
+    return [] if counts is None else torch.nonzero(counts < 1e-3)[:, 0].tolist()
 
 
 def spread_over_rows(statistics: Natural) -> Natural:

@@ -28,7 +28,7 @@ class MaximumAPosteriori(Method):
         start: as for EM.
     """
 
-    defaults = {"start": "kmeans"}
+    defaults = {"start": None}
     max_steps = 200
     tolerance = 1e-9
     iterates = "iteration"

@@ -220,7 +220,7 @@ class NoUTurn(Method):
         start: as for EM; "prior" starts every chain at a draw from the prior.
     """
 
-    defaults = {"chains": 4, "draws": 500, "warmup": 500, "target_acceptance": 0.8, "max_depth": 10, "start": "kmeans"}
+    defaults = {"chains": 4, "draws": 500, "warmup": 500, "target_acceptance": 0.8, "max_depth": 10, "start": None}
     max_steps = 10**9
     iterates = "transition"
 

@@ -66,7 +66,7 @@ class VariationalInference(Method):
         "patience": 20,
         "guide_draws": 400,
         "clip": 100.0,
-        "start": "kmeans",
+        "start": None,
     }
     max_steps = 4000
     tolerance = 0.0
