@@ -128,6 +128,17 @@ def test_a_hidden_continuous_column_is_integrated_out(name, column, low, high):
         assert np.trapezoid(density, grid) == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.parametrize("name", [name for name in EXACT if "semicontinuous" in pg.available()[name].kinds])
+def test_a_hidden_semicontinuous_column_is_summed_at_zero_and_integrated_elsewhere(name):
+    fit, row = once(name), table_for(name, 1, seed=2)
+    grid = np.exp(np.linspace(np.log(1e-5), np.log(1e4), 20_001))
+    values = np.repeat(row.values, 20_002, 0)
+    values[:, row.schema.index("spent")] = [0.0, *grid]
+    density = np.exp(np.asarray(fit.log_prob(Table.from_codes(values, row.schema))))
+    expected = np.exp(np.asarray(fit.log_prob(row.hide("spent"))))[0]
+    assert density[0] + np.trapezoid(density[1:], grid) == pytest.approx(expected, rel=2e-3)
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_nothing_known_has_probability_one(name):
     table = table_for(name, 5)

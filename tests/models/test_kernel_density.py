@@ -363,7 +363,7 @@ def test_fill_draws_from_the_weighted_mixture():
     table = mixed()
     fit = fitted(table, bandwidth=(0.3, 0.4, 0.5, 0.2, 0.3))
     row = table.take([7]).hide("x", "c")
-    drawn = np.stack([t.values[0] for t in fit.fill(row, 4000)])
+    drawn = fit.fill(row.take(np.zeros(4000, dtype=int)), 1)[0].values
     rows = fit.program.rows
     x = next(fit.batches(row, 1).pieces()).x
     w = (rows.score(x)[:, 0] + rows.log_weight).softmax(0).numpy()

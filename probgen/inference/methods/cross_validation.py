@@ -25,7 +25,7 @@ from probgen.inference.runtime import seeded
 __all__ = ["CrossValidation", "left_out_log_prob"]
 
 SCORES = 2**19  # in one block
-PAIRS = 2**25  # of a row left out and a kernel
+PAIRS = 2**24  # of a row left out and a kernel
 CHECKED = 500  # rows by which an approximation is judged
 
 
@@ -33,12 +33,12 @@ class CrossValidation(Method):
     """Kernels on all training rows, and their widths: by the likelihood of rows left out, or by the model's rule.
 
     Options:
-        rows: how many rows are left out in turn; fewer, but at least 100, where there are more than 33 000 kernels.
+        rows: how many rows are left out in turn; fewer, but at least 100, where there are more than 16 000 kernels.
         kernels: how many rows carry kernels while widths are searched for. Widths found on a sample n of N rows are
             scaled by (n / N)^(1 / (q + 4)), q lines and counts (Hall and Robinson, 2009), those of levels by its square.
     """
 
-    defaults = {"rows": 1000, "kernels": 2**15}
+    defaults = {"rows": 1000, "kernels": 2**14}
     max_steps = 50
     tolerance = 1e-4
     iterates = "iteration"
