@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 FILL_WARM, FILL_SWEEPS = 100, 50  # temperatures, then sweeps, behind a draw of unknown cells
-SAMPLE_WARM, SAMPLE_SWEEPS = 500, 100  # behind a new row
+SAMPLE_WARM, SAMPLE_SWEEPS = 1000, 100  # behind a new row
+WINDOW, LEAST = 10, 128  # temperatures between two looks at the chains' weights; chains that go together, at least
 TOP_SWEEPS = 5  # of the energy on top, between two looks at the known cells
 
 
@@ -151,10 +152,32 @@ def complete(layers: Iterable[Harmonium], features: Tensor, seen: Tensor, rounds
 
 
 def generate(layers: Iterable[Harmonium], rows: int) -> Tensor:
-    """Features ``(rows, F)`` with nothing known: a long tempered chain of the energy on top, then down."""
+    """Features ``(rows, F)`` with nothing known: draws of the energy on top, then down.
+
+    The chains go from the base-rate model to the energy together; on the way those of little weight give place to copies
+    of others (Neal, 2001; Del Moral, Doucet and Jasra, 2006), which sweeps at the end make different.
+    """
     *_, top = layers
-    nothing = torch.zeros(rows, top.units.columns, dtype=torch.bool, device=top.base.device)
-    return descend(layers, settle(top, top.draw_base(rows), nothing, SAMPLE_WARM, SAMPLE_SWEEPS))
+    chains = max(rows, LEAST)
+    features, log_weights = top.draw_base(chains), torch.zeros(chains, dtype=torch.float64, device=top.base.device)
+    nothing = torch.zeros_like(features[:1], dtype=torch.bool)
+    steps = torch.linspace(0.0, 1.0, SAMPLE_WARM + 1)
+    for start in range(0, SAMPLE_WARM, WINDOW):
+        features, gain = anneal(top, features, nothing, steps[start : start + WINDOW + 1])
+        log_weights += gain
+        share = log_weights.softmax(0)
+        if chains * share.square().sum() < 2.0 and start + WINDOW < SAMPLE_WARM:
+            continue
+        features, log_weights = features[resampled(share)], torch.zeros_like(log_weights)
+    for _ in range(SAMPLE_SWEEPS):
+        features = top.sweep(features)
+    return descend(layers, features[torch.randperm(chains, device=features.device)[:rows]])
+
+
+def resampled(share: Tensor) -> Tensor:
+    """Which chains go on: systematic resampling (Kitagawa, 1996)."""
+    places = (torch.arange(len(share), device=share.device) + torch.rand((), device=share.device)) / len(share)
+    return torch.searchsorted(share.cumsum(0), places.to(share)).clamp_max(len(share) - 1)
 
 
 def descend(layers: Iterable[Harmonium], hidden: Tensor) -> Tensor:
