@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,10 +41,15 @@ INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: the family that i
 
 @dataclass(frozen=True)
 class Symbol:
-    """The value of a summed-out discrete site: a named dimension instead of a number."""
+    """The value of a summed-out discrete site: a named dimension instead of a number.
+
+    Attributes:
+        codes: ``(N,)`` its values, where all of them are known and nothing is left to sum out.
+    """
 
     name: str
     size: int
+    codes: Tensor | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,10 @@ class Family(nn.Module, ABC):
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         """``(K, N)``: log density of each row of x under each row of the table; NaN cells integrated out."""
 
+    def own_score(self, natural: Natural, x: Tensor, codes: Tensor) -> Tensor:
+        """``(N,)``: log density of each row of x under the row of the table that its code names."""
+        return self.score(natural, x)[codes, torch.arange(len(codes), device=codes.device)]
+
     @abstractmethod
     def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
         """Log density of x under parameters that already stand one a row; NaN cells integrated out."""
@@ -286,7 +295,7 @@ class Observable(TorchDistribution):
     def factor(self, value: Tensor | Symbol) -> Factor:
         """The log density as a factor over named dimensions."""
         if isinstance(value, Symbol):
-            return Factor((value,), self.theta["logits"].movedim(-1, 0))
+            return settled(Factor((value,), self.theta["logits"].movedim(-1, 0)))
         return Factor((), self.log_prob(value))
 
     def latent_means(self, x: Tensor) -> dict[str, Tensor]:
@@ -297,6 +306,14 @@ class Observable(TorchDistribution):
 def event_shape(family: Family) -> torch.Size:
     """(D,), or nothing for a bare value."""
     return torch.Size([] if family.bare else [family.columns])
+
+
+def settled(factor: Factor) -> Factor:
+    """The factor ``(*sizes)`` of some symbols, looked up where their values are known."""
+    if all(symbol.codes is None for symbol in factor.symbols):
+        return factor
+    places = tuple(slice(None) if symbol.codes is None else symbol.codes for symbol in factor.symbols)
+    return Factor(tuple(symbol for symbol in factor.symbols if symbol.codes is None), factor.value[places])
 
 
 class Rows(Observable):
@@ -341,5 +358,7 @@ class Scored(Observable):
         sizes = [symbol.size for symbol in self.index]
         if isinstance(value, Symbol):
             cells = self.family.cells(self.table.natural)
-            return Factor((*self.index, value), cells.reshape(*sizes, value.size))
+            return settled(Factor((*self.index, value), cells.reshape(*sizes, value.size)))
+        if len(self.index) == 1 and self.index[0].codes is not None:
+            return Factor((), self.family.own_score(self.table.natural, value, self.index[0].codes))
         return Factor(self.index, self.log_prob(value).unflatten(0, sizes) if sizes else self.log_prob(value)[0])

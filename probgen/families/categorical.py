@@ -16,6 +16,7 @@ from torch import Tensor
 
 from probgen.errors import CapabilityError
 from probgen.families.base import Family, Natural, Parameters, once_per_tensor
+from probgen.families.look_ups import as_bytes, look_up, usable
 
 __all__ = ["Categorical"]
 
@@ -91,6 +92,16 @@ class Categorical(Family):
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         return natural["logits"].flatten(1) @ self.indicators(x).mT
+
+    @once_per_tensor
+    def bytes_of(self, x: Tensor) -> Tensor:
+        """Codes of one byte each."""
+        return as_bytes(x)
+
+    def own_score(self, natural: Natural, x: Tensor, codes: Tensor) -> Tensor:
+        if self.bare or not usable(natural["logits"], self.levels):
+            return super().own_score(natural, x, codes)
+        return look_up(natural["logits"], self.bytes_of(x), codes)
 
     def cells(self, natural: Natural) -> Tensor:
         return natural["logits"].reshape(self.table, self.levels)

@@ -56,7 +56,7 @@ def by_segments(batch: Batch, size: int) -> Tensor:
     """Log assignment ``(K, N)``: sequences cut into segments of random lengths, each with a random value."""
     steps = batch.steps
     mean = max(2.0, steps.rows / max(len(steps), 1) / (5 * size))
-    cut = torch.rand(steps.rows, device=batch.x.device) < 1.0 / mean
+    cut = torch.rand(steps.rows, dtype=torch.float64, device=batch.x.device) < 1.0 / mean  # the same in any precision
     segment = (cut | (steps.time == 0)).long().cumsum(0) - 1
     value = torch.randint(size, (int(segment[-1]) + 1,), device=batch.x.device)
     return torch.nn.functional.one_hot(value[segment], size).mT.to(batch.x).log()

@@ -194,7 +194,7 @@ def expected_statistics(
 ) -> tuple[float, Statistics]:
     """Log evidence of the batch and its gradient with respect to the natural parameters: the expectation step."""
     leaves = {n: {k: v.detach().requires_grad_() for k, v in f.natural(theta[n]).items()} for n, f in families.items()}
-    evidence = log_evidence(program, batch, natural=leaves, extra=extra)
+    evidence = log_evidence(program, batch, natural=leaves, extra=extra, settle=not extra and pin is None)
     weights = batch.weights if weights is None else weights
     target = evidence.total(weights) if pin is None else pinned_total(evidence, pin, batch.weights)
     flat = [leaf for group in leaves.values() for leaf in group.values()]
