@@ -22,7 +22,7 @@ def test_look_ups_are_sums_over_indicators(levels, monkeypatch):
     x = torch.tensor(rng.integers(levels, size=(200, 7)).astype(float))
     x[torch.tensor(rng.random(x.shape) < 0.3)] = torch.nan
     family, rows = Categorical(levels, columns=7, table=3).double(), torch.tensor(rng.integers(3, size=200))
-    logits, weight = torch.randn(3, 7, levels).double().requires_grad_(), torch.randn(200).double()
+    logits, weight = torch.tensor(rng.normal(size=(3, 7, levels))).requires_grad_(), torch.tensor(rng.normal(size=200))
     found = []
     for compiled in (True, False):
         monkeypatch.setattr(categorical, "usable", lambda _, levels, on=compiled: on and levels < 255)
@@ -38,13 +38,9 @@ def test_many_patterns_of_holes_are_the_marginals(components, monkeypatch):
     x = torch.tensor(rng.normal(size=(300, 6)))
     x[torch.tensor(rng.random(x.shape) < 0.4)] = torch.nan
     family = FullGaussian(6, table=components).double()
-    root = torch.randn(components, 6, 6).double()
-    theta = {
-        "loc": torch.randn(components, 6).double(),
-        "scale_tril": torch.linalg.cholesky(root @ root.mT + torch.eye(6)),
-    }
-    family_theta = {key: theta[key] for key in family.start()} if set(family.start()) <= set(theta) else family.start()
-    natural = {key: value.detach().requires_grad_() for key, value in family.natural(family_theta).items()}
+    root = torch.tensor(rng.normal(size=(components, 6, 6)))
+    theta = {"loc": torch.tensor(rng.normal(size=(components, 6))), "precision": root @ root.mT + torch.eye(6)}
+    natural = {key: value.detach().requires_grad_() for key, value in family.natural(theta).items()}
     found = []
     for compiled in (True, False):
         monkeypatch.setattr(gaussian_joint, "usable", lambda _, on=compiled: on)
