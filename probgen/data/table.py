@@ -12,7 +12,7 @@ import pandas as pd
 from probgen.data.coding import decode_column, encode_column
 from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
-from probgen.data.schema import Column, Schema
+from probgen.data.schema import Column, Schema, plain
 from probgen.data.sequences import check_lengths, grouped, rows_of, whole_sequences
 from probgen.errors import DataError, DataWarning
 
@@ -313,7 +313,7 @@ class Table:
             if not column.is_discrete and np.all(known == known[0]):
                 shown = decode_column(known[:1], column)[0]
                 raise DataError(
-                    f"Column {column.name!r} is constant ({shown!r} in all known rows); drop it before fitting."
+                    f"Column {column.name!r} is constant ({plain(shown)!r} in all known rows); drop it before fitting."
                 )
         if self.weights is not None and not (self.weights > 0).any():
             raise DataError("All weights are zero; give at least one row a positive weight.")

@@ -25,7 +25,7 @@ from torch import Tensor
 from probgen.errors import CapabilityError
 from probgen.families.base import Latent, Natural, Observable, Parameters, Rows, Table
 from probgen.families.gaussian import DiagonalGaussian
-from probgen.families.gaussian_joint import CoupledGaussian
+from probgen.families.gaussian_joint import CoupledGaussian, is_apart
 
 __all__ = ["FactorAnalyser", "LinearFactors", "PrincipalComponents", "checked_factors"]
 
@@ -42,13 +42,20 @@ class LinearFactors(CoupledGaussian):
         super().__init__(columns, table, prior)
         self.factors = min(factors, columns)
         self.given_factors = DiagonalGaussian(columns)
-        self.register_buffer("spread", torch.ones(columns))
+        self.register_buffer("spread", torch.ones(columns))  # of loadings and noise
+        self.register_buffer("reach", LOC_SPREAD * torch.ones(columns))  # of loc
         self.spread: Tensor
+        self.reach: Tensor
 
     @property
     @abstractmethod
     def noises(self) -> int:
         """How many numbers the noise of one row has: D, or 1 where it is isotropic."""
+
+    @property
+    def least(self) -> Tensor:
+        """Noise is held above this share of the scale."""
+        return SMALLEST * self.spread[: self.noises].square()
 
     @property
     def free_parameters(self) -> int:
@@ -61,7 +68,7 @@ class LinearFactors(CoupledGaussian):
         K, D, L = self.table, self.columns, self.factors
         rate = NOISE_SHARE * self.spread[: self.noises].square().expand(K, -1)
         return {
-            "loc": Normal(self.center.expand(K, D), LOC_SPREAD * self.spread).to_event(2),
+            "loc": Normal(self.center.expand(K, D), self.reach).to_event(2),
             "loading": Normal(self.spread.new_zeros(K, D, L), self.spread[:, None]).to_event(3),
             "noise": InverseGamma(NOISE_SHAPE, rate).to_event(2),
         }
@@ -93,7 +100,7 @@ class LinearFactors(CoupledGaussian):
         """The maximum over loc given the precision, ``(K, D)``."""
         if self.prior_choice is None:
             return s / n.clamp_min(SMALLEST)[:, None]
-        ridge = (LOC_SPREAD * self.spread) ** -2
+        ridge = self.reach**-2
         right = (P @ s[..., None])[..., 0] + ridge * self.center
         return torch.linalg.solve(n[:, None, None] * P + torch.diag(ridge), right)
 
@@ -142,8 +149,7 @@ class LinearFactors(CoupledGaussian):
 
     def draw_regression(self, design: Tensor, cross: Tensor, square: Tensor, noise: Tensor) -> Parameters:
         """Loc and loading given the noise and the factors' sums, then the noise given them."""
-        ridge = torch.cat([torch.full((1,), LOC_SPREAD**-2), torch.ones(self.factors)]).to(design)
-        ridge = ridge[:, None] / self.spread.square()  # (1 + L, D)
+        ridge = torch.cat([self.reach[None], self.spread.expand(self.factors, -1)]) ** -2  # (1 + L, D)
         noise = noise.expand(-1, self.columns)
         precision = design[:, None] / noise[..., None, None] + ridge.mT.diag_embed()  # (K, D, 1 + L, 1 + L)
         pull = cross.mT / noise[..., None]
@@ -210,7 +216,14 @@ class FactorAnalyser(LinearFactors):
 
     def calibrate(self, statistics: Natural) -> None:
         self.center, variance = pooled(self, statistics)
-        self.spread = variance.sqrt()
+        self.spread, self.reach = variance.sqrt(), LOC_SPREAD * variance.sqrt()
+
+    def calibrate_within(self, statistics: Natural) -> None:
+        n, s, square = self.moments(statistics)
+        gaps = square.diagonal(0, -2, -1) - s.square() / n.clamp_min(SMALLEST)[:, None]
+        within = (gaps.sum(0) / n.sum()).clamp_min(0.0)
+        if is_apart(float((within / self.spread.square()).amin()) * self.table ** (2 / self.columns)):
+            self.spread = torch.minimum(self.spread, within.sqrt())
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         """One conditional maximisation of each block, then L-BFGS; neither lowers the objective."""
@@ -232,7 +245,7 @@ class FactorAnalyser(LinearFactors):
         left = C.diagonal(0, -2, -1) - 2 * (W * cross).sum(-1) + (W @ second * W).sum(-1)
         rate = left.clamp_min(0) + 2 * NOISE_SHARE * weak * self.spread.square()
         noise = rate / (n + 2 * (NOISE_SHAPE + 1) * weak)
-        return self.where_used(count, {"loc": loc, "loading": W, "noise": noise.clamp_min(SMALLEST)}, current)
+        return self.where_used(count, {"loc": loc, "loading": W, "noise": noise.clamp_min(self.least)}, current)
 
     def climb(self, statistics: Natural, theta: Parameters) -> Parameters:
         """Quasi-Newton steps over loading and noise together, given loc."""
@@ -243,7 +256,7 @@ class FactorAnalyser(LinearFactors):
 
         def read(u: Tensor) -> dict[str, Tensor]:
             loading, noise = u[:size].reshape(shape), u[size:].reshape(shape[:-1])
-            return {"loading": loading * self.spread[:, None], "noise": noise.exp().clamp_min(SMALLEST)}
+            return {"loading": loading * self.spread[:, None], "noise": noise.exp().clamp_min(self.least)}
 
         def value(u: Tensor) -> Tensor:
             sites = read(u)
@@ -276,6 +289,7 @@ class PrincipalComponents(LinearFactors):
     def calibrate(self, statistics: Natural) -> None:
         self.center, variance = pooled(self, statistics)
         self.spread = variance.mean().sqrt().expand(self.columns).clone()
+        self.reach = LOC_SPREAD * self.spread
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         """Loc, then loading and noise together at their maximum given loc."""
@@ -305,7 +319,7 @@ class PrincipalComponents(LinearFactors):
                 shape, rate = shape + NOISE_SHAPE + 1, rate + NOISE_SHARE * spread
             # -shape log noise - rate / noise + active noise / (2 spread), at its lower stationary point
             inner = (shape.square() - 2 * active * rate / spread).clamp_min(0.0) if prior else shape.square()
-            noise = (2 * rate / (shape + inner.sqrt())).clamp_min(SMALLEST)
+            noise = (2 * rate / (shape + inner.sqrt())).clamp_min(self.least)
             on = torch.arange(L).to(n) < active
             square = torch.where(on, (along - noise).clamp_min(0.0), 0.0)
             found.append((self.value(n, values, square, noise), square, noise))

@@ -3,7 +3,8 @@ r"""Weights of a Dirichlet-process mixture, truncated at K components (Sethurama
 .. math:: v_k \sim \mathrm{Beta}(1, \alpha) \text{ for } k < K, \; v_K = 1, \qquad \pi_k = v_k \prod_{j<k} (1 - v_j)
 
 Expected weights fall with k as :math:`(\alpha / (1 + \alpha))^k`, so that a small :math:`\alpha` says few components
-and K need only be large enough.
+and K need only be large enough. EM finds a mode, in which every component that the data can use keeps a weight; how many
+components there are is a question for the posterior (``nuts``) or for ``pg.select``.
 """
 
 from __future__ import annotations

@@ -100,6 +100,12 @@ class StudentT(CoupledGaussian):
         """By the rows' weights, so that outliers do not set the scale of the prior."""
         self.gaussian.calibrate(self.weighted(statistics, torch.ones_like(statistics["scale"]), by_weight=True))
 
+    def calibrate_within(self, statistics: Natural) -> None:
+        """Parts of a single row are outliers, which heavy tails are for."""
+        if float(self.moments(statistics)[0].amin()) < 1.5:
+            return
+        self.gaussian.calibrate_within(self.weighted(statistics, torch.ones_like(statistics["scale"]), by_weight=True))
+
     def inner(self, theta: Parameters) -> Parameters:
         """Loc and precision as the Gaussian keeps them."""
         P = theta["precision"] if isinstance(self.gaussian, CoupledGaussian) else diagonal(theta["precision"])

@@ -268,7 +268,8 @@ class ChainEvidence(torch.autograd.Function):
         if torch.is_grad_enabled():  # somebody wants to differentiate again
             initial, transition, scores = ctx.saved_tensors
             rows = in_log_space(initial, transition, scores, ctx.steps)
-            return *torch.autograd.grad(rows, ctx.saved_tensors, gradient, create_graph=True), None
+            options = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
+            return *torch.autograd.grad(rows, ctx.saved_tensors, gradient, **options), None
         weight = gradient.clone()
         weight[ctx.weak] = 0.0
         initial, transition, state = ctx.done.counts(weight, ctx.steps)
@@ -315,7 +316,7 @@ def with_weak(ctx: Any, gradient: Tensor, *counts: Tensor) -> tuple[Tensor, Tens
         leaves.append(ctx.saved_tensors[2][:, places].detach().requires_grad_())
         rows = in_log_space(leaves[0], leaves[1], leaves[2], some)
         possible = torch.where(rows.detach().isneginf(), 0.0, gradient[ctx.weak])
-        found = torch.autograd.grad(rows, leaves, possible)
+        found = torch.autograd.grad(rows, leaves, possible, allow_unused=True, materialize_grads=True)
     states = states.clone()
     states[:, places] = found[2]
     return initial + found[0], transition + found[1], states

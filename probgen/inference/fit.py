@@ -27,6 +27,8 @@ __all__ = ["Outcome", "find_method", "method_names", "run"]
 
 Callback = Callable[[int, dict[str, float], Method], None]
 
+FALL = -1e-6  # of the objective in one step, nats a row
+
 
 @dataclass
 class Outcome:
@@ -121,6 +123,14 @@ def run(
         best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
     if not best.diagnostics["converged"] and name in ("em", "map"):
         warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
+    if best.diagnostics.get("largest_fall", 0.0) < FALL:
+        warnings.warn(
+            f"{program.name}: the objective fell by {-best.diagnostics['largest_fall']:.2g} nats a row in one step, more"
+            " than rounding explains: the likelihood has no maximum here, or values lie too far apart for double"
+            " precision. Use prior='default', fewer components, or take outliers and columns that repeat others out.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     posterior = best.posterior
     return Outcome(
         program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,

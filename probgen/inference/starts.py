@@ -13,11 +13,11 @@ from probgen.families.base import Factor, Symbol
 from probgen.families.gaussian_path import PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
 
-__all__ = ["assign", "kmeans_plus_plus", "pin_path"]
+__all__ = ["NEARLY_CERTAIN", "assign", "kmeans_plus_plus", "pin_path"]
 
 LAGS, WINDOW = 10, 100  # steps of a window, and numbers in it, where fewer do not suffice
 PINNED = 100.0  # precision with which a start holds continuous states
-UNCERTAIN = -5.0  # log weight of the values that a start speaks against
+UNCERTAIN, NEARLY_CERTAIN = -5.0, -50.0  # log weights of the values that a start speaks against
 SAMPLE = 10_000  # rows on which centres are sought
 
 
@@ -77,15 +77,23 @@ def by_time(batch: Batch, size: int) -> Tensor:
 
 
 def assign(
-    how: str, batch: Batch, symbols: list[Symbol], chains: bool = False, ordered: bool = False
+    how: str,
+    batch: Batch,
+    symbols: list[Symbol],
+    chains: bool = False,
+    ordered: bool = False,
+    floor: float = UNCERTAIN,
 ) -> tuple[Factor, ...]:
-    """One factor for each discrete site that makes its values differ; never certain where the sites form chains."""
+    """One factor for each discrete site that makes its values differ.
+
+    Where the sites form chains, which may not go everywhere, nothing is certain: the least log weight is ``floor``.
+    """
     if how not in STARTS:
         raise FitError(f"start must be one of {', '.join(STARTS)}, or an array of responsibilities; got {how!r}.")
     chosen = STARTS[how] if len(symbols) == 1 else by_random
     chosen = by_time if ordered else chosen
-    floor = UNCERTAIN if chains else -torch.inf
-    return tuple(Factor((symbol,), chosen(batch, symbol.size).clamp_min(floor)) for symbol in symbols)
+    least = floor if chains else -torch.inf
+    return tuple(Factor((symbol,), chosen(batch, symbol.size).clamp_min(least)) for symbol in symbols)
 
 
 def window(batch: Batch, lags: range) -> Tensor:

@@ -23,7 +23,7 @@ from probgen.inference.evidence import Tracer, log_evidence, observe
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seeded
-from probgen.inference.starts import assign, pin_path
+from probgen.inference.starts import NEARLY_CERTAIN, assign, pin_path
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
@@ -107,10 +107,10 @@ class ExpectationMaximisation(Method):
 
     def narrow_priors(self, first: Batch, neutral: Theta, unknown: list[Symbol], chains: bool) -> None:
         """Priors on the scale of clusters, where a partition shows them to be far apart: the same in every restart."""
-        if len(unknown) != 1 or chains:
+        if len(unknown) != 1:
             return
         with seeded(0, "scale"):
-            partition = assign("kmeans", first, unknown)
+            partition = assign("kmeans", first, unknown, chains, floor=NEARLY_CERTAIN)
         _, statistics = expected_statistics(self.task.program, self.families, neutral, first, partition)
         for name, family in self.families.items():
             if family.prior_choice is not None:
@@ -214,9 +214,9 @@ def added(one: Statistics, other: Statistics) -> Statistics:
 
 
 def empty_values(family: Family, statistics: Natural) -> list[int]:
-    """Values of a discrete site that less than a thousandth of a row is expected to have."""
+    """Values of a discrete site that less than a hundredth of a row is expected to have."""
     counts = family.expected_counts(statistics)
-    return [] if counts is None else torch.nonzero(counts < 1e-3)[:, 0].tolist()
+    return [] if counts is None else torch.nonzero(counts < 1e-2)[:, 0].tolist()
 
 
 def spread_over_rows(statistics: Natural) -> Natural:
