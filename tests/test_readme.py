@@ -1,7 +1,9 @@
-"""The README's Python runs, its links and commands exist."""
+"""The Python of the README and of the guides runs; the README's links and commands exist."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from probgen import cli
 
@@ -9,21 +11,22 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+def blocks(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
-def test_python_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/start.md", "docs/sequences.md"])
+def test_python_runs(page, tmp_path, monkeypatch):
     """All blocks in order, in one namespace, in an empty folder with the file they speak of."""
     from probgen import load_dataset
 
     load_dataset("penguins").to_pandas().to_csv(tmp_path / "penguins.csv", index=False)
     monkeypatch.chdir(tmp_path)
-    code = blocks("python")
+    code = blocks("python", (ROOT / page).read_text(encoding="utf-8"))
     assert code
     namespace = {}
     for block in code:
-        exec(compile(block, "README.md", "exec"), namespace)
+        exec(compile(block, page, "exec"), namespace)
 
 
 def test_links_exist():
