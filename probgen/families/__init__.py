@@ -28,6 +28,7 @@ from probgen.families.poisson import Poisson
 from probgen.families.regression import LogisticRegression, RegressedColumns
 from probgen.families.stick_breaking import StickBreaking, mixture_weights
 from probgen.families.student_t import StudentT
+from probgen.families.switching_path import SwitchingPath
 
 __all__ = [
     "INTEGRATE_OUT",
@@ -61,6 +62,7 @@ __all__ = [
     "SphericalGaussian",
     "StickBreaking",
     "StudentT",
+    "SwitchingPath",
     "Symbol",
     "TiedGaussian",
     "checked_factors",

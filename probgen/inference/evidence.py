@@ -24,9 +24,11 @@ from probgen.families.base import BlockedFactor, Factor, Family, Latent, Natural
 from probgen.families.gaussian_path import GaussianPath, PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
+from probgen.families.switching_path import SwitchingPathFactor
 from probgen.inference.chain import chain_evidence
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
+from probgen.inference.switching import Regimes, SwitchingProblem
 
 __all__ = [
     "Bucket",
@@ -34,6 +36,7 @@ __all__ = [
     "Evidence",
     "Given",
     "PathBucket",
+    "SwitchingBucket",
     "Tracer",
     "eliminate",
     "log_evidence",
@@ -272,13 +275,60 @@ class PathBucket:
         """Means, covariances and draws of the latent given the rows."""
         return Smoother(Motion(self.path.initial, self.path.transition), self.potentials, self.path.steps)
 
+    def means(self) -> dict[str, Tensor]:
+        """Posterior means given all rows."""
+        return {self.path.latent.name: self.states.means()}
+
+    def filtered(self) -> Tensor:
+        """``(N, L)``: means given the rows up to each."""
+        return self.states.filtered_means()
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        return {self.path.latent.name: self.states.draw()}
+
+
+@dataclass
+class SwitchingBucket:
+    """A continuous latent whose motion depends on the chain of another site, both taken out together."""
+
+    path: SwitchingPathFactor
+    chain: ChainFactor
+    states: Regimes
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return (self.path.regime,)
+
+    def means(self) -> dict[str, Tensor]:
+        """Probabilities of the regimes and posterior means of the states given all rows."""
+        return {self.path.regime.name: self.states.probabilities(), self.path.latent.name: self.states.state_means()}
+
+    def filtered(self) -> Tensor:
+        """``(N, K + L)``: probabilities and means given the rows up to each, by a merging filter."""
+        return torch.cat(self.states.filtered(), 1)
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        codes, states = self.states.draw()
+        return {self.path.regime.name: codes, self.path.latent.name: states}
+
+    def log_weights(self, draws: int) -> Tensor | None:
+        """``(draws, S)``: log importance weights, where the evidence is a lower bound; None where it is exact."""
+        return None if self.states.approximate is None else self.states.log_weights(draws)
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where the approximation ended, for the next one to go on from."""
+        kept = self.states.approximate
+        return {} if kept is None else {self.path.regime.name: kept.regimes}
+
 
 @dataclass
 class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket | PathBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket] = field(default_factory=list)
     trace: Tracer = field(default_factory=Tracer)
 
     @property
@@ -292,9 +342,29 @@ class Evidence:
         return next((bucket for bucket in self.buckets if isinstance(bucket, ChainBucket)), None)
 
     @property
-    def paths(self) -> list[PathBucket]:
+    def paths(self) -> list[PathBucket | SwitchingBucket]:
         """What is known of the continuous latents that were integrated out along the sequences."""
-        return [bucket for bucket in self.buckets if isinstance(bucket, PathBucket)]
+        return [bucket for bucket in self.buckets if isinstance(bucket, PathBucket | SwitchingBucket)]
+
+    @property
+    def in_time(self) -> bool:
+        """True where discrete sites follow each other."""
+        return any(isinstance(bucket, ChainBucket | SwitchingBucket) for bucket in self.buckets)
+
+    @property
+    def ordered(self) -> bool:
+        """True where they are passed through in their order."""
+        chains = [bucket.chain if isinstance(bucket, SwitchingBucket) else bucket for bucket in self.buckets]
+        return any(chain.ordered for chain in chains if isinstance(chain, ChainBucket | ChainFactor))
+
+    def log_weights(self, draws: int) -> Tensor | None:
+        """``(draws, S)``: log importance weights, where ``rows`` are lower bounds; None where they are exact."""
+        found = [bucket.log_weights(draws) for bucket in self.buckets if isinstance(bucket, SwitchingBucket)]
+        return found[0] if found else None
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where approximations ended, for those of the next parameters to go on from."""
+        return {k: v for b in self.buckets if isinstance(b, SwitchingBucket) for k, v in b.hold().items()}
 
     @property
     def scale(self) -> float:
@@ -307,8 +377,14 @@ class Evidence:
         return rows.sum() * self.scale
 
 
-def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Any]]:
-    """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination."""
+def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -> tuple[Tensor, list[Any]]:
+    """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination.
+
+    What cannot be summed is approximated from below, beginning at ``held`` where an approximation has been kept.
+    """
+    switching = next((factor for factor in factors if isinstance(factor, SwitchingPathFactor)), None)
+    if switching is not None:
+        return along_regimes(switching, factors, (held or {}).get(switching.regime.name))
     paths = [factor for factor in factors if isinstance(factor, PathFactor)]
     if paths:
         return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
@@ -386,7 +462,26 @@ def along_paths(paths: list[PathFactor], pool: list[Factor]) -> tuple[Tensor, li
     return rows, buckets
 
 
-def together(factors: list[PotentialFactor], path: PathFactor) -> Potentials:
+def along_regimes(path: SwitchingPathFactor, factors: list[Factor], held: Tensor | None) -> tuple[Tensor, list[Any]]:
+    """Sum regimes and integrate the states that follow them out: log evidence (or its bound) of each sequence."""
+    chain = next(f for f in factors if isinstance(f, ChainFactor) and f.symbols == path.symbols)
+    rest = [f for f in factors if f is not path and f is not chain]
+    own = [f for f in rest if isinstance(f, PotentialFactor) and f.latent == path.latent]
+    plain = [f for f in rest if not isinstance(f, PotentialFactor)]
+    if any(set(f.symbols) - set(path.symbols) for f in plain) or any(f.symbols for f in own):
+        raise CapabilityError("States that switch have no discrete sites beside their regimes.")
+    scores = chain.initial.new_zeros(path.regime.size, path.steps.rows)
+    for f in plain:
+        scores = scores + f.value if f.symbols else scores
+    problem = SwitchingProblem.of(path, chain.initial, chain.transition, scores, together(own, path))
+    states = Regimes(problem, held)
+    rows = states.rows
+    for f in plain:
+        rows = rows if f.symbols else rows + path.steps.total(f.value)
+    return rows, [SwitchingBucket(path, chain, states)]
+
+
+def together(factors: list[PotentialFactor], path: PathFactor | SwitchingPathFactor) -> Potentials:
     """What all factors say of a path's states."""
     L, zero = path.states, path.initial.offset.new_zeros(path.steps.rows)
     found = Potentials(zero, zero[:, None].expand(-1, L), zero.new_zeros(1, L, L))
@@ -454,6 +549,7 @@ def log_evidence(
     natural: Mapping[str, Natural] | None = None,
     sites: Mapping[str, Tensor] | None = None,
     extra: tuple[Factor, ...] = (),
+    held: Mapping[str, Tensor] | None = None,
 ) -> Evidence:
     """Log p(known cells, given local sites | parameters) of each row, discrete sites summed out.
 
@@ -464,7 +560,8 @@ def log_evidence(
         natural: natural parameters that stand in for ``theta``'s (leaves whose gradient is wanted).
         sites: values of latent sites, global or local.
         extra: further factors, for instance a known assignment to components.
+        held: where approximations begin, from :meth:`Evidence.hold`.
     """
     tracer = observe(program, batch, Given(theta, natural, sites))
-    rows, buckets = eliminate([*tracer.factors, *extra])
+    rows, buckets = eliminate([*tracer.factors, *extra], held)
     return Evidence(rows, buckets, tracer)

@@ -63,7 +63,7 @@ def filtered_states(fit: Any, batch: Batch, theta: Theta) -> Tensor:
     """``(N, K)`` for one draw of the parameters."""
     paths = log_evidence(fit.program, batch, theta=theta).paths
     if paths:
-        return torch.cat([bucket.states.filtered_means() for bucket in paths], 1)
+        return torch.cat([bucket.filtered() for bucket in paths], 1)
     return filtered_codes(chain_of(fit, batch, theta))
 
 
