@@ -87,7 +87,9 @@ class SwitchingPath(GaussianPath):
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         steps, start, regimes = self.steps, self.initial, self.regimes
         assert isinstance(regimes, Tensor)
-        A, b, G = (torch.stack(parts) for parts in zip(*((m.matrix, m.offset, m.root) for m in self.moves), strict=True))
+        A, b, G = (
+            torch.stack(parts) for parts in zip(*((m.matrix, m.offset, m.root) for m in self.moves), strict=True)
+        )
         path = start.offset.new_empty(steps.rows, len(start.offset))
         now = start.offset + torch.randn(len(steps), start.root.shape[1]).to(path) @ start.root.mT
         alive = torch.arange(len(steps), device=path.device)

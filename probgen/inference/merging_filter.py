@@ -18,11 +18,12 @@ __all__ = ["MergingFilter"]
 
 
 class MergingFilter:
-    """The forward pass over all sequences of a switching problem, and Kim's backward pass over the regimes.
+    """The forward pass over all sequences of a switching problem.
 
     Attributes:
         probabilities: ``(N, K)`` of each row's regime given the rows up to it.
         mean: ``(N, L)`` of its state.
+        scores: ``(K, N)`` with which a Markov chain has the same filter: its smoother is Kim's.
     """
 
     def __init__(self, problem: Any) -> None:
@@ -38,28 +39,25 @@ class MergingFilter:
     def forward(self) -> None:
         start, B = self.problem.path.initial, self.plan.blocks
         K, L = self.b.shape
-        m = start.offset.expand(B, 1, K, L)
-        P = (start.root @ start.root.mT).expand(B, 1, K, L, L)
-        weight = self.problem.initial.detach().expand(B, 1, K)
-        kept, means = [], []
+        mean, spread = start.offset.expand(B, K, L), (start.root @ start.root.mT).expand(B, K, L, L)
+        m, P, weight = mean[:, None], spread[:, None], self.problem.initial.detach().expand(B, 1, K)
+        kept, means, scores = [], [], []
         for step, (low, high) in enumerate(self.plan.steps()):
             if step:
                 n = high - low
-                m = (self.A @ merged_mean[:n, :, None, :, None])[..., 0] + self.b
-                P = self.A @ merged[:n, :, None] @ self.A.mT + self.Q
+                m = (self.A @ mean[:n, :, None, :, None])[..., 0] + self.b
+                P = self.A @ spread[:n, :, None] @ self.A.mT + self.Q
                 weight = weight[:n, :, None] + self.problem.transition.detach()
             value, m, P = self.updated(m, P, low, high)
             joint = weight + value + self.scores[low:high, None]  # (n, I, K)
             joint = joint - joint.flatten(1).logsumexp(1)[:, None, None]
-            weight = joint.logsumexp(1)
-            share = joint.softmax(1).nan_to_num(nan=1.0 / joint.shape[1])[..., None]  # of each regime before
-            merged_mean = (share * m).sum(1)
-            gap = (m - merged_mean[:, None])[..., None]
-            merged = (share[..., None] * (P + gap @ gap.mT)).sum(1)
+            expected, weight = weight.logsumexp(1), joint.logsumexp(1)
+            scores.append(torch.where(expected.isneginf(), 0.0, weight - expected))
+            mean, spread = merged(joint, m, P)
             kept.append(weight.exp())
-            means.append((kept[-1][..., None] * merged_mean).sum(1))
-        self.ordered = torch.cat(kept)
-        self.probabilities, self.mean = self.in_order(self.ordered), self.in_order(torch.cat(means))
+            means.append((kept[-1][..., None] * mean).sum(1))
+        self.probabilities, self.mean = self.in_order(torch.cat(kept)), self.in_order(torch.cat(means))
+        self.scores = self.in_order(torch.cat(scores)).mT
 
     def updated(self, m: Tensor, P: Tensor, low: int, high: int) -> tuple[Tensor, Tensor, Tensor]:
         """Log density of one row under Gaussians of its state, and these Gaussians given the row."""
@@ -77,12 +75,10 @@ class MergingFilter:
         """From the plan's order to the table's."""
         return torch.empty_like(rows).index_copy_(0, self.plan.order, rows)
 
-    def smoothed(self) -> Tensor:
-        """``(K, N)``: probabilities of each row's regime given all rows."""
-        A, found = self.problem.transition.detach().exp(), self.ordered.clone()
-        steps = self.plan.steps()
-        for (low, _), (first, last) in zip(steps[-2::-1], steps[:0:-1], strict=True):
-            here = slice(low, low + last - first)
-            expected = (self.ordered[here] @ A).clamp_min(torch.finfo(A.dtype).tiny)
-            found[here] = self.ordered[here] * ((found[first:last] / expected) @ A.mT)
-        return self.in_order(found / found.sum(1, keepdim=True)).mT
+
+def merged(log_weight: Tensor, m: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and covariances of mixtures ``(n, I, K, ...)`` over the regime before."""
+    share = log_weight.softmax(1).nan_to_num(nan=1.0 / m.shape[1])[..., None]
+    mean = (share * m).sum(1)
+    gap = (m - mean[:, None])[..., None]
+    return mean, (share[..., None] * (P + gap @ gap.mT)).sum(1)

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from probgen.data.sequences import Steps
-from probgen.families.gaussian_regression import Quadratic
 from probgen.families.switching_path import SwitchingPathFactor
 from probgen.inference.chain import best_path, chain_evidence, draw_paths
 from probgen.inference.gaussian_chain import GaussianChain
@@ -40,7 +39,8 @@ ROWS = 2**17  # steps of paths that are worked on at once
 TURNS = 200  # most turns of the approximation
 AGAIN = 3  # turns that go on from a kept approximation
 TOLERANCE = 1e-7  # rise of a sequence's bound, in nats, below which turns stop
-CANDIDATES = 32  # paths from which one is drawn by importance
+CANDIDATES = 256  # paths from which draws are taken by importance
+SHARED = 16  # draws that are taken from the same candidates
 
 
 @dataclass(frozen=True)
@@ -178,10 +178,10 @@ class Enumerated:
         """``(P S,)``: log density of the rows given every path, a gradient through it where it is wanted."""
         S = len(problem.steps)
         codes = self.paths[:, None].expand(-1, S, -1).flatten()
-        wide = problem.copies(len(self.paths))
+        wide, wanted = problem.copies(len(self.paths)), problem.needs_moments
         with torch.no_grad():
             chain = wide.along(codes)
-            found = Moments(wide, chain) if problem.needs_moments else None
+            found = Moments(wide, chain) if wanted else None
         if found is None:
             return chain.value
         linear = wide.said(found) + wide.steps.total((problem.moves[codes] * found.moves).sum(1))
@@ -223,18 +223,22 @@ class Variational:
     """
 
     def __init__(self, problem: SwitchingProblem, held: Tensor | None) -> None:
-        self.problem = problem
+        self.problem, self.drawn = problem, 0
         with torch.no_grad():
-            begin = MergingFilter(problem).smoothed() if held is None else held
+            begin = smoothed(problem, self.merged.scores)[1] if held is None else held
             self.climb(begin, TURNS if held is None else AGAIN)
         scores = problem.moves @ self.moments.moves.mT + problem.scores
         chain = chain_evidence(problem.initial, problem.transition, scores, problem.steps)
         self.rows = chain + problem.said(self.moments) + self.entropy
 
+    @cached_property
+    def merged(self) -> MergingFilter:
+        return MergingFilter(self.problem)
+
     def climb(self, regimes: Tensor, turns: int) -> None:
         """Turns of q(z) and q(s), from regimes ``(K, N)``, until the bound no longer rises."""
-        p, before = self.problem, -math.inf
-        self.history = []
+        p, before = self.problem, torch.full((), -math.inf)
+        self.history: list[Tensor] = []
         for _ in range(turns):
             gaussian = p.gaussian(p.inside(regimes.mT @ p.moves))
             self.moments = Moments(p, gaussian)
@@ -257,23 +261,43 @@ class Variational:
         """``(N, L)``."""
         return self.moments.mean
 
+    @cached_property
+    def proposals(self) -> list[tuple[Tensor, Tensor]]:
+        """Scores ``(K, N)`` and log sums ``(S,)`` of the chains that paths are drawn from: q(s), the merging filter's."""
+        p, other = self.problem, self.merged.scores
+        return [(self.scores + p.scores, self.log_sum), (other, smoothed(p, other)[0])]
+
     def draws(self, count: int) -> Tensor:
-        """``(count, N)``: paths of regimes from q(s)."""
-        p = self.problem
-        uniform = torch.rand(count, p.steps.rows).to(self.scores)
-        return draw_paths(p.initial, p.transition, self.scores + p.scores, p.steps, uniform)
+        """``(count, N)``: paths of regimes, half from each proposal."""
+        p, found = self.problem, []
+        for number, (scores, _) in zip((count - count // 2, count // 2), self.proposals, strict=True):
+            uniform = torch.rand(number, p.steps.rows).to(scores)
+            found.append(draw_paths(p.initial, p.transition, scores, p.steps, uniform))
+        return torch.cat(found)
 
     def log_weights(self, paths: Tensor) -> Tensor:
-        """``(count, S)``: log p(x, path) - log q(path), the states integrated out given each path."""
+        """``(count, S)``: log p(x, path) - log q(path), the states integrated out, q the proposals' mixture."""
         p, size = self.problem, max(1, ROWS // self.problem.steps.rows)
-        told = [p.copies(len(some)).along(some.flatten()).value.unflatten(0, (len(some), -1)) for some in paths.split(size)]
-        used = p.steps.total(self.scores.mT.expand(len(paths), -1, -1).gather(2, paths[..., None])[..., 0])
-        return torch.cat(told) - used + self.log_sum
+        values = [
+            p.copies(len(some)).along(some.flatten()).value.unflatten(0, (len(some), -1)) for some in paths.split(size)
+        ]
+        guesses = [self.on_path(scores, paths) - log_sum for scores, log_sum in self.proposals]
+        mixture = torch.stack(guesses).logsumexp(0) - math.log(len(guesses))
+        return torch.cat(values) + self.on_path(p.scores, paths) - mixture
+
+    def on_path(self, scores: Tensor, paths: Tensor) -> Tensor:
+        """``(count, S)``: scores summed along paths."""
+        found = scores.detach().mT.expand(len(paths), -1, -1).gather(2, paths[..., None])[..., 0]
+        return self.problem.steps.total(found)
 
     def draw(self) -> Tensor:
-        """``(N,)`` regimes: of some paths from q(s), one by its importance weight, in every sequence."""
-        paths = self.draws(CANDIDATES)
-        chosen = torch.distributions.Categorical(logits=self.log_weights(paths).mT).sample()  # (S,)
+        """``(N,)`` regimes: of some paths, one by its importance weight, in every sequence."""
+        if self.drawn % SHARED == 0:
+            paths = self.draws(CANDIDATES)
+            self.candidates = paths, self.log_weights(paths).mT.softmax(1)
+        self.drawn += 1
+        paths, weights = self.candidates
+        chosen = torch.multinomial(weights, 1)[:, 0]  # (S,)
         rows = torch.arange(paths.shape[1], device=paths.device)
         return paths[chosen[self.problem.steps.sequence], rows]
 

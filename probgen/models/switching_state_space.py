@@ -14,6 +14,7 @@ sequences stand alone.
 """
 
 from functools import partial
+from typing import Any
 
 import pyro
 
@@ -87,5 +88,5 @@ class SwitchingStateSpace(Model):
             return theta
         (block,) = self.emission.parts()
         names = ("initial", "transition", f"emission.{block.name}")
-        families = (self.initial, self.transition, block.family)
+        families: Any = (self.initial, self.transition, block.family)
         return dict(theta) | dict(zip(names, balance(families, [theta[name] for name in names]), strict=True))
