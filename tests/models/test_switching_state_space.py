@@ -13,8 +13,11 @@ import torch
 import probgen as pg
 from probgen.data import Table
 from probgen.data.batches import Batches, Standardiser
+from probgen.families import SwitchingPath
+from probgen.families.base import Table as Drawn
 from probgen.inference import switching
 from probgen.inference.evidence import log_evidence
+from probgen.inference.merging_filter import merged
 from probgen.program import find
 from probgen.queries.fill import fill_batch
 
@@ -164,6 +167,18 @@ def test_the_merging_filter_is_exact_in_the_first_two_rows_and_near_later():
             np.testing.assert_allclose(found[at + t], expected, atol=1e-9 if t < 2 else 0.2)
 
 
+def test_merged_gaussians_keep_mean_and_covariance():
+    rng = np.random.default_rng(0)
+    weight, m = rng.random((4, 3, 2)), rng.normal(size=(4, 3, 2, L))
+    roots = rng.normal(size=(4, 3, 2, L, L))
+    P = roots @ roots.swapaxes(-1, -2)
+    mean, spread = merged(*map(torch.as_tensor, (np.log(weight), m, P)))
+    share = weight / weight.sum(1, keepdims=True)
+    second = np.einsum("nik,nikab->nkab", share, P + m[..., None] * m[..., None, :])
+    np.testing.assert_allclose(mean, np.einsum("nik,nikl->nkl", share, m))
+    np.testing.assert_allclose(spread, second - mean[..., None] * mean[..., None, :])
+
+
 def leaves_of(program, theta):
     families = {"chain": program.chain, "initial": program.initial, "transition": program.transition}
     families |= {f"emission.{block.name}": block.family for block in program.emission.parts()}
@@ -265,6 +280,20 @@ def test_draws_of_the_last_state_have_the_moments_of_all_paths(exact, request):
     np.testing.assert_allclose(np.cov(z[:, -1].T), covariance, atol=0.2 * covariance.diagonal().max())
     share = (weights[:, None] * paths).sum(0)
     np.testing.assert_allclose(s.mean(0), share, atol=0.06)
+
+
+def test_new_states_move_by_the_regime_of_their_own_row():
+    truth, program, batch = case(2, (40, 1, 9))
+    truth.Q = truth.Q * 1e-12
+    theta = truth.theta()
+    tables = [Drawn(f, f.natural(theta[n]), theta[n]) for n, f in program.named_children() if n in theta]
+    chain, initial, transition = tables
+    torch.manual_seed(0)
+    codes = chain(batch.steps).sample()
+    z, s = (v.numpy() for v in (SwitchingPath(initial, transition, batch.steps, codes).sample(), codes))
+    for at, length in zip(batch.steps.starts.tolist(), batch.steps.lengths.tolist(), strict=True):
+        for t in range(at + 1, at + length):
+            np.testing.assert_allclose(z[t], truth.A[s[t]] @ z[t - 1] + truth.b[s[t]], atol=1e-4)
 
 
 def test_filled_cells_follow_their_states():
