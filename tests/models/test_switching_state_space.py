@@ -172,7 +172,7 @@ def test_merged_gaussians_keep_mean_and_covariance():
     weight, m = rng.random((4, 3, 2)), rng.normal(size=(4, 3, 2, L))
     roots = rng.normal(size=(4, 3, 2, L, L))
     P = roots @ roots.swapaxes(-1, -2)
-    mean, spread = merged(*map(torch.as_tensor, (np.log(weight), m, P)))
+    mean, spread = (v.numpy() for v in merged(*map(torch.as_tensor, (np.log(weight), m, P))))
     share = weight / weight.sum(1, keepdims=True)
     second = np.einsum("nik,nikab->nkab", share, P + m[..., None] * m[..., None, :])
     np.testing.assert_allclose(mean, np.einsum("nik,nikl->nkl", share, m))
