@@ -58,7 +58,7 @@ class Model(nn.Module, ABC):
     inferred, ``guide(batch)``. They contain no training code.
     """
 
-    traits: ClassVar[Traits] = Traits()
+    traits: Traits = Traits()  # an instance may have its own, where they depend on its options
     schema: Schema
     start: ClassVar[str] = "kmeans"  # where iterative methods start unless told otherwise
     inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density

@@ -1,5 +1,6 @@
 """Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
 
+from probgen.families.additive_regression import AdditiveRegression
 from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
@@ -34,6 +35,7 @@ __all__ = [
     "INTEGRATE_OUT",
     "SUM_OUT",
     "AdditiveGaussian",
+    "AdditiveRegression",
     "Bernoulli",
     "Beta",
     "Categorical",

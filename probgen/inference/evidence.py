@@ -20,17 +20,20 @@ from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
+from probgen.families.additive_regression import IndicatorFactor
 from probgen.families.base import BlockedFactor, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath, PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
 from probgen.families.switching_path import SwitchingPathFactor
-from probgen.inference.chain import chain_evidence
+from probgen.inference.added_chains import AddedChains
+from probgen.inference.chain import best_path, chain_evidence
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
 from probgen.inference.switching import Regimes, SwitchingProblem
 
 __all__ = [
+    "AddedBucket",
     "Bucket",
     "ChainBucket",
     "Evidence",
@@ -239,6 +242,10 @@ class ChainBucket:
         """True where states are passed through in their order."""
         return any(chain.ordered for chain in self.chains)
 
+    def best(self) -> dict[str, Tensor]:
+        """The most probable path of each chain's symbol."""
+        return self.codes(best_path(self.initial, self.transition, self.scores, self.steps)[0])
+
     def codes(self, path: Tensor) -> dict[str, Tensor]:
         """The value of each chain's symbol on a path of product states."""
         found = {}
@@ -313,6 +320,15 @@ class SwitchingBucket:
         codes, states = self.states.draw()
         return {self.path.regime.name: codes, self.path.latent.name: states}
 
+    @property
+    def ordered(self) -> bool:
+        """True where regimes are passed through in their order."""
+        return self.chain.ordered
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable regimes."""
+        return {self.path.regime.name: self.states.best()}
+
     def log_weights(self, draws: int) -> Tensor | None:
         """``(draws, S)``: log importance weights, where the evidence is a lower bound; None where it is exact."""
         return None if self.states.approximate is None else self.states.log_weights(draws)
@@ -324,11 +340,47 @@ class SwitchingBucket:
 
 
 @dataclass
+class AddedBucket:
+    """Chains of too many joint states to be summed out together, each approximated given the others."""
+
+    chains: tuple[ChainFactor, ...]
+    states: AddedChains
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return tuple(chain.symbols[0] for chain in self.chains)
+
+    @property
+    def ordered(self) -> bool:
+        """True where states are passed through in their order."""
+        return any(chain.ordered for chain in self.chains)
+
+    def named(self, codes: list[Tensor]) -> dict[str, Tensor]:
+        return {symbol.name: code for symbol, code in zip(self.summed_out, codes, strict=True)}
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        return self.named(self.states.draw())
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable path of each chain under the approximation."""
+        return self.named(self.states.best())
+
+    def log_weights(self, draws: int) -> Tensor:
+        """``(draws, S)``: log importance weights."""
+        return self.states.log_weights(self.states.draws(draws))
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where the approximation ended, for the next one to go on from."""
+        return self.states.hold()
+
+
+@dataclass
 class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket] = field(default_factory=list)
     trace: Tracer = field(default_factory=Tracer)
 
     @property
@@ -347,24 +399,20 @@ class Evidence:
         return [bucket for bucket in self.buckets if isinstance(bucket, PathBucket | SwitchingBucket)]
 
     @property
-    def in_time(self) -> bool:
-        """True where discrete sites follow each other."""
-        return any(isinstance(bucket, ChainBucket | SwitchingBucket) for bucket in self.buckets)
-
-    @property
-    def ordered(self) -> bool:
-        """True where they are passed through in their order."""
-        chains = [bucket.chain if isinstance(bucket, SwitchingBucket) else bucket for bucket in self.buckets]
-        return any(chain.ordered for chain in chains if isinstance(chain, ChainBucket | ChainFactor))
+    def in_time(self) -> ChainBucket | SwitchingBucket | AddedBucket | None:
+        """What is known of the discrete sites that follow each other, where there are any."""
+        kinds = ChainBucket | SwitchingBucket | AddedBucket
+        return next((bucket for bucket in self.buckets if isinstance(bucket, kinds)), None)
 
     def log_weights(self, draws: int) -> Tensor | None:
         """``(draws, S)``: log importance weights, where ``rows`` are lower bounds; None where they are exact."""
-        found = [bucket.log_weights(draws) for bucket in self.buckets if isinstance(bucket, SwitchingBucket)]
-        return found[0] if found else None
+        found = self.in_time
+        return found.log_weights(draws) if isinstance(found, SwitchingBucket | AddedBucket) else None
 
     def hold(self) -> dict[str, Tensor]:
-        """Where approximations ended, for those of the next parameters to go on from."""
-        return {k: v for b in self.buckets if isinstance(b, SwitchingBucket) for k, v in b.hold().items()}
+        """Where an approximation ended, for that of the next parameters to go on from."""
+        found = self.in_time
+        return found.hold() if isinstance(found, SwitchingBucket | AddedBucket) else {}
 
     @property
     def scale(self) -> float:
@@ -385,6 +433,9 @@ def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -
     switching = next((factor for factor in factors if isinstance(factor, SwitchingPathFactor)), None)
     if switching is not None:
         return along_regimes(switching, factors, (held or {}).get(switching.regime.name))
+    added = next((factor for factor in factors if isinstance(factor, IndicatorFactor)), None)
+    if added is not None:
+        return along_added(added, factors, held or {})
     paths = [factor for factor in factors if isinstance(factor, PathFactor)]
     if paths:
         return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
@@ -479,6 +530,21 @@ def along_regimes(path: SwitchingPathFactor, factors: list[Factor], held: Tensor
     for f in plain:
         rows = rows if f.symbols else rows + path.steps.total(f.value)
     return rows, [SwitchingBucket(path, chain, states)]
+
+
+def along_added(added: IndicatorFactor, factors: list[Factor], held: Mapping[str, Tensor]) -> tuple[Tensor, list[Any]]:
+    """Approximate chains that only rows of data join: a lower bound of the log evidence of each sequence."""
+    chains = [f for symbol in added.symbols for f in factors if isinstance(f, ChainFactor) and f.symbols == (symbol,)]
+    rest = [f for f in factors if f is not added and not isinstance(f, ChainFactor)]
+    if len(chains) != len(added.symbols) or any(len(f.symbols) > 1 for f in rest):
+        raise CapabilityError("Contributions that add up need a chain each, and nothing else that joins them.")
+    steps, extra = chains[0].steps, []
+    for chain in chains:
+        scores = chain.initial.new_zeros(len(chain.initial), chain.steps.rows)
+        extra.append(sum((f.value for f in rest if f.symbols == chain.symbols), scores))
+    states = AddedChains(chains, added, extra, held)
+    rows = sum((steps.total(f.value) for f in rest if not f.symbols), states.rows)
+    return rows, [AddedBucket(tuple(chains), states)]
 
 
 def together(factors: list[PotentialFactor], path: PathFactor | SwitchingPathFactor) -> Potentials:

@@ -27,10 +27,11 @@ from torch import Tensor
 
 from probgen.data.sequences import Steps
 from probgen.families.switching_path import SwitchingPathFactor
-from probgen.inference.chain import best_path, chain_evidence, draw_paths
+from probgen.inference.chain import best_path, chain_evidence, draw_paths, smoothed
 from probgen.inference.gaussian_chain import GaussianChain
 from probgen.inference.kalman_passes import Potentials
 from probgen.inference.merging_filter import MergingFilter
+from probgen.inference.resampling import Resampled
 
 __all__ = ["Regimes", "SwitchingProblem"]
 
@@ -39,8 +40,6 @@ ROWS = 2**17  # steps of paths that are worked on at once
 TURNS = 200  # most turns of the approximation
 AGAIN = 3  # turns that go on from a kept approximation
 TOLERANCE = 1e-7  # rise of a sequence's bound, in nats, below which turns stop
-CANDIDATES = 256  # paths from which draws are taken by importance
-SHARED = 16  # draws that are taken from the same candidates
 
 
 @dataclass(frozen=True)
@@ -223,9 +222,9 @@ class Variational:
     """
 
     def __init__(self, problem: SwitchingProblem, held: Tensor | None) -> None:
-        self.problem, self.drawn = problem, 0
+        self.problem, self.resampled = problem, Resampled(self.draws, self.log_weights, problem.steps)
         with torch.no_grad():
-            begin = smoothed(problem, self.merged.scores)[1] if held is None else held
+            begin = self.chained(self.merged.scores)[1] if held is None else held
             self.climb(begin, TURNS if held is None else AGAIN)
         scores = problem.moves @ self.moments.moves.mT + problem.scores
         chain = chain_evidence(problem.initial, problem.transition, scores, problem.steps)
@@ -234,6 +233,10 @@ class Variational:
     @cached_property
     def merged(self) -> MergingFilter:
         return MergingFilter(self.problem)
+
+    def chained(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Log sum ``(S,)`` over the paths of regimes, and their probabilities ``(K, N)``."""
+        return smoothed(self.problem.initial, self.problem.transition, scores, self.problem.steps)
 
     def climb(self, regimes: Tensor, turns: int) -> None:
         """Turns of q(z) and q(s), from regimes ``(K, N)``, until the bound no longer rises."""
@@ -245,7 +248,7 @@ class Variational:
             self.scores = p.moves @ self.moments.moves.mT
             used = p.steps.total((regimes * self.scores).sum(0))
             self.entropy = gaussian.value - used - p.said(self.moments)  # of q(z)
-            self.log_sum, regimes = smoothed(p, self.scores + p.scores)
+            self.log_sum, regimes = self.chained(self.scores + p.scores)
             bound = gaussian.value - used + self.log_sum
             self.history.append(bound)
             if bool((bound - before).max() < TOLERANCE):
@@ -265,7 +268,7 @@ class Variational:
     def proposals(self) -> list[tuple[Tensor, Tensor]]:
         """Scores ``(K, N)`` and log sums ``(S,)`` of the chains that paths are drawn from: q(s), the merging filter's."""
         p, other = self.problem, self.merged.scores
-        return [(self.scores + p.scores, self.log_sum), (other, smoothed(p, other)[0])]
+        return [(self.scores + p.scores, self.log_sum), (other, self.chained(other)[0])]
 
     def draws(self, count: int) -> Tensor:
         """``(count, N)``: paths of regimes, half from each proposal."""
@@ -292,27 +295,12 @@ class Variational:
 
     def draw(self) -> Tensor:
         """``(N,)`` regimes: of some paths, one by its importance weight, in every sequence."""
-        if self.drawn % SHARED == 0:
-            paths = self.draws(CANDIDATES)
-            self.candidates = paths, self.log_weights(paths).mT.softmax(1)
-        self.drawn += 1
-        paths, weights = self.candidates
-        chosen = torch.multinomial(weights, 1)[:, 0]  # (S,)
-        rows = torch.arange(paths.shape[1], device=paths.device)
-        return paths[chosen[self.problem.steps.sequence], rows]
+        return self.resampled.draw()
 
     def best(self) -> Tensor:
         """``(N,)``: the most probable path under q(s)."""
         p = self.problem
         return best_path(p.initial, p.transition, self.scores + p.scores, p.steps)[0]
-
-
-def smoothed(problem: SwitchingProblem, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Log sum ``(S,)`` over the paths of a chain of regimes, and their probabilities ``(K, N)``."""
-    probe = scores.detach().requires_grad_()
-    with torch.enable_grad():
-        rows = chain_evidence(problem.initial.detach(), problem.transition.detach(), probe, problem.steps)
-        return rows.detach(), torch.autograd.grad(rows.sum(), probe)[0]
 
 
 # ------------------------------------------------------------------------------------------------------- together

@@ -22,6 +22,7 @@ from probgen.errors import CapabilityError
 from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
 from probgen.inference.evidence import (
+    AddedBucket,
     Bucket,
     ChainBucket,
     Given,
@@ -122,14 +123,16 @@ def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[st
 
 
 def draw_codes(
-    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket], rows: int, given: Mapping[str, Tensor]
+    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket],
+    rows: int,
+    given: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Joint draw of the summed-out sites, in the reverse order of their elimination, those on chains given."""
     drawn = dict(given)
     for bucket in reversed(buckets):
         if isinstance(bucket, ChainBucket):
             continue
-        if isinstance(bucket, PathBucket | SwitchingBucket):
+        if isinstance(bucket, PathBucket | SwitchingBucket | AddedBucket):
             drawn |= bucket.draw()
             continue
         value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)

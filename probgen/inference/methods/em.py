@@ -94,8 +94,10 @@ class ExpectationMaximisation(Method):
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
             unknown = [symbol for symbol in symbols if symbol not in observed]
-            extra = assign(start, first, unknown, evidence.in_time, evidence.ordered) if unknown else ()
-            self.narrow_priors(first, neutral, unknown, evidence.in_time)
+            chains = evidence.in_time
+            in_order = chains is not None and chains.ordered
+            extra = assign(start, first, unknown, chains is not None, in_order) if unknown else ()
+            self.narrow_priors(first, neutral, unknown, chains is not None)
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, (*extra, *pins), known)
         return maximise(self.families, statistics, neutral)
