@@ -13,7 +13,7 @@ from probgen.data import Column, Schema, Table
 from probgen.data.batches import Batches, Standardiser
 from probgen.inference import added_chains
 from probgen.inference.chain import smoothed
-from probgen.inference.evidence import log_evidence
+from probgen.inference.evidence import Given, log_evidence, observe
 from probgen.models import factorial_hidden_markov as module
 from probgen.program import find
 
@@ -75,6 +75,17 @@ def test_the_gap_is_small_where_chains_are_weakly_coupled(strength, gap, monkeyp
     expected = log_evidence(exact, batch, theta=all_).rows
     found = log_evidence(rough, batch, theta=flat).rows
     assert (expected - found).max() < gap
+
+
+def test_a_joint_value_has_the_same_mean_either_way(monkeypatch):
+    exact, all_, rough, flat, batch = case(monkeypatch, (3, 3, 3), lengths=(27,))
+    codes = torch.cartesian_prod(*[torch.arange(3)] * 3).unbind(1)
+    means = []
+    for program, theta in ((exact, all_), (rough, flat)):
+        sites = {f"z{m}": code for m, code in enumerate(codes)}
+        tracer = observe(program, batch, Given(theta, sites=sites), sum_out=False)
+        means.append(tracer.sites["x"].distribution.mean)
+    np.testing.assert_allclose(means[1], means[0], atol=1e-12)
 
 
 def test_chains_in_columns_of_their_own_are_not_coupled(monkeypatch):
