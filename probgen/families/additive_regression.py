@@ -2,8 +2,8 @@ r"""A Gaussian whose mean adds one contribution a code, for any number of codes.
 
 .. math:: x \mid z \sim \mathcal N\Big(\mu + \sum_m w^{(m)}_{z^{(m)}}, \Sigma\Big), \qquad w^{(m)}_0 = 0
 
-It is a regression on the codes' indicators, so that nothing has a row for every joint value: what a row of data says of
-the codes is a quadratic function of their indicators, whatever the holes.
+It is a regression on the codes' indicators, so that nothing has a row for every joint value: what a row of data says
+of the codes is a quadratic function of their indicators, whatever the holes.
 """
 
 from __future__ import annotations

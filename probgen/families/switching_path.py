@@ -29,7 +29,7 @@ class SwitchingPathFactor(Factor):
         latent: the site of the states.
         initial: the first state.
         transitions: every other state given the one before it, one a regime.
-        initial_terms, transition_terms: their log densities as coefficients, those of transitions stacked ``(K, ...)``.
+        initial_terms, transition_terms: log densities as coefficients, those of transitions ``(K, ...)``.
         steps: the sequences.
         rotated: a linear map of the states changes nothing.
     """

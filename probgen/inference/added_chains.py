@@ -2,8 +2,8 @@ r"""Several chains whose indicators add up in every row: a structured approximat
 
 .. math:: q(z) = \prod_m q_m(z^{(m)}_{1:T})
 
-Every chain keeps its whole dependence in time (Ghahramani and Jordan, 1997): given the others, its best distribution is
-a Markov chain with the scores
+Every chain keeps its whole dependence in time (Ghahramani and Jordan, 1997): given the others, its best distribution
+is a Markov chain with the scores
 
 .. math:: h_t^\top e_k - \tfrac12 e_k^\top J_t e_k - \sum_{m' \ne m} e_k^\top J_t \, \mathrm E[u^{(m')}_t]
 

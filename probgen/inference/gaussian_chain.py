@@ -4,9 +4,9 @@ r"""Gaussians along sequences from any coefficients of neighbours, normalised or
     \log f(z_{1:T}) = \sum_t \Big(c_t + \eta_t^\top z_t - \tfrac12 z_t^\top \Lambda_t z_t\Big)
     + \sum_{t>1} z_t^\top F_t z_{t-1}
 
-The precision matrix is block tridiagonal. Every second row is integrated out at once, given the two beside it, and then
-every second one of those left, until none is: a Cholesky factorisation in another order (cyclic reduction), with about
-log2 N steps for all sequences together. It gives the log integral, moments and draws. Unlike the filter of
+The precision matrix is block tridiagonal. Every second row is integrated out at once, given the two beside it, and
+then every second one of those left, until none is: a Cholesky factorisation in another order (cyclic reduction),
+with about log2 N steps for all sequences together. It gives the log integral, moments and draws. Unlike the filter of
 :mod:`probgen.inference.kalman` it takes expected coefficients, which belong to no regression.
 """
 

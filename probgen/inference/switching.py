@@ -266,7 +266,7 @@ class Variational:
 
     @cached_property
     def proposals(self) -> list[tuple[Tensor, Tensor]]:
-        """Scores ``(K, N)`` and log sums ``(S,)`` of the chains that paths are drawn from: q(s), the merging filter's."""
+        """Scores ``(K, N)`` and log sums ``(S,)`` of the chains that paths come from: q(s), the merging filter."""
         p, other = self.problem, self.merged.scores
         return [(self.scores + p.scores, self.log_sum), (other, self.chained(other)[0])]
 

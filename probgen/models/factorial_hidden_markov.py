@@ -4,10 +4,10 @@ r"""Factorial hidden Markov model (Ghahramani and Jordan, 1997).
     z^{(m)}_t \mid z^{(m)}_{t-1} = j \sim \mathrm{Categorical}(A^{(m)}_j) \text{ for chains } m = 1 .. M, \qquad
     x_t \mid z_t \sim \mathcal N\Big(\mu + \sum_m w^{(m)}_{z^{(m)}_t},\; \Sigma\Big)
 
-Continuous columns add the contributions of the chains; discrete columns have one family a joint state. Up to 1024 joint
-states the chains are summed out exactly, over all K^M of them. Beyond, columns have to be continuous, and every chain has
-a forward and backward pass of its own given what is expected of the others: EM raises this lower bound, and reported
-densities are importance-weighted with paths drawn from the approximation.
+Continuous columns add the contributions of the chains; discrete columns have one family a joint state. Up to 1024
+joint states the chains are summed out exactly, over all K^M of them. Beyond, columns have to be continuous, and every
+chain has a forward and backward pass of its own given what is expected of the others: EM raises this lower bound, and
+reported densities are importance-weighted with paths drawn from the approximation.
 """
 
 from dataclasses import replace
