@@ -30,8 +30,9 @@ class Traits:
     """What a model can do.
 
     Attributes:
-        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "annealed" (known up to a
-            normaliser that has to be estimated), "annealed_bound" (a bound of such a density), or "none".
+        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "exact_short" (exact for
+            short sequences, as "lower_bound" for others), "annealed" (known up to a normaliser that has to be
+            estimated), "annealed_bound" (a bound of such a density), or "none".
         methods: the ways it can be fitted; the first is its default.
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
@@ -57,7 +58,7 @@ class Model(nn.Module, ABC):
     inferred, ``guide(batch)``. They contain no training code.
     """
 
-    traits: ClassVar[Traits] = Traits()
+    traits: Traits = Traits()  # an instance may have its own, where they depend on its options
     schema: Schema
     start: ClassVar[str] = "kmeans"  # where iterative methods start unless told otherwise
     inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density

@@ -1,5 +1,6 @@
 """Conditional distributions, one a file; each is a table of parameters and a network's head at once."""
 
+from probgen.families.additive_regression import AdditiveRegression
 from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
@@ -28,11 +29,13 @@ from probgen.families.poisson import Poisson
 from probgen.families.regression import LogisticRegression, RegressedColumns
 from probgen.families.stick_breaking import StickBreaking, mixture_weights
 from probgen.families.student_t import StudentT
+from probgen.families.switching_path import SwitchingPath
 
 __all__ = [
     "INTEGRATE_OUT",
     "SUM_OUT",
     "AdditiveGaussian",
+    "AdditiveRegression",
     "Bernoulli",
     "Beta",
     "Categorical",
@@ -61,6 +64,7 @@ __all__ = [
     "SphericalGaussian",
     "StickBreaking",
     "StudentT",
+    "SwitchingPath",
     "Symbol",
     "TiedGaussian",
     "checked_factors",

@@ -591,16 +591,16 @@ def balance(families: Sequence[GaussianRegression], thetas: Sequence[Parameters]
     small steps, as nothing but the priors speaks of it (parameter expansion; Liu, Rubin and Wu, 1998).
 
     Args:
-        families: of the first state, of the transition and of the emission.
+        families: of the first state, of the transition (any number of rows) and of the emission.
         thetas: their parameters.
     """
     (start, move, load), (first, then, last) = families, thetas
     assert isinstance(start, FullRegression)
     assert isinstance(move, FullRegression)
-    P, A, C = move.precision(then)[0], then["weight"][0, :, :-1], last["weight"][0, :, :-1]
-    curve = start.scale[0] * start.precision(first)[0] + move.scale[0] * P
-    curve = curve + SHRINKAGE * (A.mT @ P @ A + C.mT @ load.precision(last)[0] @ C)
-    values, vectors = torch.linalg.eigh(symmetric(curve) / (start.power + move.power))
+    P, A, C = move.precision(then), then["weight"][..., :-1], last["weight"][0, :, :-1]
+    curve = start.scale[0] * start.precision(first)[0] + move.scale[0] * P.sum(0)
+    curve = curve + SHRINKAGE * ((A.mT @ P @ A).sum(0) + C.mT @ load.precision(last)[0] @ C)
+    values, vectors = torch.linalg.eigh(symmetric(curve) / (start.power + move.table * move.power))
     M = (vectors * values.sqrt()) @ vectors.mT
     return [start.moved(first, M), move.moved(then, M, M), load.moved(last, None, M)]
 

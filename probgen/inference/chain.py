@@ -22,7 +22,7 @@ from probgen.data.sequences import Steps
 from probgen.inference import native
 from probgen.inference.log_sum import log_sum_exp
 
-__all__ = ["best_path", "chain_evidence", "draw_paths", "filtered"]
+__all__ = ["best_path", "chain_evidence", "draw_paths", "filtered", "smoothed"]
 
 STEP_COST = 12e-6  # seconds of one small step of a loop
 NUMBER_COST = 2.5e-10  # seconds of one multiplication in it
@@ -359,6 +359,14 @@ def filtered_in_log_space(log_initial: Tensor, log_transition: Tensor, scores: T
         found.append(before)
     alpha = torch.cat(found, 1).softmax(0).mT
     return torch.empty_like(alpha).index_copy_(0, plan.order, alpha)
+
+
+def smoothed(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> tuple[Tensor, Tensor]:
+    """Log evidence ``(S,)`` and probabilities ``(K, N)`` of each row's state given all rows; no gradient."""
+    probe = scores.detach().requires_grad_()
+    with torch.enable_grad():
+        rows = chain_evidence(log_initial.detach(), log_transition.detach(), probe, steps)
+        return rows.detach(), torch.autograd.grad(rows.sum(), probe)[0]
 
 
 def draw_paths(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps, uniform: Tensor) -> Tensor:

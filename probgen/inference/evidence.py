@@ -20,20 +20,26 @@ from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
+from probgen.families.additive_regression import IndicatorFactor
 from probgen.families.base import BlockedFactor, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath, PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
-from probgen.inference.chain import chain_evidence
+from probgen.families.switching_path import SwitchingPathFactor
+from probgen.inference.added_chains import AddedChains
+from probgen.inference.chain import best_path, chain_evidence
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
+from probgen.inference.switching import Regimes, SwitchingProblem
 
 __all__ = [
+    "AddedBucket",
     "Bucket",
     "ChainBucket",
     "Evidence",
     "Given",
     "PathBucket",
+    "SwitchingBucket",
     "Tracer",
     "eliminate",
     "log_evidence",
@@ -239,6 +245,10 @@ class ChainBucket:
         """True where states are passed through in their order."""
         return any(chain.ordered for chain in self.chains)
 
+    def best(self) -> dict[str, Tensor]:
+        """The most probable path of each chain's symbol."""
+        return self.codes(best_path(self.initial, self.transition, self.scores, self.steps)[0])
+
     def codes(self, path: Tensor) -> dict[str, Tensor]:
         """The value of each chain's symbol on a path of product states."""
         found = {}
@@ -275,13 +285,105 @@ class PathBucket:
         """Means, covariances and draws of the latent given the rows."""
         return Smoother(Motion(self.path.initial, self.path.transition), self.potentials, self.path.steps)
 
+    def means(self) -> dict[str, Tensor]:
+        """Posterior means given all rows."""
+        return {self.path.latent.name: self.states.means()}
+
+    def filtered(self) -> Tensor:
+        """``(N, L)``: means given the rows up to each."""
+        return self.states.filtered_means()
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        return {self.path.latent.name: self.states.draw()}
+
+
+@dataclass
+class SwitchingBucket:
+    """A continuous latent whose motion depends on the chain of another site, both taken out together."""
+
+    path: SwitchingPathFactor
+    chain: ChainFactor
+    states: Regimes
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return (self.path.regime,)
+
+    def means(self) -> dict[str, Tensor]:
+        """Probabilities of the regimes and posterior means of the states given all rows."""
+        return {self.path.regime.name: self.states.probabilities(), self.path.latent.name: self.states.state_means()}
+
+    def filtered(self) -> Tensor:
+        """``(N, K + L)``: probabilities and means given the rows up to each, by a merging filter."""
+        return torch.cat(self.states.filtered(), 1)
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        codes, states = self.states.draw()
+        return {self.path.regime.name: codes, self.path.latent.name: states}
+
+    @property
+    def ordered(self) -> bool:
+        """True where regimes are passed through in their order."""
+        return self.chain.ordered
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable regimes."""
+        return {self.path.regime.name: self.states.best()}
+
+    def log_weights(self, draws: int) -> Tensor | None:
+        """``(draws, S)``: log importance weights, where the evidence is a lower bound; None where it is exact."""
+        return None if self.states.approximate is None else self.states.log_weights(draws)
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where the approximation ended, for the next one to go on from."""
+        kept = self.states.approximate
+        return {} if kept is None else {self.path.regime.name: kept.regimes}
+
+
+@dataclass
+class AddedBucket:
+    """Chains of too many joint states to be summed out together, each approximated given the others."""
+
+    chains: tuple[ChainFactor, ...]
+    states: AddedChains
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return tuple(chain.symbols[0] for chain in self.chains)
+
+    @property
+    def ordered(self) -> bool:
+        """True where states are passed through in their order."""
+        return any(chain.ordered for chain in self.chains)
+
+    def named(self, codes: list[Tensor]) -> dict[str, Tensor]:
+        return {symbol.name: code for symbol, code in zip(self.summed_out, codes, strict=True)}
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        return self.named(self.states.draw())
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable path of each chain under the approximation."""
+        return self.named(self.states.best())
+
+    def log_weights(self, draws: int) -> Tensor:
+        """``(draws, S)``: log importance weights."""
+        return self.states.log_weights(self.states.draws(draws))
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where the approximation ended, for the next one to go on from."""
+        return self.states.hold()
+
 
 @dataclass
 class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket | PathBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket] = field(default_factory=list)
     trace: Tracer = field(default_factory=Tracer)
 
     @property
@@ -295,9 +397,25 @@ class Evidence:
         return next((bucket for bucket in self.buckets if isinstance(bucket, ChainBucket)), None)
 
     @property
-    def paths(self) -> list[PathBucket]:
+    def paths(self) -> list[PathBucket | SwitchingBucket]:
         """What is known of the continuous latents that were integrated out along the sequences."""
-        return [bucket for bucket in self.buckets if isinstance(bucket, PathBucket)]
+        return [bucket for bucket in self.buckets if isinstance(bucket, PathBucket | SwitchingBucket)]
+
+    @property
+    def in_time(self) -> ChainBucket | SwitchingBucket | AddedBucket | None:
+        """What is known of the discrete sites that follow each other, where there are any."""
+        kinds = ChainBucket | SwitchingBucket | AddedBucket
+        return next((bucket for bucket in self.buckets if isinstance(bucket, kinds)), None)
+
+    def log_weights(self, draws: int) -> Tensor | None:
+        """``(draws, S)``: log importance weights, where ``rows`` are lower bounds; None where they are exact."""
+        found = self.in_time
+        return found.log_weights(draws) if isinstance(found, SwitchingBucket | AddedBucket) else None
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where an approximation ended, for that of the next parameters to go on from."""
+        found = self.in_time
+        return found.hold() if isinstance(found, SwitchingBucket | AddedBucket) else {}
 
     @property
     def scale(self) -> float:
@@ -310,8 +428,17 @@ class Evidence:
         return rows.sum() * self.scale
 
 
-def eliminate(factors: list[Factor]) -> tuple[Tensor, list[Any]]:
-    """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination."""
+def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -> tuple[Tensor, list[Any]]:
+    """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination.
+
+    What cannot be summed is approximated from below, beginning at ``held`` where an approximation has been kept.
+    """
+    switching = next((factor for factor in factors if isinstance(factor, SwitchingPathFactor)), None)
+    if switching is not None:
+        return along_regimes(switching, factors, (held or {}).get(switching.regime.name))
+    added = next((factor for factor in factors if isinstance(factor, IndicatorFactor)), None)
+    if added is not None:
+        return along_added(added, factors, held or {})
     paths = [factor for factor in factors if isinstance(factor, PathFactor)]
     if paths:
         return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
@@ -389,7 +516,41 @@ def along_paths(paths: list[PathFactor], pool: list[Factor]) -> tuple[Tensor, li
     return rows, buckets
 
 
-def together(factors: list[PotentialFactor], path: PathFactor) -> Potentials:
+def along_regimes(path: SwitchingPathFactor, factors: list[Factor], held: Tensor | None) -> tuple[Tensor, list[Any]]:
+    """Sum regimes and integrate the states that follow them out: log evidence (or its bound) of each sequence."""
+    chain = next(f for f in factors if isinstance(f, ChainFactor) and f.symbols == path.symbols)
+    rest = [f for f in factors if f is not path and f is not chain]
+    own = [f for f in rest if isinstance(f, PotentialFactor) and f.latent == path.latent]
+    plain = [f for f in rest if not isinstance(f, PotentialFactor)]
+    if any(set(f.symbols) - set(path.symbols) for f in plain) or any(f.symbols for f in own):
+        raise CapabilityError("States that switch have no discrete sites beside their regimes.")
+    scores = chain.initial.new_zeros(path.regime.size, path.steps.rows)
+    for f in plain:
+        scores = scores + f.value if f.symbols else scores
+    problem = SwitchingProblem.of(path, chain.initial, chain.transition, scores, together(own, path))
+    states = Regimes(problem, held)
+    rows = states.rows
+    for f in plain:
+        rows = rows if f.symbols else rows + path.steps.total(f.value)
+    return rows, [SwitchingBucket(path, chain, states)]
+
+
+def along_added(added: IndicatorFactor, factors: list[Factor], held: Mapping[str, Tensor]) -> tuple[Tensor, list[Any]]:
+    """Approximate chains that only rows of data join: a lower bound of the log evidence of each sequence."""
+    chains = [f for symbol in added.symbols for f in factors if isinstance(f, ChainFactor) and f.symbols == (symbol,)]
+    rest = [f for f in factors if f is not added and not isinstance(f, ChainFactor)]
+    if len(chains) != len(added.symbols) or any(len(f.symbols) > 1 for f in rest):
+        raise CapabilityError("Contributions that add up need a chain each, and nothing else that joins them.")
+    steps, extra = chains[0].steps, []
+    for chain in chains:
+        scores = chain.initial.new_zeros(len(chain.initial), chain.steps.rows)
+        extra.append(sum((f.value for f in rest if f.symbols == chain.symbols), scores))
+    states = AddedChains(chains, added, extra, held)
+    rows = sum((steps.total(f.value) for f in rest if not f.symbols), states.rows)
+    return rows, [AddedBucket(tuple(chains), states)]
+
+
+def together(factors: list[PotentialFactor], path: PathFactor | SwitchingPathFactor) -> Potentials:
     """What all factors say of a path's states."""
     L, zero = path.states, path.initial.offset.new_zeros(path.steps.rows)
     found = Potentials(zero, zero[:, None].expand(-1, L), zero.new_zeros(1, L, L))
@@ -458,6 +619,7 @@ def log_evidence(
     sites: Mapping[str, Tensor] | None = None,
     extra: tuple[Factor, ...] = (),
     settle: bool = False,
+    held: Mapping[str, Tensor] | None = None,
 ) -> Evidence:
     """Log p(known cells, given local sites | parameters) of each row, discrete sites summed out.
 
@@ -469,7 +631,8 @@ def log_evidence(
         sites: values of latent sites, global or local.
         extra: further factors, for instance a known assignment to components.
         settle: look fully known discrete sites up; faster, but they are then no symbols of the evidence.
+        held: where approximations begin, from :meth:`Evidence.hold`.
     """
     tracer = observe(program, batch, Given(theta, natural, sites), settle=settle)
-    rows, buckets = eliminate([*tracer.factors, *extra])
+    rows, buckets = eliminate([*tracer.factors, *extra], held)
     return Evidence(rows, buckets, tracer)

@@ -12,6 +12,7 @@ from probgen.errors import FitError
 from probgen.families.base import Factor, Symbol
 from probgen.families.gaussian_path import PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
+from probgen.families.switching_path import SwitchingPathFactor
 
 __all__ = ["NEARLY_CERTAIN", "assign", "kmeans_plus_plus", "pin_path"]
 
@@ -125,7 +126,7 @@ def subspace_states(batch: Batch, states: int) -> Tensor:
     return torch.cat([scores, rest], 1)
 
 
-def pin_path(batch: Batch, path: PathFactor) -> PotentialFactor:
+def pin_path(batch: Batch, path: PathFactor | SwitchingPathFactor) -> PotentialFactor:
     """A factor that holds a path's states near what a regression of the future on the past says of them."""
     scores = subspace_states(batch, path.states)
     hold = PINNED * torch.eye(path.states).to(scores)[None]

@@ -83,7 +83,7 @@ def latent_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
 def path_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
     """Exact posterior means of the states that are integrated out along the sequences."""
     paths = log_evidence(program, batch, theta=theta).paths
-    return {bucket.path.latent.name: bucket.states.means() for bucket in paths}
+    return {name: value for bucket in paths for name, value in bucket.means().items()}
 
 
 def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:

@@ -21,7 +21,17 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
-from probgen.inference.evidence import Bucket, ChainBucket, Given, PathBucket, Tracer, log_evidence, observe
+from probgen.inference.evidence import (
+    AddedBucket,
+    Bucket,
+    ChainBucket,
+    Given,
+    PathBucket,
+    SwitchingBucket,
+    Tracer,
+    log_evidence,
+    observe,
+)
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
@@ -113,15 +123,17 @@ def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[st
 
 
 def draw_codes(
-    buckets: Sequence[Bucket | ChainBucket | PathBucket], rows: int, given: Mapping[str, Tensor]
+    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket],
+    rows: int,
+    given: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
     """Joint draw of the summed-out sites, in the reverse order of their elimination, those on chains given."""
     drawn = dict(given)
     for bucket in reversed(buckets):
         if isinstance(bucket, ChainBucket):
             continue
-        if isinstance(bucket, PathBucket):
-            drawn[bucket.path.latent.name] = bucket.states.draw()
+        if isinstance(bucket, PathBucket | SwitchingBucket | AddedBucket):
+            drawn |= bucket.draw()
             continue
         value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)
         others = tuple(drawn[symbol.name] for symbol in bucket.symbols[1:])

@@ -63,7 +63,7 @@ class Fit:
 
     @property
     def traits(self) -> Traits:
-        return type(self.program).traits
+        return self.program.traits
 
     # -- the verbs ---------------------------------------------------------------------------------------------
     def log_prob(self, table: Any, *, draws: int = 200, seed: int = 0) -> Estimate:

@@ -36,18 +36,19 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         return energy.log_prob(fit, table, draws, seed)
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
-    values, errors, sizes, counted = [], [], [], []
+    values, errors, sizes, counted, sure = [], [], [], [], not local and len(fit.posterior) == 1
     with torch.no_grad(), fit.setting():
         for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
             with seeded(seed, "log_prob", number):
                 terms = torch.cat(list(weights(fit, batch, draws, step, local)), 0).double()
+            sure = sure and len(terms) == 1
             value, error, size = average(terms)
             values.append(value)
             errors.append(error)
             sizes.append(size)
             counted.append(counted_rows(fit.program, batch))
     rows = np.concatenate(values) + log_jacobian(fit, table, np.concatenate(counted))
-    if not local and len(fit.posterior) == 1:
+    if sure:
         return Estimate(rows, "exact")
     return Estimate(rows, "importance", np.concatenate(errors), np.concatenate(sizes))
 
@@ -74,7 +75,11 @@ def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:
         left = draws if local else 1
         while left > 0:
             now = min(step, left)
-            found, _, _ = log_weights(fit.program, batch, now, theta=theta)
+            found, evidence, _ = log_weights(fit.program, batch, now, theta=theta)
+            tighter = evidence.log_weights(max(draws, 2))
+            if tighter is not None:  # a bound that draws of what it approximates come up from
+                yield tighter
+                break
             yield found if found.dim() == 2 else found[None]
             left -= now
 

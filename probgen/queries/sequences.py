@@ -11,7 +11,7 @@ from torch import Tensor
 from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.inference.chain import best_path, filtered
+from probgen.inference.chain import filtered
 from probgen.inference.evidence import ChainBucket, log_evidence
 from probgen.inference.posterior import Theta
 from probgen.queries.marginals import Marginals, marginals
@@ -39,9 +39,10 @@ def viterbi(fit: Any, table: Table) -> np.ndarray:
     pieces = []
     with torch.no_grad(), fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
-            chain = chain_of(fit, batch, fit.posterior.theta())
-            path, _ = best_path(chain.initial, chain.transition, chain.scores, chain.steps)
-            pieces.append(torch.stack(list(chain.codes(path).values()), 1))
+            chain = log_evidence(fit.program, batch, theta=fit.posterior.theta()).in_time
+            if chain is None:
+                raise CapabilityError(f"{fit.name!r} has no chain of states; use fit.embed for its latent variable.")
+            pieces.append(torch.stack(list(chain.best().values()), 1))
     codes = torch.cat(pieces).cpu().numpy()
     return codes[:, 0] if codes.shape[1] == 1 else codes
 
@@ -63,13 +64,16 @@ def filtered_states(fit: Any, batch: Batch, theta: Theta) -> Tensor:
     """``(N, K)`` for one draw of the parameters."""
     paths = log_evidence(fit.program, batch, theta=theta).paths
     if paths:
-        return torch.cat([bucket.states.filtered_means() for bucket in paths], 1)
+        return torch.cat([bucket.filtered() for bucket in paths], 1)
     return filtered_codes(chain_of(fit, batch, theta))
 
 
 def chain_of(fit: Any, batch: Batch, theta: Theta) -> ChainBucket:
     """The chain of a batch's rows, ready to be filtered."""
-    chain = log_evidence(fit.program, batch, theta=theta).chain
+    evidence = log_evidence(fit.program, batch, theta=theta)
+    chain = evidence.chain
+    if chain is None and evidence.in_time is not None:
+        raise CapabilityError(f"{fit.name!r} has too many joint states to be filtered; use fit.embed, which smooths.")
     if chain is None:
         raise CapabilityError(f"{fit.name!r} has no chain of states; use fit.embed for its latent variable.")
     return chain

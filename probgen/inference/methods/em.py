@@ -57,6 +57,7 @@ class ExpectationMaximisation(Method):
         self.previous = -np.inf
         self.falls = 0.0
         self.statistics: Statistics = {}
+        self.held: dict[int, dict[str, Tensor]] = {}  # where each piece's approximations ended
         start = task.program.start if task.options["start"] is None else task.options["start"]
         with collapse_told(self.families):
             self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
@@ -93,11 +94,12 @@ class ExpectationMaximisation(Method):
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
             unknown = [symbol for symbol in symbols if symbol not in observed]
-            ordered = evidence.chain is not None and evidence.chain.ordered
-            extra = assign(start, first, unknown, evidence.chain is not None, ordered) if unknown else ()
-            self.narrow_priors(first, neutral, unknown, evidence.chain is not None)
+            chains = evidence.in_time
+            in_order = chains is not None and chains.ordered
+            extra = assign(start, first, unknown, chains is not None, in_order) if unknown else ()
+            self.narrow_priors(first, neutral, unknown, chains is not None)
         known = labelled_rows(observed)
-        _, statistics = expected_statistics(program, self.families, neutral, first, extra, known)
+        _, statistics = expected_statistics(program, self.families, neutral, first, (*extra, *pins), known)
         return maximise(self.families, statistics, neutral)
 
     def from_pins(self, neutral: Theta, pins: tuple[Factor, ...]) -> Theta:
@@ -143,8 +145,9 @@ class ExpectationMaximisation(Method):
     def iteration(self) -> Step:
         """Expectation, then maximisation."""
         program, total, statistics = self.task.program, 0.0, None
-        for piece in self.task.batches.pieces():
-            value, found = expected_statistics(program, self.families, self.theta, piece)
+        for number, piece in enumerate(self.task.batches.pieces()):
+            held = self.held.setdefault(number, {})
+            value, found = expected_statistics(program, self.families, self.theta, piece, held=held)
             total, statistics = total + value, found if statistics is None else added(statistics, found)
         prior = sum(float(f.log_prior(self.theta[n])) for n, f in self.families.items() if f.prior_choice is not None)
         objective = (total + prior) / self.weight
@@ -191,10 +194,17 @@ def expected_statistics(
     extra: tuple[Factor, ...] = (),
     weights: Tensor | None = None,
     pin: Factor | None = None,
+    held: dict[str, Tensor] | None = None,
 ) -> tuple[float, Statistics]:
-    """Log evidence of the batch and its gradient with respect to the natural parameters: the expectation step."""
+    """Log evidence of the batch and its gradient with respect to the natural parameters: the expectation step.
+
+    Approximations begin at what is ``held`` and leave there where they end, so that their bound never falls.
+    """
     leaves = {n: {k: v.detach().requires_grad_() for k, v in f.natural(theta[n]).items()} for n, f in families.items()}
-    evidence = log_evidence(program, batch, natural=leaves, extra=extra, settle=not extra and pin is None)
+    settle = not extra and pin is None
+    evidence = log_evidence(program, batch, natural=leaves, extra=extra, settle=settle, held=held)
+    if held is not None:
+        held.update(evidence.hold())
     weights = batch.weights if weights is None else weights
     target = evidence.total(weights) if pin is None else pinned_total(evidence, pin, batch.weights)
     flat = [leaf for group in leaves.values() for leaf in group.values()]
