@@ -28,14 +28,22 @@ SCHEMA = Schema(
     )
 )
 MODELS = sorted(pg.available())
-EXACT = [name for name in MODELS if pg.available()[name].density in ("exact", "exact_short", "annealed")]  # small ones are enumerated
+EXACT = [
+    name for name in MODELS if pg.available()[name].density in ("exact", "exact_short", "annealed")
+]  # small ones are enumerated
 WITH_DISCRETE = [
     (name, column)
     for name in EXACT
     for column in ("smoker", "town", "mood")
     if SCHEMA[column].kind in pg.available()[name].kinds
 ]
-KIND = {"exact": "exact", "exact_short": "exact", "annealed": "exact", "lower_bound": "importance", "annealed_bound": "lower_bound"}
+KIND = {
+    "exact": "exact",
+    "exact_short": "exact",
+    "annealed": "exact",
+    "lower_bound": "importance",
+    "annealed_bound": "lower_bound",
+}
 
 
 def mixed_table(rows=150, seed=0):
