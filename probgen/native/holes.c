@@ -9,7 +9,6 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #if defined(__AVX512F__)
 #define LANES 8
@@ -19,18 +18,25 @@
 #define LANES 2
 #endif
 
+#define INLINE static inline __attribute__((always_inline))
+
 typedef double V __attribute__((vector_size(8 * LANES), aligned(8))); /* what one register holds */
 
 int64_t lanes(void) { return LANES; }
 
+enum { AHEAD = 8 };
+static const double NEGLIGIBLE = 1e-25; /* weights that change no sum over rows */
 static const double LOG_TWO_PI = 1.8378770664093454836;
 
-/* log of the product of d. */
+/* log of the product of d, as few logarithms as the range of numbers allows. */
 static V log_det(const V *d, int64_t m) {
     V product = (V){0} + 1.0, logs = {0};
     for (int64_t j = 0; j < m; j++) {
         product *= d[j];
-        if (j % 4 == 3 || j == m - 1) {
+        int wide = j == m - 1;
+        if (j % 4 == 3)
+            for (int lane = 0; lane < LANES; lane++) wide |= !(product[lane] > 1e-100 && product[lane] < 1e100);
+        if (wide) {
             for (int lane = 0; lane < LANES; lane++) logs[lane] += log(product[lane]);
             product = (V){0} + 1.0;
         }
@@ -39,7 +45,8 @@ static V log_det(const V *d, int64_t m) {
 }
 
 /* P_mm = L diag(d) L', unit lower triangular. */
-static void factor(const V *P, int64_t D, const int64_t *miss, int64_t m, V *L, V *diagonal, V *inverse) {
+INLINE void factor(const V *restrict P, int64_t D, const int64_t *restrict miss, int64_t m, V *restrict L,
+                   V *restrict diagonal, V *restrict inverse) {
     for (int64_t j = 0; j < m; j++) {
         V d = P[miss[j] * D + miss[j]];
         for (int64_t p = 0; p < j; p++) d -= L[j * m + p] * L[j * m + p] * diagonal[p];
@@ -54,26 +61,49 @@ static void factor(const V *P, int64_t D, const int64_t *miss, int64_t m, V *L, 
 }
 
 /* y = (L diag(d) L')^-1 t, in place. */
-static void solve(const V *L, const V *inverse, int64_t m, V *y) {
-    for (int64_t i = 1; i < m; i++)
-        for (int64_t p = 0; p < i; p++) y[i] -= L[i * m + p] * y[p];
+INLINE void solve(const V *restrict L, const V *restrict inverse, int64_t m, V *restrict y) {
+    for (int64_t i = 1; i < m; i++) {
+        V sum = y[i];
+        for (int64_t p = 0; p < i; p++) sum -= L[i * m + p] * y[p];
+        y[i] = sum;
+    }
     for (int64_t i = 0; i < m; i++) y[i] *= inverse[i];
-    for (int64_t i = m - 2; i >= 0; i--)
-        for (int64_t p = i + 1; p < m; p++) y[i] -= L[p * m + i] * y[p];
+    for (int64_t i = m - 2; i >= 0; i--) {
+        V sum = y[i];
+        for (int64_t p = i + 1; p < m; p++) sum -= L[p * m + i] * y[p];
+        y[i] = sum;
+    }
 }
 
-static void pull(const V *P, const V *h, int64_t D, const int64_t *miss, int64_t m, const int64_t *seen, int64_t o,
-                 const double *x, V *t) {
-    for (int64_t i = 0; i < m; i++) {
-        const V *row = P + miss[i] * D;
-        V sum = h[miss[i]], other = {0};
-        int64_t j = 0;
-        for (; j + 1 < o; j += 2) {
-            sum -= row[seen[j]] * x[seen[j]];
-            other -= row[seen[j + 1]] * x[seen[j + 1]];
+/* (L diag(d) L')^-1, its lower triangle; L is overwritten by its inverse. */
+INLINE void invert(V *restrict L, const V *restrict inverse, int64_t m, V *restrict out) {
+    for (int64_t j = 0; j < m; j++)
+        for (int64_t i = j + 1; i < m; i++) {
+            V sum = L[i * m + j];
+            for (int64_t p = j + 1; p < i; p++) sum += L[i * m + p] * L[p * m + j];
+            L[i * m + j] = -sum;
         }
-        if (j < o) sum -= row[seen[j]] * x[seen[j]];
-        t[i] = sum + other;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j <= i; j++) {
+            V sum = j == i ? inverse[i] : L[i * m + j] * inverse[i];
+            for (int64_t p = i + 1; p < m; p++) sum += L[p * m + i] * L[p * m + j] * inverse[p];
+            out[i * m + j] = sum;
+        }
+}
+
+static int negligible(const V *w) {
+    for (int lane = 0; lane < LANES; lane++)
+        if (fabs((*w)[lane]) > NEGLIGIBLE) return 0;
+    return 1;
+}
+
+INLINE void pull(const V *restrict P, const V *restrict h, int64_t D, const int64_t *restrict miss, int64_t m,
+                 const int64_t *restrict seen, int64_t o, const double *restrict x, V *restrict t) {
+    for (int64_t i = 0; i < m; i++) t[i] = h[miss[i]];
+    for (int64_t j = 0; j < o; j++) {
+        const V *column = P + seen[j] * D; /* P is symmetric */
+        double value = x[seen[j]];
+        for (int64_t i = 0; i < m; i++) t[i] -= column[miss[i]] * value;
     }
 }
 
@@ -85,66 +115,114 @@ static int64_t split(const uint8_t *unknown, int64_t D, int64_t *miss, int64_t *
     return m;
 }
 
+/* Where a pattern's numbers stand while its rows are visited. */
+typedef struct {
+    int64_t D, N, o, first, last; /* columns, rows, known columns, the pattern's rows in order */
+    const int64_t *order, *miss, *seen;
+    const double *x;
+    V *L, *diagonal, *inverse, *t, *y;
+} Work;
+
+/* Rows are visited in another order than they stand in: ask for one to come. */
+INLINE void fetch(const Work *w, int64_t r, const V *numbers, int64_t stride) {
+    int64_t next = w->order[r + AHEAD < w->N ? r + AHEAD : r];
+    __builtin_prefetch(w->x + next * w->D);
+    __builtin_prefetch(numbers + next * stride);
+}
+
+INLINE void forward_rows(Work w, const V *P, const V *h, int64_t stride, V *out, int64_t m) {
+    factor(P, w.D, w.miss, m, w.L, w.diagonal, w.inverse);
+    V constant = 0.5 * (m * LOG_TWO_PI - log_det(w.diagonal, m));
+    for (int64_t r = w.first; r < w.last; r++) {
+        V sum = {0};
+        fetch(&w, r, out, stride);
+        pull(P, h, w.D, w.miss, m, w.seen, w.o, w.x + w.order[r] * w.D, w.t);
+        for (int64_t i = 0; i < m; i++) w.y[i] = w.t[i];
+        solve(w.L, w.inverse, m, w.y);
+        for (int64_t i = 0; i < m; i++) sum += w.t[i] * w.y[i];
+        out[w.order[r] * stride] = constant + 0.5 * sum;
+    }
+}
+
+INLINE void backward_rows(Work w, const V *P, const V *h, int64_t stride, const V *weight, V *first, V *second, int64_t m) {
+    V total = {0};
+    factor(P, w.D, w.miss, m, w.L, w.diagonal, w.inverse);
+    for (int64_t r = w.first; r < w.last; r++) {
+        const double *row = w.x + w.order[r] * w.D;
+        fetch(&w, r, weight, stride);
+        V own = weight[w.order[r] * stride];
+        if (negligible(&own)) continue;
+        pull(P, h, w.D, w.miss, m, w.seen, w.o, row, w.y);
+        solve(w.L, w.inverse, m, w.y);
+        total += own;
+        for (int64_t i = 0; i < m; i++) {
+            V wy = own * w.y[i], *into = second + w.miss[i] * w.D;
+            first[w.miss[i]] += wy;
+            for (int64_t j = 0; j < w.o; j++) into[w.seen[j]] += wy * row[w.seen[j]];
+            for (int64_t j = 0; j <= i; j++) into[w.miss[j]] += wy * w.y[j];
+        }
+    }
+    invert(w.L, w.inverse, m, w.y + m);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j <= i; j++) second[w.miss[i] * w.D + w.miss[j]] += total * w.y[m + i * m + j];
+}
+
+/* Loops of known length where few cells are unknown: the compiler unrolls them. */
+#define FOR_EACH_LENGTH(m, call) \
+    switch (m) { \
+    case 1: call(1); break; \
+    case 2: call(2); break; \
+    case 3: call(3); break; \
+    case 4: call(4); break; \
+    case 5: call(5); break; \
+    case 6: call(6); break; \
+    case 7: call(7); break; \
+    case 8: call(8); break; \
+    default: call(m); \
+    }
+
+static Work room(int64_t D, int64_t N, const int64_t *order, const double *x, int64_t *indices) {
+    V *L = aligned_alloc(64, (2 * D * D + 4 * D) * sizeof(V));
+    return (Work){D, N, 0, 0, 0, order, indices, indices + D, x, L, L + D * D, L + D * D + D, L + D * D + 2 * D, L + D * D + 3 * D};
+}
+
 /* out (N, B, LANES): what the unknown cells add to the log density. */
 void forward(int64_t patterns, int64_t blocks, int64_t D, const int64_t *edges, const int64_t *order,
              const uint8_t *unknown, const double *x, const V *P, const V *h, V *out) {
-    int64_t *miss = malloc(2 * D * sizeof(int64_t)), *seen = miss + D;
-    V *L = aligned_alloc(64, (D * D + 4 * D) * sizeof(V)), *diagonal = L + D * D, *inverse = diagonal + D, *t = inverse + D;
-    V *y = t + D;
+    int64_t *indices = malloc(2 * D * sizeof(int64_t));
+    Work w = room(D, edges[patterns], order, x, indices);
     for (int64_t g = 0; g < patterns; g++) {
-        int64_t m = split(unknown + g * D, D, miss, seen), o = D - m;
+        int64_t m = split(unknown + g * D, D, indices, indices + D);
+        w.o = D - m, w.first = edges[g], w.last = edges[g + 1];
         for (int64_t b = 0; b < blocks; b++) {
-            const V *Pb = P + b * D * D, *hb = h + b * D;
-            factor(Pb, D, miss, m, L, diagonal, inverse);
-            V constant = 0.5 * (m * LOG_TWO_PI - log_det(diagonal, m));
-            for (int64_t r = edges[g]; r < edges[g + 1]; r++) {
-                V sum = constant;
-                pull(Pb, hb, D, miss, m, seen, o, x + order[r] * D, t);
-                memcpy(y, t, m * sizeof(V));
-                solve(L, inverse, m, y);
-                for (int64_t i = 0; i < m; i++) sum += 0.5 * t[i] * y[i];
-                out[order[r] * blocks + b] = sum;
-            }
+#define CALL(n) forward_rows(w, P + b * D * D, h + b * D, blocks, out + b, n)
+            FOR_EACH_LENGTH(m, CALL)
+#undef CALL
         }
     }
-    free(miss);
-    free(L);
+    free(indices);
+    free(w.L);
 }
 
 /* Expected statistics beyond those of the zeros: first (B, D, LANES) and second (B, D, D, LANES), lower triangle of the
    unknown block and the rows of unknown cells; rows count weight (N, B, LANES) times. */
 void backward(int64_t patterns, int64_t blocks, int64_t D, const int64_t *edges, const int64_t *order,
               const uint8_t *unknown, const double *x, const V *P, const V *h, const V *weight, V *first, V *second) {
-    int64_t *miss = malloc(2 * D * sizeof(int64_t)), *seen = miss + D;
-    V *L = aligned_alloc(64, (D * D + 3 * D) * sizeof(V)), *diagonal = L + D * D, *inverse = diagonal + D, *y = inverse + D;
+    int64_t *indices = malloc(2 * D * sizeof(int64_t));
+    Work w = room(D, edges[patterns], order, x, indices);
     for (int64_t g = 0; g < patterns; g++) {
-        int64_t m = split(unknown + g * D, D, miss, seen), o = D - m;
+        int64_t m = split(unknown + g * D, D, indices, indices + D);
         if (m == 0) continue;
+        w.o = D - m, w.last = edges[g + 1];
         for (int64_t b = 0; b < blocks; b++) {
-            const V *Pb = P + b * D * D, *hb = h + b * D;
-            V *one = first + b * D, *two = second + b * D * D, total = {0};
-            factor(Pb, D, miss, m, L, diagonal, inverse);
-            for (int64_t r = edges[g]; r < edges[g + 1]; r++) {
-                const double *row = x + order[r] * D;
-                V w = weight[order[r] * blocks + b];
-                pull(Pb, hb, D, miss, m, seen, o, row, y);
-                solve(L, inverse, m, y);
-                total += w;
-                for (int64_t i = 0; i < m; i++) {
-                    V wy = w * y[i], *into = two + miss[i] * D;
-                    one[miss[i]] += wy;
-                    for (int64_t j = 0; j < o; j++) into[seen[j]] += wy * row[seen[j]];
-                    for (int64_t j = 0; j <= i; j++) into[miss[j]] += wy * y[j];
-                }
-            }
-            for (int64_t j = 0; j < m; j++) { /* columns of P_mm^-1 */
-                memset(y, 0, m * sizeof(V));
-                y[j] = total;
-                solve(L, inverse, m, y);
-                for (int64_t i = j; i < m; i++) two[miss[i] * D + miss[j]] += y[i];
-            }
+            w.first = edges[g];
+            while (w.first < w.last && negligible(weight + order[w.first] * blocks + b)) w.first++;
+            if (w.first == w.last) continue;
+#define CALL(n) backward_rows(w, P + b * D * D, h + b * D, blocks, weight + b, first + b * D, second + b * D * D, n)
+            FOR_EACH_LENGTH(m, CALL)
+#undef CALL
         }
     }
-    free(miss);
-    free(L);
+    free(indices);
+    free(w.L);
 }
