@@ -15,7 +15,7 @@ from probgen.data.batches import Batch
 from probgen.families.harmonium import Harmonium
 from probgen.inference.amortised import log_weights
 from probgen.inference.annealing import anneal, annealed, enumerated, log_normaliser, reverse, visible_states
-from probgen.inference.chains import TemperedChains, complete, generate, settle
+from probgen.inference.gibbs_chains import TemperedChains, complete, generate, settle
 from probgen.inference.objectives.contrastive import gap
 from probgen.queries.energy import in_double
 

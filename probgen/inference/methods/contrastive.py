@@ -22,7 +22,7 @@ from probgen.data.batches import Batch
 from probgen.errors import CapabilityError, FitError
 from probgen.families.harmonium import Harmonium
 from probgen.inference.annealing import enumerated, log_normaliser
-from probgen.inference.chains import make_chains, settle
+from probgen.inference.gibbs_chains import make_chains, settle
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.objectives.contrastive import gap
 from probgen.inference.posterior import Posterior
