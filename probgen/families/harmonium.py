@@ -161,6 +161,13 @@ class Harmonium(nn.Module):
             - self.units.quadratic(free, torch.ones_like(self.precision)).sum(-1)
         )
 
+    def rise(self, features: Tensor, known: Tensor, now: Tensor | float, then: Tensor | float) -> Tensor:
+        """What the log density, hidden units summed out and not normalised, gains between inverse temperatures."""
+        field = self.field(features)
+        gain = (softplus(then * field) - softplus(now * field)).sum(-1)
+        step = then - now
+        return gain + (step[..., 0] if isinstance(step, Tensor) else step) * self.slope(features, known)
+
     def sweep(self, features: Tensor, beta: Tensor | float = 1.0, known: Tensor | None = None) -> Tensor:
         """One Gibbs sweep: hidden units, then the visible ones that are not known."""
         hidden = coin(beta * self.field(features))

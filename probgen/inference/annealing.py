@@ -18,7 +18,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from probgen.families.harmonium import Harmonium
 
@@ -116,9 +115,7 @@ def anneal(layer: Harmonium, features: Tensor, known: Tensor, betas: Tensor) -> 
     steps = betas.tolist()
     held = known if known.any() else None
     for now, then in pairwise(steps):
-        field = layer.field(features)
-        gain = (softplus(then * field) - softplus(now * field)).sum(-1)
-        log_weights += (then - now) * layer.slope(features, known) + gain
+        log_weights += layer.rise(features, known, now, then)
         features = layer.sweep(features, then, held)
     return features, log_weights
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from probgen.errors import CapabilityError
 from probgen.families.harmonium import Harmonium
@@ -28,6 +28,7 @@ __all__ = [
 FILL_WARM, FILL_SWEEPS = 100, 50  # temperatures, then sweeps, behind a draw of unknown cells
 SAMPLE_WARM, SAMPLE_SWEEPS = 1000, 100  # behind a new row
 WINDOW, LEAST = 10, 128  # temperatures between two looks at the chains' weights; chains that go together, at least
+MEMORY, LEVEL = 0.02, 0.02  # of temperatures in training: weight of the last round; refusals that every pair is given
 TOP_SWEEPS = 5  # of the energy on top, between two looks at the known cells
 
 
@@ -52,6 +53,14 @@ class Chains(ABC):
     @abstractmethod
     def advance(self, data: Tensor) -> Tensor:
         """Draws ``(C, F)`` after another round of sweeps."""
+
+    def pack(self) -> dict[str, Tensor]:
+        """All that the next draw depends on."""
+        return {"state": self.state}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`pack` returned."""
+        self.state = tensors["state"]
 
 
 class DataChains(Chains):
@@ -80,34 +89,52 @@ class PersistentChains(Chains):
 
 
 class TemperedChains(Chains):
-    """Parallel tempering (Desjardins et al., 2010; Cho, Raiko and Ilin, 2010): replicas that swap temperatures."""
+    """Parallel tempering (Desjardins et al., 2010; Cho, Raiko and Ilin, 2010): replicas that swap temperatures.
+
+    The inverse temperatures follow the energy so that all pairs of neighbours refuse swaps equally often (Syed et al.,
+    2022): steps are short where the energy changes its modes.
+    """
 
     def start(self) -> Tensor:
-        self.betas = torch.linspace(0.0, 1.0, self.temperatures).to(self.layer.base)[:, None, None]
+        self.betas = torch.linspace(0.0, 1.0, self.temperatures, device=self.layer.base.device)
+        self.refused = torch.zeros_like(self.betas[1:])  # running share of each pair's swaps
+        self.first = 0  # whether even or odd pairs come next
         return self.layer.draw_base(self.temperatures, self.count)
 
     def advance(self, data: Tensor) -> Tensor:
-        for number in range(self.steps):
-            self.state = self.layer.sweep(self.state, self.betas)
-            for first in (number % 2, 1 - number % 2):
-                self.swap(first)
+        for _ in range(self.steps):
+            self.state = self.layer.sweep(self.state, self.betas.to(self.state)[:, None, None])
+            self.swap()
+        self.place()
         return self.state[-1]
 
-    def swap(self, first: int) -> None:
-        """Neighbouring temperatures exchange their states by Metropolis' rule."""
-        low = torch.arange(first, self.temperatures - 1, 2)
+    def swap(self) -> None:
+        """Neighbouring temperatures exchange their states by Metropolis' rule, even and odd pairs in turn."""
+        low = torch.arange(self.first, self.temperatures - 1, 2)
+        self.first = 1 - self.first
         if not len(low):
             return
         a, b = self.state[low], self.state[low + 1]
-        energies = [self.log_density(x, beta) for x in (a, b) for beta in (self.betas[low], self.betas[low + 1])]
-        gain = energies[1] + energies[2] - energies[0] - energies[3]  # a at high, b at low, against as they are
-        accept = (torch.rand(gain.shape, dtype=torch.float32).to(gain).log() < gain)[..., None]
+        now, then = (self.betas.to(a)[at, None, None] for at in (low, low + 1))
+        nothing = torch.zeros_like(a[:1, :1], dtype=torch.bool)
+        gain = self.layer.rise(a, nothing, now, then) - self.layer.rise(b, nothing, now, then)
+        accept = torch.rand(gain.shape, dtype=torch.float32, device=gain.device).log() < gain
+        self.refused[low] = self.refused[low].lerp((~accept).float().mean(1), MEMORY)
+        accept = accept[..., None]
         self.state[low], self.state[low + 1] = torch.where(accept, b, a), torch.where(accept, a, b)
 
-    def log_density(self, features: Tensor, beta: Tensor) -> Tensor:
-        """Log of the unnormalised density at an inverse temperature, up to what does not depend on it."""
-        slope = self.layer.slope(features, torch.zeros_like(features[:1, :1], dtype=torch.bool))
-        return beta[..., 0] * slope + softplus(beta * self.layer.field(features)).sum(-1)
+    def place(self) -> None:
+        """Move the inverse temperatures a little towards places with equal shares of refusals between them."""
+        refusals = torch.cat([self.refused.new_zeros(1), (self.refused + LEVEL).cumsum(0)]).cpu().numpy()
+        even = np.interp(np.linspace(0.0, refusals[-1], self.temperatures), refusals, self.betas.cpu().numpy())
+        self.betas.lerp_(torch.from_numpy(even).to(self.betas), MEMORY)
+
+    def pack(self) -> dict[str, Tensor]:
+        return super().pack() | {"betas": self.betas, "refused": self.refused, "first": torch.tensor(self.first)}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        super().unpack(tensors)
+        self.betas, self.refused, self.first = tensors["betas"], tensors["refused"], int(tensors["first"])
 
 
 CHAINS: dict[str, type[Chains]] = {"persistent": PersistentChains, "data": DataChains, "tempered": TemperedChains}

@@ -254,9 +254,9 @@ class ContrastiveDivergence(Method):
         return packed | {
             "count": torch.tensor([self.count, self.stage, self.averaged]),
             "last": torch.tensor(self.last, dtype=torch.float64),
-            "chains": self.chains.state,
             "centre": self.centre,
             "activity": self.activity,
+            **{f"chains|{name}": value for name, value in self.chains.pack().items()},
         }
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
@@ -271,7 +271,8 @@ class ContrastiveDivergence(Method):
             if f"momentum|{number}" in tensors:
                 state["state"][number] = {"momentum_buffer": tensors[f"momentum|{number}"]}
         self.optimiser.load_state_dict(state)
-        self.chains.state, self.centre, self.activity = tensors["chains"], tensors["centre"], tensors["activity"]
+        self.chains.unpack({k[7:]: v for k, v in tensors.items() if k.startswith("chains|")})
+        self.centre, self.activity = tensors["centre"], tensors["activity"]
         self.stream = self.minibatches(0)
         for _ in range(self.count):
             next(self.stream)
