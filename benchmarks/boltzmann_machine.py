@@ -15,7 +15,7 @@ import torch
 
 import probgen as pg
 from probgen.data import Column, Schema
-from probgen.inference.annealing import annealed, log_normaliser, reverse, visible_count
+from probgen.inference.annealing import enumerable, forward, log_normaliser, reverse, visible_count
 from probgen.inference.runtime import seeded
 
 SETS = {
@@ -26,6 +26,7 @@ SETS = {
     ),
     "mnist": ("images/binarized_mnist_static.npz", {"hidden": 500, "max_steps": 60_000, "learning_rate": 0.05}),
 }
+CHAINS, TEMPERATURES = 512, 5000  # of the backward estimate, of both
 
 
 def cases():
@@ -51,13 +52,13 @@ def case(name, file, options):
 def densities(layer, x):
     """Mean log density of the rows by every way to log Z that there is."""
     mean = float(-layer.free_energy(x).double().mean())
-    nothing = torch.zeros(1, layer.units.columns, dtype=torch.bool)
-    forward = annealed(layer, torch.zeros(1, layer.units.features), nothing, 256, 10_000)
-    back = reverse(layer, x[torch.randperm(len(x))[:256]], 10_000)
-    found = {"nats": mean - float(forward.value), "error": float(forward.error), "ess": float(forward.size)}
-    found |= {"reverse": mean - float(back.value), "reverse_error": float(back.error)}
-    if visible_count(layer) <= 2**20:
-        found["exact"] = mean - float(log_normaliser(layer.double()).value)
+    below = forward(layer, temperatures=TEMPERATURES)
+    above = reverse(layer, x[torch.randperm(len(x))[:CHAINS]], TEMPERATURES)
+    found = {"nats": mean - float(below.value), "error": float(below.error), "ess": float(below.size)}
+    found |= {"reverse": mean - float(above.value), "reverse_error": float(above.error)}
+    if enumerable(layer) or visible_count(layer) <= 2**20:
+        layer = layer.double()
+        found["exact"] = float(-layer.free_energy(x.double()).mean()) - float(log_normaliser(layer).value)
     return found
 
 

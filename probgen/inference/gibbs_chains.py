@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from probgen.errors import CapabilityError
+from probgen.families.base_rate import Origin
 from probgen.families.harmonium import Harmonium
 from probgen.families.units import coin
 from probgen.inference.annealing import anneal
@@ -102,13 +103,14 @@ class TemperedChains(Chains):
         return self.layer.draw_base(self.temperatures, self.count)
 
     def advance(self, data: Tensor) -> Tensor:
+        start = self.layer.origin()
         for _ in range(self.steps):
-            self.state = self.layer.sweep(self.state, self.betas.to(self.state)[:, None, None])
-            self.swap()
+            self.state = self.layer.temper(self.state, start, self.betas.to(self.state)[:, None, None])
+            self.swap(start)
         self.place()
         return self.state[-1]
 
-    def swap(self) -> None:
+    def swap(self, start: Origin) -> None:
         """Neighbouring temperatures exchange their states by Metropolis' rule, even and odd pairs in turn."""
         low = torch.arange(self.first, self.temperatures - 1, 2)
         self.first = 1 - self.first
@@ -116,8 +118,7 @@ class TemperedChains(Chains):
             return
         a, b = self.state[low], self.state[low + 1]
         now, then = (self.betas.to(a)[at, None, None] for at in (low, low + 1))
-        nothing = torch.zeros_like(a[:1, :1], dtype=torch.bool)
-        gain = self.layer.rise(a, nothing, now, then) - self.layer.rise(b, nothing, now, then)
+        gain = self.layer.rise(a, start, now, then) - self.layer.rise(b, start, now, then)
         accept = torch.rand(gain.shape, dtype=torch.float32, device=gain.device).log() < gain
         self.refused[low] = self.refused[low].lerp((~accept).float().mean(1), MEMORY)
         accept = accept[..., None]
@@ -149,12 +150,12 @@ def make_chains(kind: str, layer: Harmonium, count: int, steps: int, temperature
 
 # ----------------------------------------------------------------------------------------------------- filling
 def settle(layer: Harmonium, features: Tensor, seen: Tensor, warm: int, sweeps: int) -> Tensor:
-    """Unknown features drawn given the known ones: annealed from the base-rate model, then plain Gibbs sweeps."""
+    """Unknown features drawn given the known ones: annealed from the mixture, then plain Gibbs sweeps."""
     known = layer.units.spread(seen)
-    drawn = torch.where(known, features, layer.draw_base(*features.shape[:-1]))
-    drawn, _ = anneal(layer, drawn, known, torch.linspace(0.0, 1.0, warm + 1))
+    start = layer.origin(features, known)
+    drawn, _ = anneal(layer, torch.where(known, features, start.draw()), start, torch.linspace(0.0, 1.0, warm + 1))
     for _ in range(sweeps):
-        drawn = layer.sweep(drawn, 1.0, known)
+        drawn = layer.sweep(drawn, known)
     return drawn
 
 
@@ -181,16 +182,15 @@ def complete(layers: Iterable[Harmonium], features: Tensor, seen: Tensor, rounds
 def generate(layers: Iterable[Harmonium], rows: int) -> Tensor:
     """Features ``(rows, F)`` with nothing known: draws of the energy on top, then down.
 
-    The chains go from the base-rate model to the energy together; on the way those of little weight give place to copies
+    The chains go from the mixture to the energy together; on the way those of little weight give place to copies
     of others (Neal, 2001; Del Moral, Doucet and Jasra, 2006), which sweeps at the end make different.
     """
     *_, top = layers
     chains = max(rows, LEAST)
     features, log_weights = top.draw_base(chains), torch.zeros(chains, dtype=torch.float64, device=top.base.device)
-    nothing = torch.zeros_like(features[:1], dtype=torch.bool)
-    steps = torch.linspace(0.0, 1.0, SAMPLE_WARM + 1)
+    mixture, steps = top.origin(), torch.linspace(0.0, 1.0, SAMPLE_WARM + 1)
     for start in range(0, SAMPLE_WARM, WINDOW):
-        features, gain = anneal(top, features, nothing, steps[start : start + WINDOW + 1])
+        features, gain = anneal(top, features, mixture, steps[start : start + WINDOW + 1])
         log_weights += gain
         share = log_weights.softmax(0)
         if chains * share.square().sum() < 2.0 and start + WINDOW < SAMPLE_WARM:

@@ -51,8 +51,8 @@ def random_layer(schema, hidden, spread=0.7, seed=0):
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(spread * torch.randn(parameter.shape))
-        layer.base.copy_(0.3 * torch.randn(layer.base.shape))
-        layer.base[slice(*layer.units.split)] = 0.0
+        layer.base.copy_(0.5 * torch.randn(layer.base.shape))
+        layer.base_share.copy_(torch.randn(len(layer.base_share)).log_softmax(0))
         layer.units.shift.fill_(0.3)
         layer.units.scale.fill_(1.7)
     return layer.requires_grad_(False)
@@ -131,7 +131,7 @@ def test_holes_are_summed_and_integrated_out():
 def test_the_program_states_the_same_energy():
     """With the guide p(h | x) every importance weight is the unnormalised density: minus the free energy."""
     fit = fitted(mixed_table(), hidden=6, max_steps=50)
-    program, x = in_double(fit.program), torch.tensor(mixed_table(20).values)
+    program, x = in_double(fit), torch.tensor(mixed_table(20).values)
     layer = program.layers[0]
     torch.set_default_dtype(torch.float64)
     try:
@@ -212,7 +212,7 @@ def test_annealing_on_real_data_from_both_sides(data_folder):
     data = np.load(data_folder / "binary" / "nltcs.npz")
     table = binary_table(np.unpackbits(data["train"], axis=1)[:, :16])
     fit = fitted(table, hidden=12, max_steps=1500, learning_rate=0.2)
-    layer = in_double(fit.program).layers[0].requires_grad_(False)
+    layer = in_double(fit).layers[0].requires_grad_(False)
     exact = float(log_normaliser(layer).value)
     torch.manual_seed(5)
     found = annealed(layer, *nothing_known(layer), 1000, 2000)
@@ -224,10 +224,9 @@ def test_annealing_on_real_data_from_both_sides(data_folder):
     draws = layer.units.sample(layer.natural(hidden), layer.precision)  # exact
     back = reverse(layer, draws, 2000)
     assert abs(float(back.value) - exact) < 0.02
-    features, seen = nothing_known(layer)
-    zero, few = float(layer.log_base_normaliser(seen)), torch.linspace(0.0, 1.0, 31, dtype=torch.float64)
-    below = zero + anneal(layer, layer.draw_base(1000), features.bool(), few)[1]
-    above = zero - anneal(layer, draws, features.bool(), few.flip(0))[1]
+    zero, few = layer.log_base_normaliser(), torch.linspace(0.0, 1.0, 31, dtype=torch.float64)
+    below = zero + anneal(layer, layer.draw_base(1000), layer.origin(), few)[1]
+    above = zero - anneal(layer, draws, layer.origin(), few.flip(0))[1]
     assert below.mean() + 3 * below.std() / 1000**0.5 < exact < above.mean() - 3 * above.std() / 1000**0.5
 
 
@@ -329,7 +328,7 @@ def test_mixed_columns_are_learnt():
     alone = sum(np.mean(fit.log_prob(test.hide(*(n for n in test.names if n != name))).value) for name in test.names)
     together = fit.log_prob(test).mean().value
     assert together > alone + 1.0
-    layer = in_double(fit.program).layers[0]
+    layer = in_double(fit).layers[0]
     with torch.no_grad():
         mean, covariance = moments_by_enumeration(layer)
         drawn = layer.units.read(torch.tensor(fit.standardiser.forward(fit.sample(2000).values)))[0]
@@ -436,7 +435,7 @@ def test_the_bound_of_a_deep_belief_network_lies_below_its_density_and_closes():
     torch.manual_seed(6)
     for parameter in fit.program.parameters():
         parameter.data.copy_(0.7 * torch.randn(parameter.shape))
-    first, top = in_double(fit.program).layers
+    first, top = in_double(fit).layers
     rows = planted(40).astype(float)
     part = rows.copy()
     part[:, 6:] = np.nan

@@ -33,6 +33,7 @@ __all__ = ["ContrastiveDivergence"]
 EXACT = 15  # hidden units up to which the objective is the log likelihood itself
 LOOK = 20  # steps between two looks at the objective and the hidden units' means
 WATCHED = 512  # rows whose objective is recorded
+SAMPLED = 4096  # rows that the mixture at the beginning of paths is fitted to
 PRECISE = 7.0  # largest log precision of a standardised continuous unit, against collapse onto repeated values
 
 
@@ -86,6 +87,8 @@ class ContrastiveDivergence(Method):
             raise CapabilityError(f"averaging must lie between 0 and 1, got {task.options['averaging']}.")
 
     def init(self) -> None:
+        self.task.batches.batch_size = SAMPLED
+        self.sampled = next(self.task.batches.epoch(seed_of(self.task.seed, "paths") % 2**62))
         self.task.batches.batch_size = WATCHED
         self.watched = next(self.task.batches.epoch(seed_of(self.task.seed, "watched") % 2**62))
         self.task.batches.batch_size = self.task.options["batch_size"]
@@ -107,6 +110,7 @@ class ContrastiveDivergence(Method):
             self.layer.start(mean, square)
             if stage == 0:  # continuous units are standardised now
                 mean, square = self.moments()
+            self.layer.start_paths(*self.lifted(self.sampled), self.sampled.weights)
             count = options["chain_count"] or options["batch_size"]
             self.chains = make_chains(
                 options["chains"], self.layer, count, options["gibbs_steps"], options["temperatures"]
