@@ -140,7 +140,9 @@ def path_weights(layer: Harmonium, features: Tensor, seen: Tensor, chains: int, 
     known = layer.units.spread(seen)
     start = layer.origin(features, known)
     betas = torch.linspace(0.0, 1.0, temperatures + 1, dtype=torch.float64)
-    return anneal(layer, torch.where(known, features, start.draw(chains)), start, betas)[1] + layer.log_base_normaliser()
+    return (
+        anneal(layer, torch.where(known, features, start.draw(chains)), start, betas)[1] + layer.log_base_normaliser()
+    )
 
 
 def forward(layer: Harmonium, chains: int = CHAINS, temperatures: int = TEMPERATURES) -> Annealed:
