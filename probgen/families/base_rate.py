@@ -56,9 +56,9 @@ class Origin:
         """Log of the sum of shares times component densities to a power."""
         return (self.log_share + power * scores).logsumexp(-1)
 
-    def choose(self, free: Tensor, power: Tensor | float) -> Tensor:
+    def choose(self, scores: Tensor, power: Tensor | float) -> Tensor:
         """Natural parameters ``(..., F)`` of a component drawn given the features."""
-        return self.natural[pick(self.log_share + power * self.scores(free))]
+        return self.natural[pick(self.log_share + power * scores)]
 
     def draw(self, *shape: int) -> Tensor:
         """Features ``(*shape, ..., F)`` drawn; known ones too, which the caller puts back."""
@@ -72,9 +72,10 @@ class Origin:
 
 
 def pick(log_weights: Tensor) -> Tensor:
-    """Indices drawn with these log weights, with noise of one precision whatever the dtype."""
-    noise = torch.empty(log_weights.shape, dtype=torch.float32, device=log_weights.device).exponential_()
-    return (log_weights - noise.log().to(log_weights)).argmax(-1)
+    """Indices drawn with these log weights ``(..., K)``; the noise has one precision whatever the dtype."""
+    below = log_weights.softmax(-1).cumsum(-1)
+    noise = torch.rand((*below.shape[:-1], 1), dtype=torch.float32, device=below.device).to(below) * below[..., -1:]
+    return torch.searchsorted(below, noise)[..., 0].clamp_max(below.shape[-1] - 1)
 
 
 def origin(

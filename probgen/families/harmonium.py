@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from pyro.distributions import Bernoulli, Distribution
@@ -33,6 +34,22 @@ from probgen.families.units import GRID, Conditional, Units, coin
 __all__ = ["Harmonium", "Stack"]
 
 COMPONENTS = 32  # of the mixture that paths begin at
+
+
+class Sight(NamedTuple):
+    """Visible units as the latent ones see them.
+
+    Attributes:
+        features: ``(..., F)``.
+        free: those that are not held fixed, zeros for the others.
+        field: log odds of the hidden units, ``(..., H)``.
+        scores: log densities under the components at the beginning of the path, ``(..., K)``.
+    """
+
+    features: Tensor
+    free: Tensor
+    field: Tensor
+    scores: Tensor
 
 
 class Harmonium(nn.Module):
@@ -162,23 +179,27 @@ class Harmonium(nn.Module):
         """Log of what sums over the mixture and the hidden units come to at inverse temperature 0."""
         return self.hidden * math.log(2.0)
 
-    def rise(self, features: Tensor, start: Origin, now: Tensor | float, then: Tensor | float) -> Tensor:
+    def sight(self, features: Tensor, start: Origin) -> Sight:
+        """Visible units as the latent ones see them."""
+        free = start.free(features)
+        return Sight(features, free, self.field(features), start.scores(free))
+
+    def rise(self, seen: Sight, start: Origin, now: Tensor | float, then: Tensor | float) -> Tensor:
         """What the log density, all latent units summed out and not normalised, gains between inverse temperatures."""
-        field, free = self.field(features), start.free(features)
-        scores = start.scores(free)
-        gain = (softplus(then * field) - softplus(now * field)).sum(-1)
-        gain = gain + start.log_density(scores, 1.0 - then) - start.log_density(scores, 1.0 - now)
+        gain = (softplus(then * seen.field) - softplus(now * seen.field)).sum(-1)
+        gain = gain + start.log_density(seen.scores, 1.0 - then) - start.log_density(seen.scores, 1.0 - now)
+        line = self.linear(seen.features)
+        if self.units.gaussian:
+            line = line - self.units.quadratic(seen.free, torch.ones_like(self.precision)).sum(-1)
         step = then - now
-        line = self.linear(features) - self.units.quadratic(free, torch.ones_like(self.precision)).sum(-1)
         return gain + (step[..., 0] if isinstance(step, Tensor) else step) * line
 
-    def temper(self, features: Tensor, start: Origin, beta: Tensor | float) -> Tensor:
+    def temper(self, seen: Sight, start: Origin, beta: Tensor | float) -> Tensor:
         """One Gibbs sweep at an inverse temperature: all latent units, then the visible ones that are not known."""
-        hidden = coin(beta * self.field(features))
-        pull = start.choose(start.free(features), 1.0 - beta)
+        hidden, pull = coin(beta * seen.field), start.choose(seen.scores, 1.0 - beta)
         natural = pull + beta * (self.natural(hidden) - pull)
         drawn = self.units.sample(natural, 1.0 + beta * (self.precision - 1.0))
-        return drawn if start.known is None else torch.where(start.known, features, drawn)
+        return drawn if start.known is None else torch.where(start.known, seen.features, drawn)
 
     def sweep(self, features: Tensor, known: Tensor | None = None) -> Tensor:
         """One Gibbs sweep of the energy: hidden units, then the visible ones that are not known."""

@@ -125,8 +125,9 @@ def anneal(layer: Harmonium, features: Tensor, start: Origin, betas: Tensor) -> 
     """
     log_weights = torch.zeros(features.shape[:-1], dtype=torch.float64, device=features.device)
     for now, then in pairwise(betas.tolist()):
-        log_weights += layer.rise(features, start, now, then)
-        features = layer.temper(features, start, then)
+        seen = layer.sight(features, start)
+        log_weights += layer.rise(seen, start, now, then)
+        features = layer.temper(seen, start, then)
     return features, log_weights
 
 
@@ -140,9 +141,8 @@ def path_weights(layer: Harmonium, features: Tensor, seen: Tensor, chains: int, 
     known = layer.units.spread(seen)
     start = layer.origin(features, known)
     betas = torch.linspace(0.0, 1.0, temperatures + 1, dtype=torch.float64)
-    return (
-        anneal(layer, torch.where(known, features, start.draw(chains)), start, betas)[1] + layer.log_base_normaliser()
-    )
+    drawn = torch.where(known, features, start.draw(chains))
+    return anneal(layer, drawn, start, betas)[1] + layer.log_base_normaliser()
 
 
 def forward(layer: Harmonium, chains: int = CHAINS, temperatures: int = TEMPERATURES) -> Annealed:
@@ -182,4 +182,4 @@ def log_normaliser(layer: Harmonium) -> Annealed:
     if visible_count(layer) <= 2**BITS:
         terms = [(-layer.free_energy(states)).logsumexp(0) for states in visible_states(layer)]
         return Annealed.exactly(torch.stack(terms).logsumexp(0)[None])
-    return forward(layer)
+    return forward(layer, CHAINS, TEMPERATURES)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 FILL_WARM, FILL_SWEEPS = 100, 50  # temperatures, then sweeps, behind a draw of unknown cells
-SAMPLE_WARM, SAMPLE_SWEEPS = 1000, 100  # behind a new row
+SAMPLE_WARM, SAMPLE_SWEEPS = 500, 100  # behind a new row
 WINDOW, LEAST = 10, 128  # temperatures between two looks at the chains' weights; chains that go together, at least
 MEMORY, LEVEL = 0.02, 0.02  # of temperatures in training: weight of the last round; refusals that every pair is given
 TOP_SWEEPS = 5  # of the energy on top, between two looks at the known cells
@@ -105,7 +105,8 @@ class TemperedChains(Chains):
     def advance(self, data: Tensor) -> Tensor:
         start = self.layer.origin()
         for _ in range(self.steps):
-            self.state = self.layer.temper(self.state, start, self.betas.to(self.state)[:, None, None])
+            seen = self.layer.sight(self.state, start)
+            self.state = self.layer.temper(seen, start, self.betas.to(self.state)[:, None, None])
             self.swap(start)
         self.place()
         return self.state[-1]
@@ -118,7 +119,8 @@ class TemperedChains(Chains):
             return
         a, b = self.state[low], self.state[low + 1]
         now, then = (self.betas.to(a)[at, None, None] for at in (low, low + 1))
-        gain = self.layer.rise(a, start, now, then) - self.layer.rise(b, start, now, then)
+        rise = [self.layer.rise(self.layer.sight(x, start), start, now, then) for x in (a, b)]
+        gain = rise[0] - rise[1]
         accept = torch.rand(gain.shape, dtype=torch.float32, device=gain.device).log() < gain
         self.refused[low] = self.refused[low].lerp((~accept).float().mean(1), MEMORY)
         accept = accept[..., None]
