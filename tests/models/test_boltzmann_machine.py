@@ -279,12 +279,12 @@ def test_tempered_chains_place_their_temperatures():
 @pytest.mark.slow
 @pytest.mark.stats
 def test_annealing_on_separated_modes_meets_the_exact_normaliser(data_folder):
-    """Mushrooms: one-hot groups, rows in clusters that single flips do not join."""
+    """Mushrooms: one-hot groups, rows in clusters that single flips do not join; 12 hidden units summed out."""
     data = np.load(data_folder / "binary" / "mushrooms.npz")
     train, test = (np.unpackbits(data[part], axis=1)[:, :112] for part in ("train", "test"))
     fit = fitted(binary_table(train), hidden=12, max_steps=5000, learning_rate=0.05, chains="tempered")
     layer = fit.program.layers[0].requires_grad_(False)
-    exact = float(log_normaliser(in_double(fit).layers[0]).value)
+    exact = float(log_normaliser(in_double(fit).layers[0].requires_grad_(False)).value)
     torch.manual_seed(5)
     below = forward(layer)
     above = reverse(layer, torch.tensor(test[:500]).float(), 2000)
@@ -383,15 +383,15 @@ def planted_entropy():
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_steps": 600},
+        {"max_steps": 700},
         {"chains": "persistent"},
-        {"chains": "data", "gibbs_steps": 5, "max_steps": 800},
+        {"chains": "data", "gibbs_steps": 5, "max_steps": 700},
         {"chains": "persistent", "centring": False},
     ],
     ids=str,
 )
 def test_training_approaches_the_entropy_of_a_planted_distribution(options):
-    fit = fitted(binary_table(planted(5000)), **{"hidden": 8, "max_steps": 1500, "learning_rate": 0.4} | options)
+    fit = fitted(binary_table(planted(5000)), **{"hidden": 8, "max_steps": 1200, "learning_rate": 0.4} | options)
     estimate = fit.log_prob(binary_table(planted(5000, seed=1)))
     assert estimate.kind == "exact"
     error = estimate.value.std() / len(estimate) ** 0.5  # of the mean over test rows
@@ -402,7 +402,7 @@ def test_training_with_holes_comes_close_to_training_without():
     values = planted(5000).astype(float)
     values[np.random.default_rng(2).random(values.shape) < 0.25] = np.nan
     values = values[~np.isnan(values).all(1)]
-    fit = quickly(binary_table(values), hidden=8, max_steps=800, learning_rate=0.4)
+    fit = quickly(binary_table(values), hidden=8, max_steps=1000, learning_rate=0.4)
     assert fit.log_prob(binary_table(planted(5000, seed=1))).mean().value > -planted_entropy() - 0.3
     table = binary_table(planted(50, seed=3)).hide("x7")
     drawn = np.mean([t.values[:, 7] for t in fit.fill(table, 200)], 0)
@@ -478,7 +478,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(tmp_path, chains):
 
 # ------------------------------------------------------------------------------------------------- honest numbers
 def test_a_large_hidden_layer_is_annealed_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(annealing, "TEMPERATURES", 1000)
+    monkeypatch.setattr(annealing, "TEMPERATURES", 500)
     rng = np.random.default_rng(0)
     wide = np.concatenate([planted(600), planted(600, 1), rng.integers(2, size=(600, 1)) == 1], 1)
     fit = quickly(binary_table(wide), hidden=24, max_steps=300)
