@@ -11,14 +11,15 @@ Given one side the other is independent, and either side sums out in closed form
     = -F(x) \\
     \log \int e^{-E(x, h)} dx &= c^\top h + \sum_d A_d(b + W h, \lambda)
 
-The inverse temperature :math:`\beta` leads from the base-rate model, independent columns with frequencies as in the
-data, to the energy: :math:`E_\beta = (1 - \beta) E_\text{base} + \beta E`.
+The inverse temperature :math:`\beta` leads from a mixture of independent columns close to the data to the energy; see
+:mod:`probgen.families.base_rate`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from pyro.distributions import Bernoulli, Distribution
@@ -27,9 +28,28 @@ from torch.nn.functional import softplus
 
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
+from probgen.families.base_rate import Origin, origin, separate
 from probgen.families.units import GRID, Conditional, Units, coin
 
 __all__ = ["Harmonium", "Stack"]
+
+COMPONENTS = 32  # of the mixture that paths begin at
+
+
+class Sight(NamedTuple):
+    """Visible units as the latent ones see them.
+
+    Attributes:
+        features: ``(..., F)``.
+        free: those that are not held fixed, zeros for the others.
+        field: log odds of the hidden units, ``(..., H)``.
+        scores: log densities under the components at the beginning of the path, ``(..., K)``.
+    """
+
+    features: Tensor
+    free: Tensor
+    field: Tensor
+    scores: Tensor
 
 
 class Harmonium(nn.Module):
@@ -41,6 +61,7 @@ class Harmonium(nn.Module):
     """
 
     base: Tensor
+    base_share: Tensor
 
     def __init__(self, schema: Schema, hidden: int) -> None:
         super().__init__()
@@ -49,7 +70,8 @@ class Harmonium(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.units.features))
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))
         self.log_precision = nn.Parameter(torch.zeros(len(self.units.gaussian)))
-        self.register_buffer("base", torch.zeros(self.units.features))
+        self.register_buffer("base", torch.zeros(COMPONENTS, self.units.features))
+        self.register_buffer("base_share", torch.full((COMPONENTS,), -math.log(COMPONENTS)))
         self.log_z = torch.full((3,), torch.nan, dtype=torch.float64)
 
     def get_extra_state(self) -> Tensor:
@@ -69,12 +91,18 @@ class Harmonium(nn.Module):
             self.units.calibrate(mean, square)
             centre = mean.clamp(1e-3, 1 - 1e-3)
             centre[slice(*self.units.split)] = 0.0
-            self.base.copy_(self.units.natural_of(centre))
             self.weight.copy_(0.01 * torch.randn(self.weight.shape, dtype=torch.float32))
-            self.bias.copy_(self.base - 0.5 * self.weight.sum(1))
+            self.bias.copy_(self.units.natural_of(centre) - 0.5 * self.weight.sum(1))
             self.hidden_bias.zero_()
             self.log_precision.zero_()
         self.log_z = torch.full_like(self.log_z, torch.nan)
+
+    def start_paths(self, features: Tensor, known: Tensor, weights: Tensor | None) -> None:
+        """Fit the mixture that paths begin at to some rows of the data."""
+        weights = features.new_ones(len(features)) if weights is None else weights
+        natural, log_share = separate(self.units, features, known, weights, COMPONENTS)
+        self.base.copy_(natural)
+        self.base_share.copy_(log_share)
 
     # -- one side given the other ------------------------------------------------------------------------------
     def field(self, features: Tensor) -> Tensor:
@@ -102,7 +130,7 @@ class Harmonium(nn.Module):
         features, seen, _ = self.units.read(x)
         if not seen.all():
             known = self.units.spread(seen)
-            guess = self.units.mean(self.base.expand_as(features), torch.ones_like(self.precision))
+            guess = self.origin(features, known).mean()
             for _ in range(rounds):
                 features = torch.where(known, features, guess)
                 guess = self.units.mean(self.natural(self.field(features).sigmoid()), self.precision)
@@ -138,33 +166,44 @@ class Harmonium(nn.Module):
         free = self.units.log_normaliser(self.natural(states), self.precision)  # (S, D)
         return self.linear(features)[:, None] + self.field(features) @ states.mT + (~seen).to(free) @ free.mT
 
-    # -- the path from the base-rate model ---------------------------------------------------------------------
-    def tempered(self, natural: Tensor, beta: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Natural parameters and precision at an inverse temperature, given those at 1."""
-        return self.base + beta * (natural - self.base), 1.0 + beta * (self.precision - 1.0)
+    # -- the path from the mixture -----------------------------------------------------------------------------
+    def origin(self, features: Tensor | None = None, known: Tensor | None = None) -> Origin:
+        """The mixture at inverse temperature 0, given known features."""
+        return origin(self.units, self.base, self.base_share, features, known)
 
     def draw_base(self, *shape: int) -> Tensor:
-        """Features drawn from the base-rate model."""
-        return self.units.sample(self.base.expand(*shape, -1), torch.ones_like(self.precision))
+        """Features drawn from the mixture."""
+        return self.origin().draw(*shape)
 
-    def log_base_normaliser(self, seen: Tensor) -> Tensor:
-        """Log normaliser of the base-rate model over the units that are not known, ``(...)``."""
-        free = self.units.log_normaliser(self.base, torch.ones_like(self.precision))
-        return torch.where(seen, 0.0, free).sum(-1) + self.hidden * math.log(2.0)
+    def log_base_normaliser(self) -> float:
+        """Log of what sums over the mixture and the hidden units come to at inverse temperature 0."""
+        return self.hidden * math.log(2.0)
 
-    def slope(self, features: Tensor, known: Tensor) -> Tensor:
-        """Derivative along the path of what involves the visible units alone; ``known`` features belong to E only."""
-        free = torch.where(known, 0.0, features)
-        return (
-            self.linear(features)
-            - free @ self.base
-            - self.units.quadratic(free, torch.ones_like(self.precision)).sum(-1)
-        )
+    def sight(self, features: Tensor, start: Origin) -> Sight:
+        """Visible units as the latent ones see them."""
+        free = start.free(features)
+        return Sight(features, free, self.field(features), start.scores(free))
 
-    def sweep(self, features: Tensor, beta: Tensor | float = 1.0, known: Tensor | None = None) -> Tensor:
-        """One Gibbs sweep: hidden units, then the visible ones that are not known."""
-        hidden = coin(beta * self.field(features))
-        drawn = self.units.sample(*self.tempered(self.natural(hidden), beta))
+    def rise(self, seen: Sight, start: Origin, now: Tensor | float, then: Tensor | float) -> Tensor:
+        """What the log density, all latent units summed out and not normalised, gains between inverse temperatures."""
+        gain = (softplus(then * seen.field) - softplus(now * seen.field)).sum(-1)
+        gain = gain + start.log_density(seen.scores, 1.0 - then) - start.log_density(seen.scores, 1.0 - now)
+        line = self.linear(seen.features)
+        if self.units.gaussian:
+            line = line - self.units.quadratic(seen.free, torch.ones_like(self.precision)).sum(-1)
+        step = then - now
+        return gain + (step[..., 0] if isinstance(step, Tensor) else step) * line
+
+    def temper(self, seen: Sight, start: Origin, beta: Tensor | float) -> Tensor:
+        """One Gibbs sweep at an inverse temperature: all latent units, then the visible ones that are not known."""
+        hidden, pull = coin(beta * seen.field), start.choose(seen.scores, 1.0 - beta)
+        natural = pull + beta * (self.natural(hidden) - pull)
+        drawn = self.units.sample(natural, 1.0 + beta * (self.precision - 1.0))
+        return drawn if start.known is None else torch.where(start.known, seen.features, drawn)
+
+    def sweep(self, features: Tensor, known: Tensor | None = None) -> Tensor:
+        """One Gibbs sweep of the energy: hidden units, then the visible ones that are not known."""
+        drawn = self.units.sample(self.natural(coin(self.field(features))), self.precision)
         return drawn if known is None else torch.where(known, features, drawn)
 
     # -- looking at one column ---------------------------------------------------------------------------------

@@ -161,6 +161,14 @@ class Units(nn.Module):
             [binary.sigmoid(), linear / precision, *(group.softmax(-1).flatten(-2) for group in groups)], -1
         )
 
+    def normalised(self, eta: Tensor) -> tuple[Tensor, Tensor]:
+        """At precision 1: equivalent parameters, and log normalisers that belong to features, both ``(..., F)``."""
+        binary, linear, groups = self.parts(eta)
+        logs = [group.log_softmax(-1).flatten(-2) for group in groups]
+        gauss = 0.5 * (linear.square() + math.log(2 * math.pi))
+        form = torch.cat([binary, linear, *logs], -1)
+        return form, torch.cat([softplus(binary), gauss, *(torch.zeros_like(log) for log in logs)], -1)
+
     def natural_of(self, mean: Tensor) -> Tensor:
         """Natural parameters with these expected features at precision 1."""
         binary, loc, groups = self.parts(mean)

@@ -1,11 +1,11 @@
 r"""Normalisers of energies: enumeration where a side is small, annealed importance sampling otherwise.
 
-Forward (Neal, 2001; Salakhutdinov and Murray, 2008): chains go from the base-rate model to the energy,
+Forward (Neal, 2001; Salakhutdinov and Murray, 2008): chains go from a mixture fitted to the data to the energy,
 
 .. math:: \log \hat Z = \log Z_0 + \log \frac1C \sum_c \prod_k \frac{f_{\beta_k}(x_{k-1})}{f_{\beta_{k-1}}(x_{k-1})},
 
 below log Z on average. Backward (Burda, Grosse and Salakhutdinov, 2015): chains that start at draws of the energy go to
-the base-rate model; one over their mean weight is above it on average. Known columns may be held fixed all along, which
+the mixture; one over their mean weight is above it on average. Known columns may be held fixed all along, which
 gives the density of rows with holes.
 """
 
@@ -18,15 +18,26 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from probgen.families.base_rate import Origin
 from probgen.families.harmonium import Harmonium
 
-__all__ = ["Annealed", "anneal", "annealed", "enumerable", "enumerated", "log_normaliser", "reverse", "visible_states"]
+__all__ = [
+    "Annealed",
+    "anneal",
+    "annealed",
+    "enumerable",
+    "enumerated",
+    "forward",
+    "log_normaliser",
+    "reverse",
+    "visible_states",
+]
 
 BITS = 20  # states of one side, as a power of two, that are summed one by one
 STATES, ROWS = 2**13, 256  # of an enumeration, at a time
 CHAINS, TEMPERATURES = 256, 5000  # of the normaliser
+ERROR, MOST = 0.02, 1024  # standard error that is aimed at with more chains, in nats, up to so many of them
 
 
 @dataclass(frozen=True)
@@ -103,38 +114,50 @@ def visible_count(layer: Harmonium) -> float:
 
 
 # --------------------------------------------------------------------------------------------------- annealing
-def anneal(layer: Harmonium, features: Tensor, known: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+def anneal(layer: Harmonium, features: Tensor, start: Origin, betas: Tensor) -> tuple[Tensor, Tensor]:
     """Move chains along inverse temperatures; returns where they end and their log weights (float64).
 
     Args:
         layer: the energy.
         features: ``(..., F)`` draws at the first inverse temperature.
-        known: features that are held fixed, ``(..., F)`` or broadcastable.
+        start: where the path begins, given what is held fixed.
         betas: from 0 to 1, or from 1 to 0.
     """
     log_weights = torch.zeros(features.shape[:-1], dtype=torch.float64, device=features.device)
-    steps = betas.tolist()
-    held = known if known.any() else None
-    for now, then in pairwise(steps):
-        field = layer.field(features)
-        gain = (softplus(then * field) - softplus(now * field)).sum(-1)
-        log_weights += (then - now) * layer.slope(features, known) + gain
-        features = layer.sweep(features, then, held)
+    for now, then in pairwise(betas.tolist()):
+        seen = layer.sight(features, start)
+        log_weights += layer.rise(seen, start, now, then)
+        features = layer.temper(seen, start, then)
     return features, log_weights
 
 
 def annealed(layer: Harmonium, features: Tensor, seen: Tensor, chains: int, temperatures: int) -> Annealed:
-    """Log of the unnormalised density of the known units ``(N,)``, by chains from the base-rate model."""
-    known = layer.units.spread(seen).expand(chains, *features.shape)
-    start = torch.where(known, features, layer.draw_base(chains, len(features)))
+    """Log of the unnormalised density of the known units ``(N,)``, by chains from the mixture."""
+    return Annealed.averaged(path_weights(layer, features, seen, chains, temperatures))
+
+
+def path_weights(layer: Harmonium, features: Tensor, seen: Tensor, chains: int, temperatures: int) -> Tensor:
+    """``(C, N)``: log weights whose mean weight is an unbiased estimate of that density."""
+    known = layer.units.spread(seen)
+    start = layer.origin(features, known)
     betas = torch.linspace(0.0, 1.0, temperatures + 1, dtype=torch.float64)
-    _, log_weights = anneal(layer, start, known, betas)
-    found = Annealed.averaged(log_weights)
-    return Annealed(found.value + layer.log_base_normaliser(seen).double(), found.error, found.size)
+    drawn = torch.where(known, features, start.draw(chains))
+    return anneal(layer, drawn, start, betas)[1] + layer.log_base_normaliser()
+
+
+def forward(layer: Harmonium, chains: int = CHAINS, temperatures: int = TEMPERATURES) -> Annealed:
+    """Log Z from below, by chains from the mixture; up to 1024 of them where the first ones' weights disagree."""
+    nothing = torch.zeros_like(layer.bias)[None]
+    free = torch.zeros(1, layer.units.columns, dtype=torch.bool, device=layer.base.device)
+    log_weights = path_weights(layer, nothing, free, chains, temperatures)
+    enough = min(chains * (float(Annealed.averaged(log_weights).error) / ERROR) ** 2, MOST)
+    while len(log_weights) < enough:
+        log_weights = torch.cat([log_weights, path_weights(layer, nothing, free, chains, temperatures)])
+    return Annealed.averaged(log_weights)
 
 
 def reverse(layer: Harmonium, features: Tensor, temperatures: int = TEMPERATURES) -> Annealed:
-    """Log Z from above, by chains back to the base-rate model.
+    """Log Z from above, by chains back to the mixture.
 
     A bound on average where the chains start at draws of the energy. Chains that start at data see the mass around the
     data only: an estimate far below the forward one tells that the energy has mass elsewhere, which its chains of
@@ -145,20 +168,18 @@ def reverse(layer: Harmonium, features: Tensor, temperatures: int = TEMPERATURES
         features: ``(C, F)``, where the chains start.
         temperatures: steps of the path.
     """
-    nothing = torch.zeros_like(features[:1], dtype=torch.bool)
     betas = torch.linspace(1.0, 0.0, temperatures + 1, dtype=torch.float64)
-    start = layer.sweep(features)
-    found = Annealed.averaged(anneal(layer, start, nothing, betas)[1][:, None])
-    free = torch.zeros(1, layer.units.columns, dtype=torch.bool, device=features.device)
-    return Annealed(layer.log_base_normaliser(free).double() - found.value, found.error, found.size)
+    log_weights = anneal(layer, layer.sweep(features), layer.origin(), betas)[1]
+    found = Annealed.averaged(log_weights[:, None])
+    return Annealed(layer.log_base_normaliser() - found.value, found.error, found.size)
 
 
-def log_normaliser(layer: Harmonium, chains: int = CHAINS, temperatures: int = TEMPERATURES) -> Annealed:
+def log_normaliser(layer: Harmonium) -> Annealed:
     """Log Z: exact where the hidden or the visible side can be enumerated, annealed otherwise."""
     free = torch.zeros(1, layer.units.columns, dtype=torch.bool, device=layer.base.device)
     if enumerable(layer):
-        return Annealed.exactly(enumerated(layer, torch.zeros_like(layer.base)[None], free))
+        return Annealed.exactly(enumerated(layer, torch.zeros_like(layer.bias)[None], free))
     if visible_count(layer) <= 2**BITS:
         terms = [(-layer.free_energy(states)).logsumexp(0) for states in visible_states(layer)]
         return Annealed.exactly(torch.stack(terms).logsumexp(0)[None])
-    return annealed(layer, torch.zeros_like(layer.base)[None], free, chains, temperatures)
+    return forward(layer, CHAINS, TEMPERATURES)

@@ -14,7 +14,7 @@ from probgen.estimate import Estimate
 from probgen.families.harmonium import Harmonium
 from probgen.inference.amortised import log_weights
 from probgen.inference.annealing import Annealed, annealed, enumerable, enumerated, log_normaliser
-from probgen.inference.chains import complete, generate
+from probgen.inference.gibbs_chains import complete, generate
 from probgen.inference.runtime import seeded
 from probgen.queries.reading import in_double
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from probgen.errors import CapabilityError
+from probgen.families.base_rate import Origin
 from probgen.families.harmonium import Harmonium
 from probgen.families.units import coin
 from probgen.inference.annealing import anneal
@@ -26,8 +27,9 @@ __all__ = [
 ]
 
 FILL_WARM, FILL_SWEEPS = 100, 50  # temperatures, then sweeps, behind a draw of unknown cells
-SAMPLE_WARM, SAMPLE_SWEEPS = 1000, 100  # behind a new row
+SAMPLE_WARM, SAMPLE_SWEEPS = 500, 100  # behind a new row
 WINDOW, LEAST = 10, 128  # temperatures between two looks at the chains' weights; chains that go together, at least
+MEMORY, LEVEL = 0.02, 0.02  # of temperatures in training: weight of the last round; refusals that every pair is given
 TOP_SWEEPS = 5  # of the energy on top, between two looks at the known cells
 
 
@@ -52,6 +54,14 @@ class Chains(ABC):
     @abstractmethod
     def advance(self, data: Tensor) -> Tensor:
         """Draws ``(C, F)`` after another round of sweeps."""
+
+    def pack(self) -> dict[str, Tensor]:
+        """All that the next draw depends on."""
+        return {"state": self.state}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`pack` returned."""
+        self.state = tensors["state"]
 
 
 class DataChains(Chains):
@@ -80,34 +90,54 @@ class PersistentChains(Chains):
 
 
 class TemperedChains(Chains):
-    """Parallel tempering (Desjardins et al., 2010; Cho, Raiko and Ilin, 2010): replicas that swap temperatures."""
+    """Parallel tempering (Desjardins et al., 2010; Cho, Raiko and Ilin, 2010): replicas that swap temperatures.
+
+    The inverse temperatures follow the energy so that all pairs of neighbours refuse swaps equally often (Syed et al.,
+    2022): steps are short where the energy changes its modes.
+    """
 
     def start(self) -> Tensor:
-        self.betas = torch.linspace(0.0, 1.0, self.temperatures).to(self.layer.base)[:, None, None]
+        self.betas = torch.linspace(0.0, 1.0, self.temperatures, device=self.layer.base.device)
+        self.refused = torch.zeros_like(self.betas[1:])  # running share of each pair's swaps
+        self.first = 0  # whether even or odd pairs come next
         return self.layer.draw_base(self.temperatures, self.count)
 
     def advance(self, data: Tensor) -> Tensor:
-        for number in range(self.steps):
-            self.state = self.layer.sweep(self.state, self.betas)
-            for first in (number % 2, 1 - number % 2):
-                self.swap(first)
+        start = self.layer.origin()
+        for _ in range(self.steps):
+            seen = self.layer.sight(self.state, start)
+            self.state = self.layer.temper(seen, start, self.betas.to(self.state)[:, None, None])
+            self.swap(start)
+        self.place()
         return self.state[-1]
 
-    def swap(self, first: int) -> None:
-        """Neighbouring temperatures exchange their states by Metropolis' rule."""
-        low = torch.arange(first, self.temperatures - 1, 2)
+    def swap(self, start: Origin) -> None:
+        """Neighbouring temperatures exchange their states by Metropolis' rule, even and odd pairs in turn."""
+        low = torch.arange(self.first, self.temperatures - 1, 2)
+        self.first = 1 - self.first
         if not len(low):
             return
         a, b = self.state[low], self.state[low + 1]
-        energies = [self.log_density(x, beta) for x in (a, b) for beta in (self.betas[low], self.betas[low + 1])]
-        gain = energies[1] + energies[2] - energies[0] - energies[3]  # a at high, b at low, against as they are
-        accept = (torch.rand(gain.shape, dtype=torch.float32).to(gain).log() < gain)[..., None]
+        now, then = (self.betas.to(a)[at, None, None] for at in (low, low + 1))
+        rise = [self.layer.rise(self.layer.sight(x, start), start, now, then) for x in (a, b)]
+        gain = rise[0] - rise[1]
+        accept = torch.rand(gain.shape, dtype=torch.float32, device=gain.device).log() < gain
+        self.refused[low] = self.refused[low].lerp((~accept).float().mean(1), MEMORY)
+        accept = accept[..., None]
         self.state[low], self.state[low + 1] = torch.where(accept, b, a), torch.where(accept, a, b)
 
-    def log_density(self, features: Tensor, beta: Tensor) -> Tensor:
-        """Log of the unnormalised density at an inverse temperature, up to what does not depend on it."""
-        slope = self.layer.slope(features, torch.zeros_like(features[:1, :1], dtype=torch.bool))
-        return beta[..., 0] * slope + softplus(beta * self.layer.field(features)).sum(-1)
+    def place(self) -> None:
+        """Move the inverse temperatures a little towards places with equal shares of refusals between them."""
+        refusals = torch.cat([self.refused.new_zeros(1), (self.refused + LEVEL).cumsum(0)]).cpu().numpy()
+        even = np.interp(np.linspace(0.0, refusals[-1], self.temperatures), refusals, self.betas.cpu().numpy())
+        self.betas.lerp_(torch.from_numpy(even).to(self.betas), MEMORY)
+
+    def pack(self) -> dict[str, Tensor]:
+        return super().pack() | {"betas": self.betas, "refused": self.refused, "first": torch.tensor(self.first)}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        super().unpack(tensors)
+        self.betas, self.refused, self.first = tensors["betas"], tensors["refused"], int(tensors["first"])
 
 
 CHAINS: dict[str, type[Chains]] = {"persistent": PersistentChains, "data": DataChains, "tempered": TemperedChains}
@@ -122,12 +152,12 @@ def make_chains(kind: str, layer: Harmonium, count: int, steps: int, temperature
 
 # ----------------------------------------------------------------------------------------------------- filling
 def settle(layer: Harmonium, features: Tensor, seen: Tensor, warm: int, sweeps: int) -> Tensor:
-    """Unknown features drawn given the known ones: annealed from the base-rate model, then plain Gibbs sweeps."""
+    """Unknown features drawn given the known ones: annealed from the mixture, then plain Gibbs sweeps."""
     known = layer.units.spread(seen)
-    drawn = torch.where(known, features, layer.draw_base(*features.shape[:-1]))
-    drawn, _ = anneal(layer, drawn, known, torch.linspace(0.0, 1.0, warm + 1))
+    start = layer.origin(features, known)
+    drawn, _ = anneal(layer, torch.where(known, features, start.draw()), start, torch.linspace(0.0, 1.0, warm + 1))
     for _ in range(sweeps):
-        drawn = layer.sweep(drawn, 1.0, known)
+        drawn = layer.sweep(drawn, known)
     return drawn
 
 
@@ -154,16 +184,15 @@ def complete(layers: Iterable[Harmonium], features: Tensor, seen: Tensor, rounds
 def generate(layers: Iterable[Harmonium], rows: int) -> Tensor:
     """Features ``(rows, F)`` with nothing known: draws of the energy on top, then down.
 
-    The chains go from the base-rate model to the energy together; on the way those of little weight give place to copies
+    The chains go from the mixture to the energy together; on the way those of little weight give place to copies
     of others (Neal, 2001; Del Moral, Doucet and Jasra, 2006), which sweeps at the end make different.
     """
     *_, top = layers
     chains = max(rows, LEAST)
     features, log_weights = top.draw_base(chains), torch.zeros(chains, dtype=torch.float64, device=top.base.device)
-    nothing = torch.zeros_like(features[:1], dtype=torch.bool)
-    steps = torch.linspace(0.0, 1.0, SAMPLE_WARM + 1)
+    mixture, steps = top.origin(), torch.linspace(0.0, 1.0, SAMPLE_WARM + 1)
     for start in range(0, SAMPLE_WARM, WINDOW):
-        features, gain = anneal(top, features, nothing, steps[start : start + WINDOW + 1])
+        features, gain = anneal(top, features, mixture, steps[start : start + WINDOW + 1])
         log_weights += gain
         share = log_weights.softmax(0)
         if chains * share.square().sum() < 2.0 and start + WINDOW < SAMPLE_WARM:
