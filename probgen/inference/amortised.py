@@ -18,7 +18,8 @@ from torch import Tensor
 
 from probgen._pyro import Messenger, is_bookkeeping
 from probgen.families.base import Parameters
-from probgen.inference.evidence import Evidence, Given, log_evidence, observe
+from probgen.inference.evidence import Evidence, log_evidence
+from probgen.inference.tracing import Given, observe
 
 __all__ = ["Proposal", "has_guide", "log_weights", "propose", "resample"]
 

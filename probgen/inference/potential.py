@@ -20,8 +20,10 @@ from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
 from probgen.families.base import Parameters
 from probgen.families.markov_chain import ChainFactor
-from probgen.inference.evidence import Evidence, Given, Tracer, eliminate, observe
+from probgen.inference.elimination import eliminate
+from probgen.inference.evidence import Evidence
 from probgen.inference.posterior import Theta
+from probgen.inference.tracing import Given, Tracer, observe
 
 __all__ = ["Potential"]
 

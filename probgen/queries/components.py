@@ -21,7 +21,9 @@ from probgen.families.columns import Block, Joint
 from probgen.families.gaussian import IndependentGaussian
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.families.markov_chain import ChainFactor
-from probgen.inference.evidence import Given, Site, Tracer, eliminate, log_evidence, observe
+from probgen.inference.elimination import eliminate
+from probgen.inference.evidence import log_evidence
+from probgen.inference.tracing import Given, Site, Tracer, observe
 from probgen.queries.states import long_run
 
 __all__ = ["Components", "components", "responsibilities"]

@@ -24,7 +24,8 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor
 from probgen.families.markov_chain import ChainFactor
-from probgen.inference.evidence import Given, eliminate, observe
+from probgen.inference.elimination import eliminate
+from probgen.inference.tracing import Given, observe
 from probgen.queries.reading import families
 
 __all__ = ["Criteria", "criteria", "need_exact_point"]

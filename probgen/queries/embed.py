@@ -14,8 +14,9 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable
 from probgen.families.gaussian_path import GaussianPath
-from probgen.inference.evidence import Given, log_evidence, observe
+from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
+from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 
 __all__ = ["decode", "embed"]

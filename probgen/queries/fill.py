@@ -21,19 +21,11 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
-from probgen.inference.evidence import (
-    AddedBucket,
-    Bucket,
-    ChainBucket,
-    Given,
-    PathBucket,
-    SwitchingBucket,
-    Tracer,
-    log_evidence,
-    observe,
-)
+from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket
+from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
+from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries import energy
 
 __all__ = ["fill", "sample"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from probgen.data.batches import Batch
-from probgen.inference.evidence import observe
+from probgen.inference.tracing import observe
 from probgen.queries.components import Components, components
 from probgen.queries.states import StateChain, state_chains
 

@@ -12,7 +12,8 @@ from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.chain import filtered
-from probgen.inference.evidence import ChainBucket, log_evidence
+from probgen.inference.elimination import ChainBucket
+from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
 from probgen.queries.marginals import Marginals, marginals
 

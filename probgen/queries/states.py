@@ -11,7 +11,7 @@ import torch
 from probgen.data.batches import Batch
 from probgen.families.base import Symbol
 from probgen.families.markov_chain import ChainFactor, ChainStates
-from probgen.inference.evidence import Given, observe
+from probgen.inference.tracing import Given, observe
 
 __all__ = ["StateChain", "long_run", "state_chains"]
 

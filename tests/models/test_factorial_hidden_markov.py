@@ -13,7 +13,8 @@ from probgen.data import Column, Schema, Table
 from probgen.data.batches import Batches, Standardiser
 from probgen.inference import added_chains
 from probgen.inference.chain import smoothed
-from probgen.inference.evidence import Given, log_evidence, observe
+from probgen.inference.evidence import log_evidence
+from probgen.inference.tracing import Given, observe
 from probgen.models import factorial_hidden_markov as module
 from probgen.program import find
 

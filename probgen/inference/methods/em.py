@@ -19,11 +19,12 @@ from probgen.data.batches import PIECE_ROWS, Batch, total_weight
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Family, Natural, Symbol
 from probgen.families.gaussian_joint import CoupledGaussian
-from probgen.inference.evidence import Tracer, log_evidence, observe
+from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.starts import NEARLY_CERTAIN, assign, pin_path
+from probgen.inference.tracing import Tracer, observe
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 

@@ -1,0 +1,392 @@
+"""Sums over named dimensions: bucket elimination, batched over rows, chains and continuous paths last.
+
+Every bucket keeps what was joined in it, so that values can be drawn and marginals read backwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probgen.data.sequences import Steps
+from probgen.errors import CapabilityError
+from probgen.families.additive_regression import IndicatorFactor
+from probgen.families.base import BlockedFactor, Factor, Symbol
+from probgen.families.gaussian_path import PathFactor
+from probgen.families.gaussian_regression import PotentialFactor
+from probgen.families.markov_chain import ChainFactor
+from probgen.families.switching_path import SwitchingPathFactor
+from probgen.inference.added_chains import AddedChains
+from probgen.inference.chain import best_path, chain_evidence
+from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
+from probgen.inference.log_sum import log_sum_exp
+from probgen.inference.switching import Regimes, SwitchingProblem
+
+__all__ = ["AddedBucket", "Bucket", "ChainBucket", "PathBucket", "SwitchingBucket", "eliminate"]
+
+
+# -------------------------------------------------------------------------------------------------------- buckets
+@dataclass
+class Bucket:
+    """One summed-out symbol: the factors it stood in, joined. The axes are ``symbols`` then plates."""
+
+    symbol: Symbol
+    symbols: tuple[Symbol, ...]
+    value: Tensor
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return (self.symbol,)
+
+    @cached_property
+    def cumulative(self) -> Tensor:
+        """``(B, K)``: cumulative probabilities of a symbol that stands alone, NaN where all are zero."""
+        return self.value.detach().mT.double().softmax(-1).cumsum(-1)
+
+
+class BlockedBucket(Bucket):
+    """A symbol that was summed out in blocks; its joined factors are made when they are asked for."""
+
+    def __init__(self, symbol: Symbol, touching: list[Factor]) -> None:
+        self.symbol, self.symbols, self.touching = symbol, (symbol,), touching
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return join(self.touching, self.symbol).value
+
+
+@dataclass
+class ChainBucket:
+    """The chains of a program, summed out together: one chain over the product of their states.
+
+    Attributes:
+        chains: in the order of the axes of a product state.
+        initial, transition: log potentials ``(M,)`` and ``(M, M)`` of product states.
+        scores: ``(M, N)`` of every row.
+    """
+
+    chains: tuple[ChainFactor, ...]
+    initial: Tensor
+    transition: Tensor
+    scores: Tensor
+
+    @property
+    def steps(self) -> Steps:
+        return self.chains[0].steps
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return tuple(chain.symbols[0] for chain in self.chains)
+
+    @property
+    def ordered(self) -> bool:
+        """True where states are passed through in their order."""
+        return any(chain.ordered for chain in self.chains)
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable path of each chain's symbol."""
+        return self.codes(best_path(self.initial, self.transition, self.scores, self.steps)[0])
+
+    def codes(self, path: Tensor) -> dict[str, Tensor]:
+        """The value of each chain's symbol on a path of product states."""
+        found = {}
+        for chain in reversed(self.chains):
+            size = len(chain.initial)
+            found[chain.symbols[0].name] = path % size // chain.phases
+            path = path // size
+        return found
+
+    def marginals(self, states: Tensor) -> dict[str, Tensor]:
+        """``(N, K)`` probabilities of each chain's symbol from those ``(N, M)`` of product states."""
+        shape = [size for c in self.chains for size in (c.symbols[0].size, c.phases)]
+        whole = states.reshape(len(states), *shape)
+        found = {}
+        for at, chain in enumerate(self.chains):
+            others = [axis + 1 for axis in range(len(shape)) if axis != 2 * at]
+            found[chain.symbols[0].name] = whole.sum(others)
+        return found
+
+
+@dataclass
+class PathBucket:
+    """A continuous latent that was integrated out along the sequences, with what all rows say of it together."""
+
+    path: PathFactor
+    potentials: Potentials
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return ()
+
+    @cached_property
+    def states(self) -> Smoother:
+        """Means, covariances and draws of the latent given the rows."""
+        return Smoother(Motion(self.path.initial, self.path.transition), self.potentials, self.path.steps)
+
+    def means(self) -> dict[str, Tensor]:
+        """Posterior means given all rows."""
+        return {self.path.latent.name: self.states.means()}
+
+    def filtered(self) -> Tensor:
+        """``(N, L)``: means given the rows up to each."""
+        return self.states.filtered_means()
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        return {self.path.latent.name: self.states.draw()}
+
+
+@dataclass
+class SwitchingBucket:
+    """A continuous latent whose motion depends on the chain of another site, both taken out together."""
+
+    path: SwitchingPathFactor
+    chain: ChainFactor
+    states: Regimes
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return (self.path.regime,)
+
+    def means(self) -> dict[str, Tensor]:
+        """Probabilities of the regimes and posterior means of the states given all rows."""
+        return {self.path.regime.name: self.states.probabilities(), self.path.latent.name: self.states.state_means()}
+
+    def filtered(self) -> Tensor:
+        """``(N, K + L)``: probabilities and means given the rows up to each, by a merging filter."""
+        return torch.cat(self.states.filtered(), 1)
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        codes, states = self.states.draw()
+        return {self.path.regime.name: codes, self.path.latent.name: states}
+
+    @property
+    def ordered(self) -> bool:
+        """True where regimes are passed through in their order."""
+        return self.chain.ordered
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable regimes."""
+        return {self.path.regime.name: self.states.best()}
+
+    def log_weights(self, draws: int) -> Tensor | None:
+        """``(draws, S)``: log importance weights, where the evidence is a lower bound; None where it is exact."""
+        return None if self.states.approximate is None else self.states.log_weights(draws)
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where the approximation ended, for the next one to go on from."""
+        kept = self.states.approximate
+        return {} if kept is None else {self.path.regime.name: kept.regimes}
+
+
+@dataclass
+class AddedBucket:
+    """Chains of too many joint states to be summed out together, each approximated given the others."""
+
+    chains: tuple[ChainFactor, ...]
+    states: AddedChains
+
+    @property
+    def summed_out(self) -> tuple[Symbol, ...]:
+        return tuple(chain.symbols[0] for chain in self.chains)
+
+    @property
+    def ordered(self) -> bool:
+        """True where states are passed through in their order."""
+        return any(chain.ordered for chain in self.chains)
+
+    def named(self, codes: list[Tensor]) -> dict[str, Tensor]:
+        return {symbol.name: code for symbol, code in zip(self.summed_out, codes, strict=True)}
+
+    def draw(self) -> dict[str, Tensor]:
+        """A joint draw given all rows."""
+        return self.named(self.states.draw())
+
+    def best(self) -> dict[str, Tensor]:
+        """The most probable path of each chain under the approximation."""
+        return self.named(self.states.best())
+
+    def log_weights(self, draws: int) -> Tensor:
+        """``(draws, S)``: log importance weights."""
+        return self.states.log_weights(self.states.draws(draws))
+
+    def hold(self) -> dict[str, Tensor]:
+        """Where the approximation ended, for the next one to go on from."""
+        return self.states.hold()
+
+
+# ----------------------------------------------------------------------------------------------------- elimination
+def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -> tuple[Tensor, list[Any]]:
+    """Sum all symbols out, smallest clique first, chains last. Returns the log sum and the buckets in the order of elimination.
+
+    What cannot be summed is approximated from below, beginning at ``held`` where an approximation has been kept.
+    """
+    switching = next((factor for factor in factors if isinstance(factor, SwitchingPathFactor)), None)
+    if switching is not None:
+        return along_regimes(switching, factors, (held or {}).get(switching.regime.name))
+    added = next((factor for factor in factors if isinstance(factor, IndicatorFactor)), None)
+    if added is not None:
+        return along_added(added, factors, held or {})
+    paths = [factor for factor in factors if isinstance(factor, PathFactor)]
+    if paths:
+        return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
+    chains = tuple(factor for factor in factors if isinstance(factor, ChainFactor))
+    pool: list[Factor] = [factor for factor in factors if not isinstance(factor, ChainFactor)]
+    kept = {chain.symbols[0] for chain in chains}
+    buckets: list[Bucket | ChainBucket] = []
+    while any(symbol not in kept for factor in pool for symbol in factor.symbols):
+        symbol = cheapest(pool, kept)
+        touching = [factor for factor in pool if symbol in factor.symbols]
+        pool = [factor for factor in pool if symbol not in factor.symbols]
+        total = in_blocks(touching)
+        if total is not None:
+            buckets.append(BlockedBucket(symbol, touching))
+            pool.append(Factor((), total))
+            continue
+        joined = join(touching, first=symbol)
+        buckets.append(Bucket(symbol, joined.symbols, joined.value))
+        pool.append(Factor(joined.symbols[1:], log_sum_exp(joined.value)))
+    if chains:
+        return along_chains(chains, pool, buckets)
+    total = pool[0].value
+    for factor in pool[1:]:
+        total = total + factor.value
+    return total, buckets
+
+
+def in_blocks(touching: list[Factor]) -> Tensor | None:
+    """The log sum over a symbol by its one blocked factor, where all others are mere weights of its values."""
+    blocked = [factor for factor in touching if isinstance(factor, BlockedFactor)]
+    rest = [factor.value for factor in touching if not isinstance(factor, BlockedFactor)]
+    same = [value.dim() == 1 or (value.dim() == 2 and value.stride(1) == 0) for value in rest]  # for all rows
+    if len(blocked) != 1 or not rest or not all(same) or any(value.requires_grad for value in rest):
+        return None
+    return blocked[0].log_sum(torch.stack([value.reshape(len(value), -1)[:, 0] for value in rest]).sum(0))
+
+
+def along_chains(
+    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket]
+) -> tuple[Tensor, list[Bucket | ChainBucket]]:
+    """Sum the chains' states out: log evidence of each sequence."""
+    initial, transition, steps = chains[0].initial, chains[0].transition, chains[0].steps
+    for chain in chains[1:]:
+        initial = (initial[:, None] + chain.initial).flatten()
+        size = len(initial)
+        transition = (transition[:, None, :, None] + chain.transition[None, :, None, :]).reshape(size, size)
+    symbols = tuple(chain.symbols[0] for chain in chains)
+    touching = [factor for factor in pool if factor.symbols]
+    rest = [factor.value for factor in pool if not factor.symbols]
+    shape = [size for chain in chains for size in (chain.symbols[0].size, chain.phases)]
+    scores = initial.new_zeros(len(initial), steps.rows)
+    if touching:
+        joined = join(touching, symbols[0])
+        whole = align(joined, symbols, 1)
+        for at in range(len(chains)):
+            whole = whole.unsqueeze(2 * at + 1)
+        scores = whole.expand(*shape, steps.rows).reshape(len(initial), steps.rows)
+    rows = chain_evidence(initial, transition, scores, steps)
+    for value in rest:
+        rows = rows + steps.total(value)
+    return rows, [*buckets, ChainBucket(chains, initial, transition, scores)]
+
+
+def along_paths(paths: list[PathFactor], pool: list[Factor]) -> tuple[Tensor, list[Any]]:
+    """Integrate the paths' states out: log evidence of each sequence."""
+    if any(factor.symbols for factor in pool):
+        raise CapabilityError("A state-space model with discrete sites beside its states has no exact evidence.")
+    steps, buckets = paths[0].steps, []
+    rows = sum(steps.total(f.value) for f in pool if not isinstance(f, PotentialFactor)) + paths[0].value
+    for path in paths:
+        own = [f for f in pool if isinstance(f, PotentialFactor) and f.latent == path.latent]
+        potentials = together(own, path)
+        rows = rows + path_evidence(path, potentials)
+        buckets.append(PathBucket(path, potentials))
+    return rows, buckets
+
+
+def along_regimes(path: SwitchingPathFactor, factors: list[Factor], held: Tensor | None) -> tuple[Tensor, list[Any]]:
+    """Sum regimes and integrate the states that follow them out: log evidence (or its bound) of each sequence."""
+    chain = next(f for f in factors if isinstance(f, ChainFactor) and f.symbols == path.symbols)
+    rest = [f for f in factors if f is not path and f is not chain]
+    own = [f for f in rest if isinstance(f, PotentialFactor) and f.latent == path.latent]
+    plain = [f for f in rest if not isinstance(f, PotentialFactor)]
+    if any(set(f.symbols) - set(path.symbols) for f in plain) or any(f.symbols for f in own):
+        raise CapabilityError("States that switch have no discrete sites beside their regimes.")
+    scores = chain.initial.new_zeros(path.regime.size, path.steps.rows)
+    for f in plain:
+        scores = scores + f.value if f.symbols else scores
+    problem = SwitchingProblem.of(path, chain.initial, chain.transition, scores, together(own, path))
+    states = Regimes(problem, held)
+    rows = states.rows
+    for f in plain:
+        rows = rows if f.symbols else rows + path.steps.total(f.value)
+    return rows, [SwitchingBucket(path, chain, states)]
+
+
+def along_added(added: IndicatorFactor, factors: list[Factor], held: Mapping[str, Tensor]) -> tuple[Tensor, list[Any]]:
+    """Approximate chains that only rows of data join: a lower bound of the log evidence of each sequence."""
+    chains = [f for symbol in added.symbols for f in factors if isinstance(f, ChainFactor) and f.symbols == (symbol,)]
+    rest = [f for f in factors if f is not added and not isinstance(f, ChainFactor)]
+    if len(chains) != len(added.symbols) or any(len(f.symbols) > 1 for f in rest):
+        raise CapabilityError("Contributions that add up need a chain each, and nothing else that joins them.")
+    steps, extra = chains[0].steps, []
+    for chain in chains:
+        scores = chain.initial.new_zeros(len(chain.initial), chain.steps.rows)
+        extra.append(sum((f.value for f in rest if f.symbols == chain.symbols), scores))
+    states = AddedChains(chains, added, extra, held)
+    rows = sum((steps.total(f.value) for f in rest if not f.symbols), states.rows)
+    return rows, [AddedBucket(tuple(chains), states)]
+
+
+def together(factors: list[PotentialFactor], path: PathFactor | SwitchingPathFactor) -> Potentials:
+    """What all factors say of a path's states."""
+    L, zero = path.states, path.initial.offset.new_zeros(path.steps.rows)
+    found = Potentials(zero, zero[:, None].expand(-1, L), zero.new_zeros(1, L, L))
+    for f in factors:
+        found = Potentials(found.constant + f.value, found.linear + f.linear, found.square + f.square)
+    return found
+
+
+def cheapest(factors: list[Factor], kept: set[Symbol]) -> Symbol:
+    """The symbol whose clique has the fewest states (the min-weight heuristic)."""
+    cliques: dict[Symbol, set[Symbol]] = {}
+    for factor in factors:
+        for symbol in factor.symbols:
+            cliques.setdefault(symbol, set()).update(factor.symbols)
+
+    def states(symbol: Symbol) -> int:
+        product = 1
+        for member in cliques[symbol]:
+            product *= member.size
+        return product
+
+    return min((symbol for symbol in cliques if symbol not in kept), key=states)
+
+
+def join(factors: list[Factor], first: Symbol) -> Factor:
+    """Add factors over the union of their symbols, smallest first; ``first`` becomes the leading axis."""
+    union = {first: None} | {symbol: None for factor in factors for symbol in factor.symbols}
+    symbols = tuple(union)
+    plates = max(factor.value.dim() - len(factor.symbols) for factor in factors)
+    ordered = sorted(factors, key=lambda factor: factor.value.numel())
+    total = align(ordered[0], symbols, plates)
+    for factor in ordered[1:]:
+        total = total + align(factor, symbols, plates)
+    return Factor(symbols, total)
+
+
+def align(factor: Factor, symbols: tuple[Symbol, ...], plates: int) -> Tensor:
+    """The factor with one axis for each of ``symbols`` and ``plates`` trailing axes, ready to broadcast."""
+    value, own = factor.value, list(factor.symbols)
+    if tuple(own) != tuple(s for s in symbols if s in own):
+        order = [own.index(s) for s in symbols if s in own]
+        value = value.permute(*order, *range(len(own), value.dim()))
+    batch = value.shape[len(own) :]
+    shape = [s.size if s in own else 1 for s in symbols] + [1] * (plates - len(batch)) + list(batch)
+    return value.reshape(shape)

@@ -1,0 +1,174 @@
+"""One run of a program: its sites, families and the factors that they make.
+
+A messenger runs the program once. Summed-out sites get a :class:`Symbol` as their value, and the families turn symbols
+into factors over named dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probgen._pyro import Messenger, in_plates, is_bookkeeping
+from probgen.data.batches import Batch
+from probgen.errors import CapabilityError
+from probgen.families.base import Factor, Family, Latent, Natural, Parameters, Symbol, Table
+from probgen.families.gaussian_path import GaussianPath
+
+__all__ = ["Given", "Site", "Tracer", "observe"]
+
+
+class Given(Messenger):
+    """Answer ``family.draw(name)`` with these parameters, and latent sites with these values."""
+
+    def __init__(
+        self,
+        theta: Mapping[str, Parameters] | None = None,
+        natural: Mapping[str, Natural] | None = None,
+        sites: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.theta, self.natural, self.sites = theta or {}, natural or {}, sites or {}
+
+    def _pyro_parameters(self, message: dict) -> None:
+        family, name = message["args"]
+        if name in self.natural:
+            message["value"], message["done"] = Table(family, self.natural[name], self.theta.get(name)), True
+        elif name in self.theta:
+            theta = self.theta[name]
+            message["value"], message["done"] = Table(family, family.natural(theta), theta), True
+
+    def _pyro_sample(self, message: dict) -> None:
+        if message["name"] in self.sites:
+            message["infer"]["_data"] = message["value"] if message["is_observed"] else None
+            message["value"], message["done"] = self.sites[message["name"]], True
+
+
+@dataclass
+class Site:
+    """One sample statement as the program ran it."""
+
+    name: str
+    distribution: Any
+    value: Any
+    observed: bool
+    scale: float
+    family: bool = False  # drawn by a family as its parameters
+    data: Tensor | None = None  # what the program observed, before anything stood in for it
+
+
+class Tracer(Messenger):
+    """Collect the local sites, their factors, the global sites and the families of one run.
+
+    Args:
+        rows_are_local: latent sites inside plates belong to rows; in a user's own program all of them are parameters.
+        sum_out: give discrete sites marked with ``SUM_OUT`` a symbol and collect factors; otherwise just run and draw.
+        settle: look sites whose values are all known up, in place of a sum over an indicator of what is known.
+
+    Sites marked with ``INTEGRATE_OUT`` have no numbers either way, unless they are given: the families below fill and
+    score with them integrated out.
+    """
+
+    def __init__(self, sum_out: bool = True, rows_are_local: bool = True, settle: bool = False) -> None:
+        super().__init__()
+        self.sum_out, self.rows_are_local, self.settle = sum_out, rows_are_local, settle
+        self.sites: dict[str, Site] = {}
+        self.global_sites: dict[str, Site] = {}
+        self.families: dict[str, Family] = {}
+        self.tables: dict[str, Table] = {}
+        self.factors: list[Factor] = []
+        self._drawing = 0
+
+    def global_sites_outside_families(self) -> list[str]:
+        """Names of parameters that no family owns."""
+        return [name for name, site in self.global_sites.items() if not site.family]
+
+    def _pyro_parameters(self, message: dict) -> None:
+        self._drawing += 1
+        family, name = message["args"]
+        self.families[name] = family
+
+    def _pyro_post_parameters(self, message: dict) -> None:
+        self._drawing -= 1
+        self.tables[message["args"][1]] = message["value"]
+
+    def _pyro_sample(self, message: dict) -> None:
+        if message["is_observed"]:
+            message["infer"]["_data"] = message["infer"].get("_data", message["value"])
+        if is_integrated_out(message) and not message["done"] and (self.sum_out or not along_time(message)):
+            message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
+        if message["done"] or not is_summed_out(message):
+            return
+        if not self.sum_out:  # draw it from its own distribution
+            message["value"], message["is_observed"] = None, False
+            return
+        known = message["value"] if message["is_observed"] else None
+        if not hasattr(message["fn"], "levels"):
+            raise CapabilityError(
+                f"Site {message['name']!r} is to be summed out, but {type(message['fn']).__name__} is not a family of"
+                " probgen; use probgen.families.Categorical for it."
+            )
+        symbol = Symbol(message["name"], message["fn"].levels)
+        if known is not None and self.settle and not known.isnan().any():
+            symbol = replace(symbol, codes=known.long())
+        elif known is not None:
+            self.factors.append(Factor((symbol,), labels(known, symbol.size)))
+        message["value"], message["done"], message["is_observed"] = symbol, True, True
+
+    def _pyro_post_sample(self, message: dict) -> None:
+        if is_bookkeeping(message):
+            return
+        name, value = message["name"], message["value"]
+        observed = message["is_observed"] and not isinstance(value, Symbol | Latent)
+        site = Site(
+            name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
+        )
+        local = self.rows_are_local and in_plates(message)
+        if local or isinstance(value, Symbol | Latent) or observed:
+            self.sites[name] = site
+            if self.sum_out and (not isinstance(value, Latent) or along_time(message)):
+                self.factors.append(factor_of(message["fn"], value))
+        else:
+            self.global_sites[name] = site
+
+
+def is_summed_out(message: dict) -> bool:
+    return message["infer"].get("enumerate") == "parallel"
+
+
+def is_integrated_out(message: dict) -> bool:
+    return message["infer"].get("integrate") == "exact"
+
+
+def along_time(message: dict) -> bool:
+    """True for a latent that couples rows: it has a factor of its own, where others leave everything to a family."""
+    return isinstance(message["fn"], GaussianPath)
+
+
+def factor_of(distribution: Any, value: Any) -> Factor:
+    """A site's log density over named dimensions; any Pyro distribution has one without names."""
+    if hasattr(distribution, "factor"):
+        return distribution.factor(value)
+    return Factor((), distribution.log_prob(value))
+
+
+def labels(codes: Tensor, size: int) -> Tensor:
+    """Log indicator ``(size, N)`` of partly known codes: 0 where possible, -inf where excluded."""
+    levels = torch.arange(size, device=codes.device, dtype=codes.dtype)[:, None]
+    return torch.where(codes.isnan() | (codes == levels), 0.0, -torch.inf).to(codes)
+
+
+def observe(program: Any, batch: Any, *givens: Messenger, sum_out: bool = True, settle: bool = False) -> Tracer:
+    """Run the program's model once under the given handlers and collect what happened."""
+    tracer = Tracer(sum_out, isinstance(batch, Batch), settle)
+    with ExitStack() as stack:
+        stack.enter_context(tracer)
+        for given in givens:
+            stack.enter_context(given)
+        program.model(batch)
+    return tracer
