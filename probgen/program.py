@@ -37,6 +37,7 @@ class Traits:
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
         kinds: the kinds of columns that it can take.
+        sequences: it says how the rows of a sequence follow each other; studies of rows that stand alone pass it over.
     """
 
     density: str = "exact"
@@ -44,6 +45,7 @@ class Traits:
     embedding: str = "none"
     summary: str = ""
     kinds: tuple[str, ...] = KINDS
+    sequences: bool = False
 
     @property
     def normalised(self) -> bool:

@@ -27,7 +27,9 @@ CONTINUOUS = ("real", "positive", "bounded", "datetime")
 class FactorialHiddenMarkov(Model):
     """M chains of K states each."""
 
-    traits = Traits(embedding="probabilities", summary="several hidden chains that add up in every step")
+    traits = Traits(
+        embedding="probabilities", summary="several hidden chains that add up in every step", sequences=True
+    )
 
     def __init__(
         self, schema: Schema, states: int = 2, chains: int = 2, topology="free", prior: str | None = "default"

@@ -19,7 +19,9 @@ from probgen.program import Model, Traits
 class HiddenMarkov(Model):
     """K states; transitions "free", "sticky", "left_right", "banded", "cyclic" or with any entries fixed."""
 
-    traits = Traits(embedding="probabilities", summary="sequences whose steps depend on a hidden state")
+    traits = Traits(
+        embedding="probabilities", summary="sequences whose steps depend on a hidden state", sequences=True
+    )
 
     def __init__(
         self,

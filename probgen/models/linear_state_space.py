@@ -43,6 +43,7 @@ class LinearStateSpace(Model):
         embedding="mean",
         summary="sequences that follow a linear-Gaussian state; trends and seasons",
         kinds=("real", "positive", "bounded", "datetime"),
+        sequences=True,
     )
 
     def __init__(

@@ -23,6 +23,7 @@ class RegressionHiddenMarkov(Model):
         embedding="probabilities",
         kinds=("real", "datetime", "positive", "bounded", "binary", "categorical", "ordinal"),
         summary="hidden states that switch between regressions",
+        sequences=True,
     )
 
     start = "segments"

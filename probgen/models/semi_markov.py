@@ -18,7 +18,9 @@ from probgen.program import Model, Traits
 class SemiMarkov(Model):
     """K states, each kept for 1 to M = ``longest`` steps."""
 
-    traits = Traits(embedding="probabilities", summary="hidden states with their own distributions of durations")
+    traits = Traits(
+        embedding="probabilities", summary="hidden states with their own distributions of durations", sequences=True
+    )
 
     def __init__(
         self,

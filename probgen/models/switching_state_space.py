@@ -51,6 +51,7 @@ class SwitchingStateSpace(Model):
         embedding="mean",
         summary="sequences whose linear-Gaussian motion switches between regimes",
         kinds=("real", "positive", "bounded", "datetime"),
+        sequences=True,
     )
     start = "segments"
 

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import FitError, ProbgenError
 from probgen.program import accepted_options, available, find
@@ -17,14 +16,16 @@ __all__ = ["default_models", "fit_models"]
 Models = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 
 
-def default_models(schema: Schema) -> list[str]:
-    """Every registered model with a density that the columns allow."""
+def default_models(table: Table) -> list[str]:
+    """Every registered model with a density that the columns allow; models of sequences where there are any."""
+    schema = table.schema
     labelled = any(column.kind in ("categorical", "binary") for column in schema)
     return [
         name
         for name, traits in available().items()
         if traits.density != "none"
         and all(column.kind in traits.kinds for column in schema)
+        and (not traits.sequences or table.lengths is not None)
         and (labelled or "target" not in accepted_options(find(name)))
     ]
 
@@ -43,7 +44,7 @@ def fit_models(
     Raises:
         FitError: every model failed.
     """
-    chosen = models if models is not None else default_models(table.schema)
+    chosen = models if models is not None else default_models(table)
     settings = dict(chosen) if isinstance(chosen, Mapping) else {name: {} for name in chosen}
     fits, failures = {}, {}
     for name, own in settings.items():

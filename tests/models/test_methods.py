@@ -30,8 +30,7 @@ def test_every_method_answers(name, method):
     sequences = [3.0 * (np.cumsum(rng.random(40) < 0.1) % 2)[:, None] + rng.normal(size=(40, 3)) for _ in range(3)]
     whole = np.concatenate(sequences)
     whole[::7, 1] = np.nan
-    in_time = "markov" in name or "state_space" in name
-    table = Table.from_sequences(sequences, kind="real") if in_time else Table(whole)
+    table = Table.from_sequences(sequences, kind="real") if pg.available()[name].sequences else Table(whole)
     options = {key: value for key, value in SMALL.items() if key in accepted_options(find(name))}
     options = options | EFFORT[method]
     if name == "naive_bayes":
