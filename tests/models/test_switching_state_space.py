@@ -386,6 +386,18 @@ def test_forecast_intervals_cover():
     assert 0.68 < ((truth >= low) & (truth <= high)).mean() < 0.92
 
 
+@pytest.mark.slow
+@pytest.mark.stats
+def test_nine_tenths_of_what_comes_lie_in_forecast_intervals():
+    table, _ = planted(100, 60, seed=3, holes=0.0)
+    sequences = [table.take([i]).values for i in range(100)]
+    past = Table.from_sequences([x[:57] for x in sequences], kind="real", names=list(table.names))
+    draws = quick(past, max_steps=20).forecast(past, 3, draws=199).draws
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0, method="weibull")  # 10th and 190th of 199: covers 90 %
+    truth = np.concatenate([x[57:].ravel() for x in sequences])
+    assert 0.88 < ((truth > low) & (truth < high)).mean() < 0.92
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
