@@ -11,6 +11,7 @@ import pytest
 
 import probgen as pg
 from probgen.data import Column, Schema, Table, ampute, load, read_table
+from probgen.plots import embedding_plane
 
 NUMBERS = pd.DataFrame({"a": np.arange(12.0) ** 1.5, "b": np.cos(np.arange(12.0)), "c": list("xyz") * 4})
 TABLE = Table(NUMBERS)
@@ -96,6 +97,8 @@ CASES = [
     ("start of wrong shape", lambda: fitted(start=np.ones((3, 2))), pg.FitError, "shape"),
     ("no target", lambda: pg.fit("naive_bayes", NUMBERS[["a", "b"]]), pg.CapabilityError, "latent_class"),
     ("numeric target", lambda: pg.fit("naive_bayes", TABLE, target="a"), pg.CapabilityError, "'a' is real"),
+    ("families as text", lambda: limited_families("poisson"), pg.CapabilityError, "dictionary"),
+    ("plane of one column", lambda: embedding_plane(np.zeros((3, 1))), pg.CapabilityError, r"\(N, 2\)"),
     ("device", lambda: fitted(device="cuda"), pg.CapabilityError, "no CUDA device"),
     ("dtype", lambda: fitted(dtype="int8"), pg.CapabilityError, "float32"),
     ("no draws", lambda: fitted().fill(TABLE, 0), pg.CapabilityError, "at least 1"),
@@ -131,6 +134,10 @@ def with_empty_row():
 
 def limited(**options):
     return pg.fit("gaussian_mixture", TABLE, progress=False, **options)
+
+
+def limited_families(families):
+    return pg.fit("hidden_markov", TABLE, families=families, progress=False)
 
 
 def steps(sequence, day=1):
