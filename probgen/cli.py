@@ -130,6 +130,8 @@ def impute(given: argparse.Namespace) -> None:
     for path in paths:
         check_ending(path)
         refuse_overwriting(path, given.force)
+    if given.sequence is not None or given.time is not None:
+        raise CapabilityError("impute writes rows that stand alone; fill sequences in Python, with fit.fill.")
     table, fitted = table_and_model(given)
     for path, filled in zip(paths, fitted.fill(table, draws=given.draws, seed=given.seed)):
         write_table(filled, path)
@@ -232,6 +234,8 @@ def open_table(given: argparse.Namespace, known: Any = None) -> Table | ParquetF
         weights=given.weights,
         target=given.target,
         columns=names_in(given.columns),
+        sequence=given.sequence,
+        time=given.time,
     )
 
 
@@ -248,6 +252,8 @@ def open_data_set(given: argparse.Namespace, known: Any) -> Table:
 
     if given.weights is not None:
         raise DataError(f"--weights is for files; the data set {given.table!r} has no weights.")
+    if given.sequence is not None or given.time is not None:
+        raise DataError(f"--sequence and --time are for files; the data set {given.table!r} comes as it is.")
     table = datasets.load(given.table)
     columns = names_in(given.columns)
     table = table if columns is None else table.select(columns)
@@ -266,6 +272,12 @@ def table_and_model(given: argparse.Namespace) -> tuple[Table, Fit]:
 
 def model_for(given: argparse.Namespace, table: Table | ParquetFolder) -> Fit:
     """The named model fitted to the table."""
+    from probgen.program import find
+
+    if find(given.model).traits.sequences and getattr(table, "lengths", None) is None:
+        complain(
+            f"warning: no --sequence and no --time, so {given.model} takes every row for a sequence of its own.", 0
+        )
     return pg.fit(
         given.model,
         table,
@@ -339,6 +351,8 @@ def refuse_overwriting(path: str | Path | None, force: bool) -> None:
     """Say no to an output that exists, before any work is done."""
     if path is not None and Path(path).exists() and not force:
         raise ProbgenError(f"{path} exists and is left as it is; choose another name or add --force.")
+    if path is not None and not Path(path).parent.is_dir():
+        raise ProbgenError(f"There is no folder {Path(path).parent} for {path}; make it first.")
 
 
 def numbered(path: str, copies: int) -> list[str]:
@@ -418,6 +432,8 @@ def add_table(made: argparse.ArgumentParser, optional: bool = False) -> None:
     made.add_argument("--schema", metavar="FILE", help="kinds of the columns, JSON (probgen schema -o)")
     made.add_argument("--weights", metavar="COLUMN", help="column with the weight of each row")
     made.add_argument("--columns", metavar="A,B", help="read these columns only")
+    made.add_argument("--sequence", metavar="COLUMN", help="which sequence a row (a time step) belongs to")
+    made.add_argument("--time", metavar="COLUMN", help="time step in the sequence, whole numbers; gaps become unknown")
 
 
 def add_run(made: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import probgen as pg
 from probgen.data import Column, Schema, Table, ampute, load, read_table
+from probgen.plots import embedding_plane
 
 NUMBERS = pd.DataFrame({"a": np.arange(12.0) ** 1.5, "b": np.cos(np.arange(12.0)), "c": list("xyz") * 4})
 TABLE = Table(NUMBERS)
@@ -96,12 +97,31 @@ CASES = [
     ("start of wrong shape", lambda: fitted(start=np.ones((3, 2))), pg.FitError, "shape"),
     ("no target", lambda: pg.fit("naive_bayes", NUMBERS[["a", "b"]]), pg.CapabilityError, "latent_class"),
     ("numeric target", lambda: pg.fit("naive_bayes", TABLE, target="a"), pg.CapabilityError, "'a' is real"),
+    ("families as text", lambda: limited_families("poisson"), pg.CapabilityError, "dictionary"),
+    ("plane of one column", lambda: embedding_plane(np.zeros((3, 1))), pg.CapabilityError, r"\(N, 2\)"),
     ("device", lambda: fitted(device="cuda"), pg.CapabilityError, "no CUDA device"),
     ("dtype", lambda: fitted(dtype="int8"), pg.CapabilityError, "float32"),
     ("no draws", lambda: fitted().fill(TABLE, 0), pg.CapabilityError, "at least 1"),
     ("no sample", lambda: fitted().sample(-1), pg.CapabilityError, "at least 1"),
     ("classes of a number", lambda: pg.class_probabilities(fitted(), TABLE, "a"), pg.CapabilityError, "discrete"),
     ("latent of wrong width", lambda: fitted().decode(np.zeros((2, 9))), pg.CapabilityError, r"\(N, 1\)"),
+    ("latent that is no number", lambda: fitted().decode([[np.nan]]), pg.CapabilityError, "finite"),
+    ("half a sample", lambda: fitted().sample(2.5), pg.CapabilityError, "n=2.5"),
+    ("draws as text", lambda: fitted().fill(TABLE, "x"), pg.CapabilityError, "'x'"),
+    ("quantile", lambda: fitted().marginals(TABLE.hide("a")).quantiles([2]), pg.CapabilityError, "from 0 to 1"),
+    ("no steps", lambda: limited(max_steps=0), pg.CapabilityError, "max_steps must"),
+    ("steps as text", lambda: limited(max_steps="9"), pg.CapabilityError, "'9'"),
+    ("restarts", lambda: limited(restarts=-1), pg.CapabilityError, "restarts must"),
+    ("tolerance", lambda: limited(tolerance="x"), pg.CapabilityError, "tolerance must"),
+    ("device", lambda: fitted(device="zz"), pg.CapabilityError, "device must be"),
+    ("option nearly right", lambda: limited(component=2), pg.CapabilityError, "Did you mean 'components'"),
+    ("list as a sequence column", lambda: steps(["who"]), pg.DataError, "no column"),
+    ("unknown time", lambda: steps("who", day=np.nan), pg.DataError, "no value in 'day'"),
+    ("date as a time", lambda: steps("who", day=pd.Timestamp("2020-01-01")), pg.DataError, "whole numbers"),
+    ("time as text", lambda: steps("who", day="2020-01-01"), pg.DataError, "count the days"),
+    ("numpy number", lambda: Table(changed(b=np.inf), schema=TABLE.schema), pg.DataError, "the value inf is"),
+    ("folder of a save", lambda: fitted().save("nowhere/x.probgen"), pg.DataError, "no folder nowhere"),
+    ("folder as a model", lambda: pg.load("."), pg.DataError, "not a probgen model file"),
     ("no model file", lambda: pg.load("nowhere.probgen"), pg.DataError, "no file"),
 ]  # fmt: skip
 
@@ -110,6 +130,19 @@ def with_empty_row():
     frame = NUMBERS.copy()
     frame.loc[3] = None
     return frame
+
+
+def limited(**options):
+    return pg.fit("gaussian_mixture", TABLE, progress=False, **options)
+
+
+def limited_families(families):
+    return pg.fit("hidden_markov", TABLE, families=families, progress=False)
+
+
+def steps(sequence, day=1):
+    frame = pd.DataFrame({"who": ["p"] * 3, "day": [1, 2, 3], "x": [0.0, 1.0, 2.5]})
+    return Table(frame.assign(day=day), sequence=sequence, time="day")
 
 
 def kind(name, what, values, **more):
@@ -137,6 +170,12 @@ def test_damaged_files(tmp_path: Path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(pg.DataError, match=message):
         read_table(tmp_path / name)
+
+
+def test_a_folder_with_a_damaged_file(tmp_path: Path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR")
+    with pytest.raises(pg.DataError, match="cannot be read"):
+        read_table(tmp_path)
 
 
 def test_foreign_and_damaged_model_files(tmp_path: Path):

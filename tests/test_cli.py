@@ -307,3 +307,28 @@ def test_select_needs_an_option_that_varies(run, small_csv):
     assert "exactly one option" in error_line(status, err)
     status, _, err = run("select", small_csv, "--model", "latent_class", "--over", "components", "--quiet")
     assert "--over expects" in error_line(status, err)
+
+
+def test_sequences(run, tmp_path):
+    """Rows of a file as time steps: one score a sequence, one embedding a step, with the steps of the gaps."""
+    path, model = tmp_path / "visits.csv", tmp_path / "visits.probgen"
+    rows = [
+        [who, day, f"{(day * 37 % 11) / 7 + 3 * (day > 9):.3f}"] for who in "ab" for day in range(1, 21) if day != 5
+    ]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["who", "day", "level"], *rows])
+    order = ("--sequence", "who", "--time", "day")
+    settings = ("--model", "hidden_markov", "--set", "states=2", "--quiet", "-o")
+    status, _, err = run("fit", path, *settings, model, *order)
+    assert status == 0
+    assert "no --sequence" not in err
+    assert len(run("score", path, "-m", model, *order)[1].split()) == 1 + 2
+    assert len(run("embed", path, "-m", model, *order)[1].split()) == 1 + 40
+    assert "no --sequence" in run("fit", path, *settings, tmp_path / "alone.probgen")[2]
+    status, _, err = run("impute", path, "-m", model, *order, "-o", tmp_path / "filled.csv")
+    assert "stand alone" in error_line(status, err)
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_work(run, small_csv, tmp_path):
+    status, _, err = run("fit", small_csv, "--model", "latent_class", "-o", tmp_path / "nowhere" / "x.probgen")
+    assert "no folder" in error_line(status, err)

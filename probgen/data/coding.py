@@ -112,8 +112,13 @@ def refuse(bad: np.ndarray, series: pd.Series, column: Column, what: str, remedy
         value, row = series.iloc[int(places[0])], series.index[int(places[0])]
         more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
         raise DataError(
-            f"Column {column.name!r} ({column.kind}), row {row}: the value {value!r} {what}{more}; {remedy}."
+            f"Column {column.name!r} ({column.kind}), row {row}: the value {plain(value)!r} {what}{more}; {remedy}."
         )
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy's as Python writes it."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def decode_column(values: np.ndarray, column: Column) -> np.ndarray:

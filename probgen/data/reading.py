@@ -26,6 +26,8 @@ def read_table(
     weights: str | None = None,
     target: str | None = None,
     columns: Sequence[str] | None = None,
+    sequence: str | None = None,
+    time: str | None = None,
 ) -> Table | ParquetFolder:
     """A table from a csv, tsv, parquet or feather file, or a folder of parquet files as a stream.
 
@@ -35,6 +37,8 @@ def read_table(
         weights: name of a column that holds row weights.
         target: name of the column that is to be predicted.
         columns: names of the columns to keep; all where it is None.
+        sequence: name of the column that says which sequence a row (a time step) belongs to.
+        time: name of the column with the time step inside the sequence, in whole numbers.
 
     Raises:
         DataError: the file is missing, empty or unreadable, or a column does not exist.
@@ -43,6 +47,8 @@ def read_table(
     if not place.exists():
         raise DataError(f"There is no file {place}; check the path.")
     if place.is_dir():
+        if sequence is not None or time is not None:
+            raise DataError(f"{place} is a folder, which is read as rows that stand alone; give a file of sequences.")
         return ParquetFolder(place, schema)
     frame = read_frame(place)
     taken = None
@@ -51,10 +57,12 @@ def read_table(
         taken = frame.pop(weights).to_numpy(dtype=float)
     if columns is not None:
         require(frame, columns, place)
-        frame = frame[list(columns)]
+        order = [name for name in (sequence, time) if name is not None and name not in columns]
+        require(frame, order, place)
+        frame = frame[[*order, *columns]]
     if target is not None:
         require(frame, [target], place)
-    return Table(frame, schema=schema, weights=taken, target=target)
+    return Table(frame, schema=schema, weights=taken, target=target, sequence=sequence, time=time)
 
 
 def read_frame(place: Path) -> pd.DataFrame:

@@ -151,7 +151,8 @@ class Schema:
         return Schema(tuple(self[name] for name in names), self.target if self.target in names else None)
 
     def drop(self, names: Sequence[str]) -> Schema:
-        """All columns but these."""
+        """All columns but these; a text is one name."""
+        names = [names] if isinstance(names, str) else names
         for name in names:
             self.index(name)
         return self.select([name for name in self.names if name not in names])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from probgen.data.coding import plain
 from probgen.errors import DataError
 
 __all__ = ["Steps", "check_lengths", "grouped", "rows_of", "spans", "whole_sequences"]
@@ -125,7 +126,7 @@ def grouped(frame: pd.DataFrame, sequence: str | None, time: str | None) -> tupl
         time: a column of whole numbers, the time step inside the sequence; None where the rows stand in order.
     """
     for name in (sequence, time):
-        if name is not None and name not in frame.columns:
+        if name is not None and (not isinstance(name, Hashable) or name not in frame.columns):
             raise DataError(f"There is no column {name!r}; the table has {', '.join(map(repr, frame.columns))}.")
     key = pd.Series(0, index=frame.index) if sequence is None else frame[sequence]
     if key.isna().any():
@@ -142,13 +143,19 @@ def grouped(frame: pd.DataFrame, sequence: str | None, time: str | None) -> tupl
 
 def whole_steps(column: pd.Series, name: str) -> pd.Series:
     """Time steps as whole numbers."""
+    if column.isna().any():
+        raise DataError(f"Row {int(np.argmax(column.isna()))} has no value in {name!r}, the column of time steps.")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        raise DataError(
+            f"The time steps in {name!r} are dates; make them whole numbers, for days (dates - dates.min()).dt.days."
+        )
     steps = pd.to_numeric(column, errors="coerce")
     bad = steps.isna() | (steps != steps.round())
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"Row {row}: time step {column.iloc[row]!r} in {name!r} is not a whole number; divide the times by the step"
-            " between them and round."
+            f"Row {row}: time step {plain(column.iloc[row])!r} in {name!r} is not a whole number; divide the times by the step"
+            " between them and round, and count the days (months, ..) of dates."
         )
     return steps.astype("int64")
 

@@ -34,6 +34,7 @@ class ParquetFolder:
     row_weights = None
 
     def __init__(self, path: str | Path, schema: Schema | None = None) -> None:
+        import pyarrow as pa
         import pyarrow.dataset as ds
 
         self.path = Path(path)
@@ -41,8 +42,11 @@ class ParquetFolder:
         if not files:
             raise DataError(f"{self.path} holds no parquet files; give a folder of *.parquet.")
         self._files = files
-        self._dataset = ds.dataset(files, format="parquet")
-        self._rows = int(self._dataset.count_rows())
+        try:
+            self._dataset = ds.dataset(files, format="parquet")
+            self._rows = int(self._dataset.count_rows())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"A parquet file under {self.path} cannot be read: {error}") from error
         if self._rows == 0:
             raise DataError(f"{self.path} holds no rows.")
         self.schema = schema or self.infer()

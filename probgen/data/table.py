@@ -240,7 +240,7 @@ class Table:
         return self._made(self.values[:, places], self.schema.select(names), self.weights, self._native, self.lengths)
 
     def drop(self, names: Sequence[str]) -> Table:
-        """All columns but these."""
+        """All columns but these; a text is one name."""
         return self.select(self.schema.drop(names).names)
 
     def hide(self, *names: str) -> Table:

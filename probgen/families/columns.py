@@ -255,6 +255,8 @@ class Joint(Observable):
 def check_families(families: Mapping[str, str], columns: list[Column]) -> None:
     """Names of columns that there are, and of families that fit them."""
     kinds = {column.name: column.kind for column in columns}
+    if not isinstance(families, Mapping):
+        raise CapabilityError(f"families must be a dictionary, such as {{'visits': 'poisson'}}, got {families!r}.")
     for name, family in families.items():
         if name not in kinds:
             raise CapabilityError(f"families names column {name!r}; there are {', '.join(map(repr, kinds))}.")

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,15 @@ def choose_method(program: Model, method: str) -> str:
     return method
 
 
+def check_limits(max_steps: int | None, tolerance: float | None, restarts: int | None) -> None:
+    """Refuse limits that are no numbers of the right kind."""
+    for name, value in (("max_steps", max_steps), ("restarts", restarts)):
+        if value is not None and (not isinstance(value, Integral) or value < 1):
+            raise CapabilityError(f"{name} must be a whole number of at least 1, got {value!r}.")
+    if tolerance is not None and (not isinstance(tolerance, Real) or not tolerance >= 0):
+        raise CapabilityError(f"tolerance must be a number of nats a row, at least 0, got {tolerance!r}.")
+
+
 def run(
     program: Model,
     source: Any,
@@ -109,6 +119,7 @@ def run(
     networks = any(p.requires_grad for p in program.parameters())
     found_dtype = to_dtype(dtype, torch.float32 if networks and name in ("svi", "contrastive") else torch.float64)
     where = to_device(device)
+    check_limits(max_steps, tolerance, restarts)
     program.to(device=where, dtype=found_dtype)
     training, validation = divide(source, validation_fraction if kind.validates else 0.0, seed)
     loop = Loop(

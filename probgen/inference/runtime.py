@@ -55,7 +55,10 @@ def where_created(device: torch.device) -> AbstractContextManager:
 
 def to_device(device: str | torch.device | None) -> torch.device:
     """The device asked for; a clear refusal where the machine lacks it."""
-    found = torch.device(device or "cpu")
+    try:
+        found = torch.device(device or "cpu")
+    except (RuntimeError, TypeError) as error:
+        raise CapabilityError(f"device must be 'cpu', 'cuda' or 'cuda:NUMBER', got {device!r}.") from error
     if found.type == "cuda" and not torch.cuda.is_available():
         raise CapabilityError(
             f"device={str(device)!r} was asked for, but no CUDA device is available; use device='cpu'."

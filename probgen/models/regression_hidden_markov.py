@@ -40,7 +40,7 @@ class RegressionHiddenMarkov(Model):
         super().__init__(schema)
         if not isinstance(lags, int) or lags < 0:
             raise CapabilityError(f"lags must be a whole number of at least 0, got {lags!r}.")
-        self.inputs = tuple(inputs)
+        self.inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         self.columns = tuple(name for name in schema.names if name not in self.inputs)
         self.chain = MarkovChain(states, topology, None, prior)
         self.regression = RegressedColumns(schema, self.inputs, lags, states, prior)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from probgen.errors import CapabilityError
 from probgen.plots.style import ACCENT, FAINT, MARKERS, axes_or_new, colours, legend, sequential, tidy
 
 __all__ = ["embedding_plane"]
@@ -24,6 +25,10 @@ def embedding_plane(
         axes: to draw into.
         title: above.
     """
+    if np.ndim(points) != 2 or np.shape(points)[1] != 2:
+        raise CapabilityError(
+            f"points must have shape (N, 2), got {np.shape(points)}; choose or project to two columns."
+        )
     axes = axes_or_new(axes, (5.2, 4.4))
     kept = np.sort(np.random.default_rng(0).permutation(len(points))[:MOST_POINTS])
     points = shaken(points[kept])

@@ -23,6 +23,7 @@ from torch import Tensor
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor
+from probgen.families.gaussian_path import PathFactor
 from probgen.families.markov_chain import ChainFactor
 from probgen.inference.elimination import eliminate
 from probgen.inference.tracing import Given, observe
@@ -121,6 +122,8 @@ def entropy(fit: Any, table: Table) -> float:
         for batch in fit.batches(table, ROWS).pieces():
             with torch.no_grad():
                 factors = observe(fit.program, batch, Given(theta)).factors
+            if any(isinstance(factor, PathFactor) for factor in factors):
+                return 0.0  # all latents are continuous
             power = batch.x.new_ones((), requires_grad=True)
             rows, _ = eliminate([raised(factor, power) for factor in factors])
             rows = rows if batch.weights is None else rows * batch.weights

@@ -101,6 +101,8 @@ def decode(fit: Any, z: np.ndarray) -> Table:
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to decode.")
     values = np.atleast_2d(np.asarray(z, dtype=float))
+    if not np.isfinite(values).all():
+        raise CapabilityError("decode needs latent values that are finite numbers.")
     with torch.no_grad(), fit.setting():
         batch = Batch(torch.full((len(values), len(fit.schema)), torch.nan), fit.schema)
         sites = split_sites(fit, batch, torch.as_tensor(values).to(batch.x))

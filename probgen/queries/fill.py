@@ -35,8 +35,8 @@ ROWS = 1024  # rows that share one random stream: results depend on the seed and
 
 def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables; known cells keep their bits."""
-    if draws < 1:
-        raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    if not isinstance(draws, int | np.integer) or draws < 1:
+        raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
     if not fit.traits.normalised:
         return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
@@ -62,8 +62,8 @@ def completed(fit: Any, batch: Batch, number: int, draws: int, seed: int) -> np.
 
 def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     """New rows (or sequences of ``steps`` rows): latents from the program itself, then a table with nothing known."""
-    if n < 1:
-        raise CapabilityError(f"A sample has at least 1 row, got n={n}.")
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise CapabilityError(f"A sequence has at least 1 step, got steps={steps!r}.")
     found, many = [], max(1, ROWS // (steps or 1))

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
 from probgen.estimate import Estimate
-from probgen.inference.fit import Outcome, find_method, method_names, run
+from probgen.inference.fit import Outcome, find_method, run
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
@@ -291,11 +292,13 @@ def build(
     names = accepted_options(cls)
     settings = {"max_steps", "tolerance", "restarts", "validation_fraction", "device", "dtype", "progress"}
     settings |= {"checkpoint", "checkpoint_seconds", "callback"}
-    settings |= {key for method in method_names() for key in find_method(method).defaults}
+    settings |= {key for method in cls.traits.methods for key in find_method(method).defaults}
     unknown = sorted(set(options) - set(names) - settings)
     if unknown:
+        near = get_close_matches(unknown[0], [*names, *settings], 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CapabilityError(
-            f"{cls.__module__.rsplit('.', 1)[-1]!r} has no option {', '.join(map(repr, unknown))}."
+            f"{cls.__module__.rsplit('.', 1)[-1]!r} has no option {', '.join(map(repr, unknown))}.{hint}"
             f" Its own: {', '.join(names) or 'none'}; of the fit: {', '.join(sorted(settings))}."
         )
     with seeded(seed, "networks"):

@@ -36,6 +36,8 @@ class Marginals:
 
     def quantiles(self, q: float | list[float]) -> np.ndarray:
         """Quantiles of each cell: ``(cells,)`` or ``(len(q), cells)``."""
+        if not np.all((np.asarray(q) >= 0) & (np.asarray(q) <= 1)):
+            raise CapabilityError(f"Quantiles are asked for by numbers from 0 to 1, got {q}.")
         return np.quantile(self.draws, q, axis=0)
 
     def select(self, mask: np.ndarray) -> Marginals:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from probgen.data.batches import PIECE_ROWS, total_weight
@@ -22,7 +23,7 @@ def partial_fit(fit: Any, table: Table, remember: float | None) -> Any:
             f"This fit of {fit.name!r} by {fit.method!r} keeps no statistics to add new rows to; fit it by method='em' with"
             " families whose statistics are additive."
         )
-    if remember is not None and not remember > 0:
+    if remember is not None and not (isinstance(remember, Real) and remember > 0):
         raise CapabilityError(f"remember must be a positive number of rows, or None for all; got {remember!r}.")
     seen = float(fit.provenance["weight"])
     share = 1.0 if remember is None else min(1.0, remember / seen)

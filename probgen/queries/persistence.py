@@ -47,6 +47,8 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
         "method": fit.method, "point": fit.posterior.point, "diagnostics": fit.diagnostics, "provenance": fit.provenance,
         "seconds": fit.seconds, "dtype": str(fit.dtype).removeprefix("torch."),
     }  # fmt: skip
+    if not path.parent.is_dir():
+        raise DataError(f"There is no folder {path.parent}; make it first.")
     beside = path.with_name(path.name + ".part")
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", json.dumps(config, indent=1, default=plain))
@@ -102,7 +104,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
             tensors = tensors_from_bytes(archive.read("tensors.safetensors"))
-    except (zipfile.BadZipFile, KeyError, ValueError, SafetensorError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, SafetensorError) as error:
         raise DataError(
             f"{path} is not a probgen model file, or it is damaged ({error}); fit and save it again."
         ) from error

@@ -54,6 +54,11 @@ def forecast(fit: Any, table: Table, steps: int, draws: int, seed: int) -> Margi
         raise CapabilityError(f"steps must be a whole number of at least 1, got {steps!r}.")
     if table.lengths is None:
         raise CapabilityError("A forecast needs sequences; make the table with Table(data, sequence=..., time=...).")
+    if fit.program.inputs:
+        raise CapabilityError(
+            f"{fit.name!r} needs its inputs in the steps ahead too: append rows with them known and the rest unknown to"
+            " the table, and give that to fit.marginals."
+        )
     longer = table.extended(steps)
     found = marginals(fit, longer, draws, seed)
     ends = np.cumsum(table.lengths + steps)

@@ -201,7 +201,8 @@ def held_out(model: Any, table: Table, folds: int, options: Mapping[str, Any]) -
     weights = np.ones(len(table)) if table.weights is None else table.weights
     share = weights / weights.sum()
     mean = float(share @ values)
-    error = float(np.sqrt(share**2 @ (values - mean) ** 2 * len(table) / (len(table) - 1)))
+    spread = (values - mean) ** 2 if np.isfinite(mean) else np.full(len(table), np.nan)
+    error = float(np.sqrt(share**2 @ spread * len(table) / (len(table) - 1)))
     return {"parameters": free_parameters(fitted), "score": mean, "se": error, "converged": all(converged)}
 
 

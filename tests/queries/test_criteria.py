@@ -232,3 +232,10 @@ def test_what_has_no_criteria_is_refused():
         draws.criteria(IRIS)
     with pytest.raises(pg.CapabilityError, match="point estimates"):
         draws.standard_errors(IRIS)
+
+
+def test_continuous_states_have_no_entropy_to_pay_for():
+    series = np.random.default_rng(0).normal(size=(4, 12)).cumsum(1)
+    table = Table.from_sequences(list(series), kind="real")
+    found = quick("linear_state_space", table, latent=1).criteria(table)
+    assert found.icl == found.bic
