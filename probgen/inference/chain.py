@@ -293,11 +293,20 @@ def forward_done(log_initial: Tensor, log_transition: Tensor, scores: Tensor, st
 
 
 def underflown(done: Pass, steps: Steps) -> Tensor:
-    """Sequences with a step whose scale is too small to be trusted."""
-    small = ~(done.scale[:, 0] > torch.finfo(done.scale.dtype).tiny ** 0.95)
+    """Sequences with a step whose scale is too small to be trusted, or with a state that was lost and matters."""
+    tiny = torch.finfo(done.scale.dtype).tiny
+    small = ~(done.scale[:, 0] > tiny**0.95)
+    if bool((done.A < tiny**0.5).any()):  # elsewhere every step brings back what was lost
+        small |= lost(done, steps)
     if not bool(small.any()):
         return small.new_zeros(0, dtype=torch.long)
     return done.sequence_of_rows(steps)[small].unique()
+
+
+def lost(done: Pass, steps: Steps) -> Tensor:
+    """``(N,)``: rows where what follows makes more of a state than a number holds, so that its alpha was too small."""
+    state = done.counts(done.scale.new_ones(len(steps)), steps)[2]
+    return ~state.isfinite().all(1)
 
 
 def neutralise(done: Pass, sequences: Tensor, steps: Steps) -> None:
