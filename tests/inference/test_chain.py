@@ -155,3 +155,12 @@ def test_drawn_paths_have_the_posterior_probabilities():
     expected = torch.stack([(log - total).exp() for log in every.values()])
     chi2 = (draws * (share - expected) ** 2 / expected.clamp_min(1e-12))[expected * draws > 5]
     assert float(chi2.sum()) < len(chi2) + 5 * (2 * len(chi2)) ** 0.5
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_drawn_paths_keep_to_possible_transitions_where_filtered_probabilities_underflow(winner):
+    gaps = 20.0 * torch.tensor([[0.0] * 40 + [-1.0] * 60, [-1.0] * 40 + [0.0] * 60], dtype=torch.float64)
+    scores, steps = gaps if winner else gaps.flip(0), Steps(torch.tensor([100]))
+    initial, transition = torch.tensor([0.5, 0.5]).double().log(), torch.eye(2).double().log()
+    path = chain.draw_paths(initial, transition, scores, steps, torch.rand(20, 100).double())
+    assert bool((path == winner).all())
