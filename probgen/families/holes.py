@@ -30,7 +30,7 @@ def extra_of_holes(
         edges: ``(G + 1,)`` where each pattern's rows begin in ``order``.
         order: ``(N,)`` rows, pattern after pattern.
     """
-    return Holes.apply(linear, precision, x, unknown, edges, order)
+    return Holes.apply(linear, precision, x.contiguous(), unknown, edges, order)
 
 
 class Holes(torch.autograd.Function):

@@ -32,7 +32,7 @@ def look_up(logits: Tensor, codes: Tensor, rows: Tensor) -> Tensor:
         codes: ``(N, D)`` bytes.
         rows: ``(N,)`` row numbers of the table.
     """
-    return LookUp.apply(logits, codes, rows)
+    return LookUp.apply(logits, codes.contiguous(), rows.contiguous())
 
 
 class LookUp(torch.autograd.Function):

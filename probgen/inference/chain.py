@@ -293,11 +293,20 @@ def forward_done(log_initial: Tensor, log_transition: Tensor, scores: Tensor, st
 
 
 def underflown(done: Pass, steps: Steps) -> Tensor:
-    """Sequences with a step whose scale is too small to be trusted."""
-    small = ~(done.scale[:, 0] > torch.finfo(done.scale.dtype).tiny ** 0.95)
+    """Sequences with a step whose scale is too small to be trusted, or with a state that was lost and matters."""
+    tiny = torch.finfo(done.scale.dtype).tiny
+    small = ~(done.scale[:, 0] > tiny**0.95)
+    if bool((tiny**0.5 > done.A).any()):  # elsewhere every step brings back what was lost
+        small |= lost(done, steps)
     if not bool(small.any()):
         return small.new_zeros(0, dtype=torch.long)
     return done.sequence_of_rows(steps)[small].unique()
+
+
+def lost(done: Pass, steps: Steps) -> Tensor:
+    """``(N,)``: rows where what follows makes more of a state than a number holds, so that its alpha was too small."""
+    state = done.counts(done.scale.new_ones(len(steps)), steps)[2]
+    return ~state.isfinite().all(1)
 
 
 def neutralise(done: Pass, sequences: Tensor, steps: Steps) -> None:
@@ -339,8 +348,13 @@ def in_log_space(log_initial: Tensor, log_transition: Tensor, scores: Tensor, st
 # -------------------------------------------------------------------------------------------------------- states
 def filtered(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
     """``(N, K)``: probabilities of each row's state given the rows up to it."""
+    return log_filtered(log_initial, log_transition, scores, steps).exp()
+
+
+def log_filtered(log_initial: Tensor, log_transition: Tensor, scores: Tensor, steps: Steps) -> Tensor:
+    """Their logarithms."""
     done, _ = forward_done(log_initial, log_transition, scores, steps)
-    alpha = done.by_row(done.alpha)
+    alpha = done.by_row(done.alpha).log()
     weak = underflown(done, steps)
     if len(weak):
         some, places = steps.select(weak)
@@ -357,7 +371,7 @@ def filtered_in_log_space(log_initial: Tensor, log_transition: Tensor, scores: T
         before = before + seen
         before = before - before.amax(0).nan_to_num(neginf=0.0)
         found.append(before)
-    alpha = torch.cat(found, 1).softmax(0).mT
+    alpha = torch.cat(found, 1).log_softmax(0).mT
     return torch.empty_like(alpha).index_copy_(0, plan.order, alpha)
 
 
@@ -375,14 +389,14 @@ def draw_paths(log_initial: Tensor, log_transition: Tensor, scores: Tensor, step
     Forward filtering, backward sampling (Carter and Kohn, 1994).
     """
     plan = planned(steps, steps.longest)
-    alpha = filtered(log_initial, log_transition, scores, steps)[plan.order]
-    arrive, ordered = log_transition.exp().mT.contiguous(), uniform[:, plan.order]
+    alpha = log_filtered(log_initial, log_transition, scores, steps)[plan.order]
+    arrive, ordered = log_transition.mT.contiguous(), uniform[:, plan.order]
     path = torch.empty(ordered.shape, dtype=torch.long, device=scores.device)
     after, going_on = path[:, :0], 0
     for low, high in reversed(plan.steps()):
         weight = alpha[low:high].expand(len(path), -1, -1)
-        weight = torch.cat([weight[:, :going_on] * arrive[after], weight[:, going_on:]], 1)
-        total = weight.cumsum(-1)
+        weight = torch.cat([weight[:, :going_on] + arrive[after], weight[:, going_on:]], 1)
+        total = weight.softmax(-1).cumsum(-1)
         chosen = (total <= ordered[:, low:high, None] * total[..., -1:]).sum(-1).clamp_max(len(arrive) - 1)
         path[:, low:high], after, going_on = chosen, chosen, high - low
     return torch.empty_like(path).index_copy_(1, plan.order, path)

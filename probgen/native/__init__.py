@@ -1,7 +1,7 @@
 """Inner loops in C, compiled at first use where a C compiler is found; everything works without them, slower.
 
 ``PROBGEN_NATIVE=0`` in the environment turns them off. Compiled files are kept in the user's cache folder under the
-hash of their source.
+hash of their source, the compiler and the processor.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -34,24 +35,33 @@ def takes(name: str, like: Tensor) -> bool:
 @cache
 def library(name: str) -> ctypes.CDLL | None:
     """The compiled ``name.c``; None where it cannot be made."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None or os.environ.get("PROBGEN_NATIVE") == "0":
+    words = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    if shutil.which(words[0]) is None or os.environ.get("PROBGEN_NATIVE") == "0":
         return None
     source = Path(__file__).with_name(f"{name}.c")
-    key = hashlib.sha256(source.read_bytes() + " ".join([compiler, *FLAGS, *platform.uname()[1:]]).encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "probgen"
-    made = folder / f"{name}-{key.hexdigest()[:16]}.so"
+    key = hashlib.sha256(source.read_bytes() + " ".join([*words, *FLAGS, *platform.uname()[1:], processor()]).encode())
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "probgen"
+        made = folder / f"{name}-{key.hexdigest()[:16]}.so"
         if not made.exists():
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 beside = Path(place) / made.name
-                command = [compiler, *FLAGS, str(source), "-o", str(beside), "-lm"]
+                command = [*words, *FLAGS, str(source), "-o", str(beside), "-lm"]
                 subprocess.run(command, check=True, capture_output=True, timeout=120)
                 beside.replace(made)
         return ctypes.CDLL(str(made))
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, RuntimeError, subprocess.SubprocessError):  # RuntimeError: the user has no home folder
         return None
+
+
+def processor() -> str:
+    """What this processor can do, where the system says so: loops are compiled for it and stop elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
 
 
 def call(function: Callable, *arguments: Tensor | int) -> None:

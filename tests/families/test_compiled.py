@@ -50,6 +50,19 @@ def test_many_patterns_of_holes_are_the_marginals(components, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
+def test_columns_that_stand_one_after_the_other_in_memory_score_as_rows_do():
+    """Numbers of the same table in another order of memory, and row numbers cut out of a wider tensor."""
+    torch.manual_seed(0)
+    x, rows = torch.randint(3, (300, 6)).double(), torch.randint(2, (300, 2))
+    x[torch.rand(x.shape) < 0.3] = torch.nan
+    gaussian, codes = FullGaussian(6, table=2).double(), Categorical(3, columns=6, table=2).double()
+    natural = {key: value.detach() for key, value in gaussian.natural(gaussian.start()).items()}
+    logits, by_column = {"logits": torch.randn(2, 6, 3).double()}, x.mT.contiguous().mT
+    torch.testing.assert_close(gaussian.score(natural, by_column), gaussian.score(natural, x))
+    expected = codes.own_score(logits, x, rows[:, 1].contiguous())
+    torch.testing.assert_close(codes.own_score(logits, by_column, rows[:, 1]), expected)
+
+
 def test_a_labelled_fit_is_the_same_without_a_compiler(monkeypatch):
     rng = np.random.default_rng(0)
     y = rng.integers(3, size=300)

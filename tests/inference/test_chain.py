@@ -89,6 +89,19 @@ def test_a_reachable_state_far_worse_than_an_unreachable_one_does_not_underflow(
     assert counts[1][1, 1] == pytest.approx(int((LENGTHS - 1).sum()))
 
 
+def test_a_state_that_loses_slowly_and_wins_in_the_end_is_not_lost(way):
+    """Zeros in the transitions bring nothing back, and no single step underflows."""
+    gaps = 20.0 * torch.tensor([[0.0] * 40 + [-1.0] * 60, [-1.0] * 40 + [0.0] * 60], dtype=torch.float64)
+    scores, steps = torch.cat([gaps, gaps[:, :3]], 1).requires_grad_(), Steps(torch.tensor([100, 3]))
+    initial, transition = torch.tensor([0.5, 0.5]).double().log(), torch.eye(2).double().log()
+    rows = way(initial, transition, scores, steps)
+    alone = torch.stack([scores[:, :100].sum(1), scores[:, 100:].sum(1)], 1)
+    torch.testing.assert_close(rows, torch.logsumexp(initial[:, None] + alone, 0), rtol=1e-12, atol=0)
+    state = torch.autograd.grad(rows.sum(), scores)[0]
+    winner = torch.tensor([[0.0] * 100 + [1.0] * 3, [1.0] * 100 + [0.0] * 3]).double()
+    torch.testing.assert_close(state, winner, rtol=0, atol=1e-12)
+
+
 def test_an_impossible_sequence_has_evidence_zero_and_no_counts(way):
     *given, steps = potentials(False)
     given[2][:, 2] = ZERO
@@ -142,3 +155,12 @@ def test_drawn_paths_have_the_posterior_probabilities():
     expected = torch.stack([(log - total).exp() for log in every.values()])
     chi2 = (draws * (share - expected) ** 2 / expected.clamp_min(1e-12))[expected * draws > 5]
     assert float(chi2.sum()) < len(chi2) + 5 * (2 * len(chi2)) ** 0.5
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_drawn_paths_keep_to_possible_transitions_where_filtered_probabilities_underflow(winner):
+    gaps = 20.0 * torch.tensor([[0.0] * 40 + [-1.0] * 60, [-1.0] * 40 + [0.0] * 60], dtype=torch.float64)
+    scores, steps = gaps if winner else gaps.flip(0), Steps(torch.tensor([100]))
+    initial, transition = torch.tensor([0.5, 0.5]).double().log(), torch.eye(2).double().log()
+    path = chain.draw_paths(initial, transition, scores, steps, torch.rand(20, 100).double())
+    assert bool((path == winner).all())
