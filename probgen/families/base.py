@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import pyro
@@ -251,6 +251,34 @@ class Family(nn.Module, ABC):
     def forward(self, output: Tensor) -> Rows:
         """The distribution that a decoder's output describes."""
         return Rows(self, self.head(output), output.shape[:-1])
+
+
+class DependentFamily(Family):
+    """A family that says nothing of rows alone: its table has to be called with what they depend on."""
+
+    refusal: ClassVar[str]  # told where it is asked all the same
+
+    def score(self, natural: Natural, x: Tensor) -> Tensor:
+        raise CapabilityError(self.refusal)
+
+    def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
+        raise CapabilityError(self.refusal)
+
+    def sample(self, theta: Parameters) -> Tensor:
+        raise CapabilityError(self.refusal)
+
+    def fill(self, theta: Parameters, x: Tensor) -> Tensor:
+        raise CapabilityError(self.refusal)
+
+    def mean(self, theta: Parameters) -> Tensor:
+        raise CapabilityError(self.refusal)
+
+    @property
+    def outputs(self) -> int:
+        raise CapabilityError(f"{type(self).__name__} cannot be a network's head.")
+
+    def head(self, output: Tensor) -> Parameters:
+        raise CapabilityError(f"{type(self).__name__} cannot be a network's head.")
 
 
 @effectful(type="parameters")

@@ -32,6 +32,7 @@ from torch import Tensor
 from probgen.data.holes import known
 from probgen.errors import CapabilityError
 from probgen.families.base import (
+    DependentFamily,
     Factor,
     Family,
     Latent,
@@ -105,7 +106,7 @@ class PotentialFactor(Factor):
     square: Tensor
 
 
-class GaussianRegression(Family):
+class GaussianRegression(DependentFamily):
     """R outputs regressed on U inputs and a constant, with K rows of parameters.
 
     Args:
@@ -115,6 +116,8 @@ class GaussianRegression(Family):
         inputs: U.
         spread: variance at which iterations start, in model coordinates.
     """
+
+    refusal = "A regression has a density only given its inputs; call its table with them."
 
     noise: Family  # the family of the outputs given their inputs
     rotated = True  # a linear map of inputs and outputs changes nothing: no entry is fixed
@@ -176,28 +179,6 @@ class GaussianRegression(Family):
         weight = table.theta["weight"][row]
         loc = (weight[..., :-1] @ inputs[..., None])[..., 0] + weight[..., -1]
         return Rows(self.noise, self.around(table.theta, row, loc), loc.shape[:-1])
-
-    def score(self, natural: Natural, x: Tensor) -> Tensor:
-        raise CapabilityError("A regression has a density only given its inputs; call its table with them.")
-
-    def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
-        return self.score(theta, x)
-
-    def sample(self, theta: Parameters) -> Tensor:
-        return self.score(theta, torch.empty(0))
-
-    def fill(self, theta: Parameters, x: Tensor) -> Tensor:
-        return self.score(theta, x)
-
-    def mean(self, theta: Parameters) -> Tensor:
-        return self.score(theta, torch.empty(0))
-
-    @property
-    def outputs(self) -> int:
-        raise CapabilityError("A regression cannot be a network's head.")
-
-    def head(self, output: Tensor) -> Parameters:
-        raise CapabilityError("A regression cannot be a network's head.")
 
 
 class Explained(Observable):

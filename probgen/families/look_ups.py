@@ -40,6 +40,7 @@ class LookUp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, codes: Tensor, rows: Tensor) -> Tensor:  # type: ignore[override]
+        assert (codes.dtype, rows.dtype) == (torch.uint8, torch.int64), "codes are bytes, rows are whole numbers"
         ctx.save_for_backward(codes, rows)
         ctx.shape = logits.shape
         out = logits.new_empty(len(codes))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Natural, Observable, Parameters, Symbol, Table
+from probgen.families.base import DependentFamily, Factor, Natural, Observable, Parameters, Symbol, Table
 
 __all__ = ["TOPOLOGIES", "ChainFactor", "MarkovChain", "SemiMarkovChain"]
 
@@ -75,7 +75,7 @@ BETWEEN_STATES = ("initial", "transition")  # parts of a chain whose columns are
 Entries = Any  # nested lists or an array of numbers, NaN (or None) where an entry is to be learned
 
 
-class Simplexes(Family):
+class Simplexes(DependentFamily):
     """Rows of probabilities with Dirichlet priors, some entries fixed: the parts of a chain.
 
     Args:
@@ -83,6 +83,8 @@ class Simplexes(Family):
         pseudo: for every part, prior counts ``(R, C)`` or a number.
         prior: "default" or None (maximum likelihood).
     """
+
+    refusal = "A chain has no density of single rows; call it with batch.steps."
 
     def __init__(
         self, states: int, fixed: Mapping[str, Tensor], pseudo: Mapping[str, Tensor], prior: str | None
@@ -189,28 +191,6 @@ class Simplexes(Family):
         if not isinstance(index, Steps):
             raise CapabilityError("A chain is called with the sequences of a batch: chain(batch.steps).")
         return ChainStates(table, index)
-
-    def score(self, natural: Natural, x: Tensor) -> Tensor:
-        raise CapabilityError("A chain has no density of single rows; call it with batch.steps.")
-
-    def log_prob(self, theta: Parameters, x: Tensor) -> Tensor:
-        return self.score(theta, x)
-
-    def sample(self, theta: Parameters) -> Tensor:
-        return self.score(theta, torch.empty(0))
-
-    def fill(self, theta: Parameters, x: Tensor) -> Tensor:
-        return self.score(theta, x)
-
-    def mean(self, theta: Parameters) -> Tensor:
-        return self.score(theta, torch.empty(0))
-
-    @property
-    def outputs(self) -> int:
-        raise CapabilityError("A chain cannot be a network's head.")
-
-    def head(self, output: Tensor) -> Parameters:
-        raise CapabilityError("A chain cannot be a network's head.")
 
     def potentials(self, natural: Natural) -> tuple[Tensor, Tensor, int]:
         """Log initial and log transition potentials of the chain's own states, and the phases of each value."""
