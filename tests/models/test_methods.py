@@ -12,8 +12,8 @@ from probgen.queries.fit import accepted_options
 
 SMALL = {"components": 2, "states": 2, "factors": 1, "latent": 1, "chains": 2, "longest": 3, "hidden": (8,)}
 EFFORT = {
-    "map": {"max_steps": 8},
-    "svi": {"max_steps": 8},
+    "map": {"max_steps": 4},
+    "svi": {"max_steps": 4},
     "nuts": {"warmup": 15, "draws": 10, "chains": 1, "max_depth": 4},
 }
 CASES = [
