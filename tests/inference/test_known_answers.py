@@ -60,8 +60,10 @@ def test_old_faithful_log_likelihood(components, covariance, expected):
 class FromResponsibilities(Peer):
     """scikit-learn's mixture started from given responsibilities."""
 
-    def __init__(self, n_components=1, *, start=None, tol=0.0, max_iter=1, reg_covar=0.0):
-        super().__init__(n_components, tol=tol, max_iter=max_iter, reg_covar=reg_covar)
+    def __init__(self, n_components=1, *, covariance_type="full", start=None, tol=0.0, max_iter=1, reg_covar=0.0):
+        super().__init__(
+            n_components, covariance_type=covariance_type, tol=tol, max_iter=max_iter, reg_covar=reg_covar
+        )
         self.start = start
 
     def _initialize_parameters(self, X, *_, **__):
@@ -82,6 +84,28 @@ def test_trajectory_of_iris_equals_scikit_learn_at_each_of_40_iterations():
             ours = mixture_parameters(seen[step - 1], fit)
             for mine, theirs in zip(ours, (peer.weights_, peer.means_, peer.covariances_), strict=True):
                 np.testing.assert_allclose(mine, theirs, atol=1e-8)
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("covariance", "name"), [("full", "full"), ("tied", "tied"), ("diagonal", "diag"), ("spherical", "spherical")]
+)
+def test_every_iteration_of_every_covariance_is_scikit_learns(covariance, name):
+    X = (IRIS - IRIS.mean(0)) / IRIS.std(0)  # spherical in both libraries' coordinates
+    start, seen = np.eye(3)[np.random.default_rng(0).integers(3, size=150)], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = pg.fit(
+            "gaussian_mixture", Table(X, schema=REAL4), components=3, covariance=covariance, prior=None, start=start,
+            max_steps=31, tolerance=0.0, progress=False, callback=lambda _i, _v, method: seen.append(method.theta),
+        )  # fmt: skip
+        for step in range(1, 31):
+            peer = FromResponsibilities(3, covariance_type=name, start=start, max_iter=step)
+            peer.fit(X)
+            assert fit.history["log_likelihood"][step] == pytest.approx(peer.score(X), abs=1e-8)
+            loc, weights = seen[step - 1]["component.gaussian"]["loc"], seen[step - 1]["weights"]["logits"][0].exp()
+            np.testing.assert_allclose(loc, peer.means_, atol=1e-8)
+            np.testing.assert_allclose(weights, peer.weights_, atol=1e-8)
 
 
 def textbook_step(X, weights, means, covariances):
