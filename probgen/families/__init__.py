@@ -6,6 +6,8 @@ from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
 from probgen.families.columns import Columns
+from probgen.families.conditional_gaussian import ConditionalGaussian
+from probgen.families.conditional_table import ConditionalTable
 from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
@@ -23,6 +25,7 @@ from probgen.families.linear_gaussian import AdditiveGaussian, LinearGaussian
 from probgen.families.log_normal import LogNormal
 from probgen.families.markov_chain import MarkovChain, SemiMarkovChain
 from probgen.families.negative_binomial import NegativeBinomial
+from probgen.families.nodes import Nodes
 from probgen.families.normal_scores import NormalScores
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
@@ -40,6 +43,8 @@ __all__ = [
     "Beta",
     "Categorical",
     "Columns",
+    "ConditionalGaussian",
+    "ConditionalTable",
     "CoupledGaussian",
     "DiagonalGaussian",
     "DiagonalRegression",
@@ -55,6 +60,7 @@ __all__ = [
     "LogisticRegression",
     "MarkovChain",
     "NegativeBinomial",
+    "Nodes",
     "NormalScores",
     "OrderedLogistic",
     "Poisson",

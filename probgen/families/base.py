@@ -59,6 +59,26 @@ class Latent:
     name: str
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The value of a continuous site that others may depend on: a name, and the numbers that are known of it.
+
+    Attributes:
+        value: ``(N,)`` in the coordinates of its family, NaN where it is to be integrated out.
+        raw: ``(N,)`` in the coordinates of the table.
+        write: from the first to the second, unless they are the same.
+    """
+
+    name: str
+    value: Tensor
+    raw: Tensor
+    write: Callable[[Tensor], Tensor] | None = None
+
+    def completed(self, value: Tensor) -> Tensor:
+        """The column in the table's coordinates with unknown cells from ``value``, which is in those of the family."""
+        return torch.where(self.raw.isnan(), value if self.write is None else self.write(value), self.raw)
+
+
 @dataclass(frozen=True)
 class Factor:
     """A log density as a tensor of shape ``(*sizes of the symbols, *plates)``."""
@@ -389,4 +409,16 @@ class Scored(Observable):
             return settled(Factor((*self.index, value), cells.reshape(*sizes, value.size)))
         if len(self.index) == 1 and self.index[0].codes is not None:
             return Factor((), self.family.own_score(self.table.natural, value, self.index[0].codes))
-        return Factor(self.index, self.log_prob(value).unflatten(0, sizes) if sizes else self.log_prob(value)[0])
+        return of_each_row(self.index, self.log_prob(value).unflatten(0, sizes) if sizes else self.log_prob(value)[0])
+
+
+def of_each_row(symbols: tuple[Symbol, ...], value: Tensor) -> Factor:
+    """The factor ``(*sizes, N)`` of some symbols, at every row's own codes where they are known."""
+    if all(symbol.codes is None for symbol in symbols):
+        return Factor(symbols, value)
+    left = [at for at, symbol in enumerate(symbols) if symbol.codes is None]
+    gone = [at for at, symbol in enumerate(symbols) if symbol.codes is not None]
+    rows = torch.arange(value.shape[-1], device=value.device)
+    codes = [symbols[at].codes for at in gone]
+    found = value.permute(*gone, len(symbols), *left)[(*codes, rows)]  # (N, *left)
+    return Factor(tuple(symbols[at] for at in left), found.movedim(0, -1))

@@ -72,12 +72,13 @@ def log_weights(
     draws: int = 1,
     theta: Mapping[str, Parameters] | None = None,
     sites: Mapping[str, Tensor] | None = None,
+    settle: bool = False,
 ) -> tuple[Tensor, Evidence, Proposal]:
     """Log importance weights ``(B,)`` or ``(S, B)``; without local latents the log evidence itself."""
     proposal = propose(program, batch, draws)
     values = {**(sites or {}), **proposal.sites}
     with draws_plate(draws if proposal.sites else 1):
-        evidence = log_evidence(program, batch, theta=theta, sites=values)
+        evidence = log_evidence(program, batch, theta=theta, sites=values, settle=settle)
     return evidence.rows - proposal.log_q, evidence, proposal
 
 

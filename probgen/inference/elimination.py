@@ -5,6 +5,7 @@ Every bucket keeps what was joined in it, so that values can be drawn and margin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,17 +18,20 @@ from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
 from probgen.families.additive_regression import IndicatorFactor
 from probgen.families.base import BlockedFactor, Factor, Symbol
+from probgen.families.conditional_gaussian import QuadraticFactor
 from probgen.families.gaussian_path import PathFactor
 from probgen.families.gaussian_regression import PotentialFactor
 from probgen.families.markov_chain import ChainFactor
 from probgen.families.switching_path import SwitchingPathFactor
 from probgen.inference.added_chains import AddedChains
 from probgen.inference.chain import best_path, chain_evidence
+from probgen.inference.gaussian_network import integrate_out
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
+from probgen.inference.sum_product import ProductBucket, as_products, carry_out, check_memory, make_plan
 from probgen.inference.switching import Regimes, SwitchingProblem
 
-__all__ = ["AddedBucket", "Bucket", "ChainBucket", "PathBucket", "SwitchingBucket", "eliminate"]
+__all__ = ["AddedBucket", "Bucket", "ChainBucket", "PathBucket", "ProductBucket", "SwitchingBucket", "eliminate"]
 
 
 # -------------------------------------------------------------------------------------------------------- buckets
@@ -47,6 +51,12 @@ class Bucket:
     def cumulative(self) -> Tensor:
         """``(B, K)``: cumulative probabilities of a symbol that stands alone, NaN where all are zero."""
         return self.value.detach().mT.double().softmax(-1).cumsum(-1)
+
+    def conditional(self, drawn: Mapping[str, Tensor], rows: int) -> Tensor:
+        """``(K, N)``: weights of the symbol's values given drawn values of the rest of the clique."""
+        value = self.value.expand(*self.value.shape[: len(self.symbols)], rows)
+        others: Any = tuple(drawn[symbol.name] for symbol in self.symbols[1:])
+        return value[(slice(None), *others, torch.arange(rows, device=value.device))].softmax(0)
 
 
 class BlockedBucket(Bucket):
@@ -233,12 +243,24 @@ def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -
     added = next((factor for factor in factors if isinstance(factor, IndicatorFactor)), None)
     if added is not None:
         return along_added(added, factors, held or {})
+    quadratic = [factor for factor in factors if isinstance(factor, QuadraticFactor)]
+    if quadratic:
+        made, integrated = integrate_out(quadratic)
+        rows, buckets = eliminate([*(f for f in factors if not isinstance(f, QuadraticFactor)), *made], held)
+        return rows, [integrated, *buckets]
     paths = [factor for factor in factors if isinstance(factor, PathFactor)]
     if paths:
         return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
     chains = tuple(factor for factor in factors if isinstance(factor, ChainFactor))
     pool: list[Factor] = [factor for factor in factors if not isinstance(factor, ChainFactor)]
     kept = {chain.symbols[0] for chain in chains}
+    if not kept and is_network(pool):
+        return along_network(pool)
+    return one_by_one(pool, chains, kept)
+
+
+def one_by_one(pool: list[Factor], chains: tuple[ChainFactor, ...], kept: set[Symbol]) -> tuple[Tensor, list[Any]]:
+    """Sums of logarithms, for few symbols, for chains, and where probabilities leave the range of their numbers."""
     buckets: list[Bucket | ChainBucket] = []
     while any(symbol not in kept for factor in pool for symbol in factor.symbols):
         symbol = cheapest(pool, kept)
@@ -258,6 +280,44 @@ def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -
     for factor in pool[1:]:
         total = total + factor.value
     return total, buckets
+
+
+def is_network(pool: list[Factor]) -> bool:
+    """True where several symbols stand in plain factors."""
+    return len({symbol for factor in pool for symbol in factor.symbols}) > 1 and all(type(f) is Factor for f in pool)
+
+
+def along_network(pool: list[Factor]) -> tuple[Tensor, list[Any]]:
+    """Products of probabilities, scaled row by row; logarithms where even so they leave the range of their numbers."""
+    factors = [factor for factor in pool if factor.symbols]
+    symbols = list(dict.fromkeys(symbol for factor in factors for symbol in factor.symbols))
+    number = {symbol: at for at, symbol in enumerate(symbols)}
+    rows = max((f.value.shape[-1] for f in factors if f.value.dim() > len(f.symbols)), default=1)
+    scopes = tuple((tuple(number[s] for s in f.symbols), f.value.dim() > len(f.symbols)) for f in factors)
+    plan = make_plan(scopes, tuple(s.size for s in symbols), 1 << (rows - 1).bit_length(), frozenset())
+    check_memory(plan, rows, symbols, factors[0].value.element_size())
+    products, tops = as_products(factors, number)
+    left, scales, joined = carry_out(plan, products)
+    if out_of_range([part.value for part in left], scales):
+        return one_by_one(pool, (), set())
+    terms = [*tops, *scales, *(part.value.log() for part in left)]
+    terms += [factor.value for factor in pool if not factor.symbols]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    buckets = [
+        ProductBucket(tuple(symbols[n] for n in step.clique), step.clique, parts)
+        for step, parts in zip(plan.steps, joined, strict=True)
+    ]
+    return total, buckets
+
+
+def out_of_range(left: list[Tensor], scales: list[Tensor]) -> bool:
+    """True where a row ended at zero, or a message shrank so far that others may have been lost beside it."""
+    with torch.no_grad():
+        lost = any(bool((value <= 0).any()) for value in left)
+        least = 0.8 * math.log(torch.finfo(left[0].dtype).tiny)
+        return lost or any(bool((scale < least).any()) for scale in scales)
 
 
 def in_blocks(touching: list[Factor]) -> Tensor | None:

@@ -6,18 +6,21 @@ into factors over named dimensions.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Family, Latent, Natural, Parameters, Symbol, Table
+from probgen.families.base import Cells, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath
 
 __all__ = ["Given", "Site", "Tracer", "observe"]
@@ -102,34 +105,47 @@ class Tracer(Messenger):
             message["infer"]["_data"] = message["infer"].get("_data", message["value"])
         if is_integrated_out(message) and not message["done"] and (self.sum_out or not along_time(message)):
             message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
+        if is_summed_out(message) and hasattr(message["fn"], "continuous"):
+            self.continuous_site(message)
         if message["done"] or not is_summed_out(message):
             return
-        if not self.sum_out:  # draw it from its own distribution
-            message["value"], message["is_observed"] = None, False
-            return
         known = message["value"] if message["is_observed"] else None
+        if not self.sum_out:  # a column that is known, or a draw from its own distribution
+            codes = None if known is None else KnownCodes.of(known, message["fn"].levels).codes
+            message["value"], message["is_observed"], message["done"] = codes, codes is not None, codes is not None
+            return
         if not hasattr(message["fn"], "levels"):
             raise CapabilityError(
                 f"Site {message['name']!r} is to be summed out, but {type(message['fn']).__name__} is not a family of"
                 " probgen; use probgen.families.Categorical for it."
             )
         symbol = Symbol(message["name"], message["fn"].levels)
-        if known is not None and self.settle and not known.isnan().any():
-            symbol = replace(symbol, codes=known.long())
-        elif known is not None:
-            self.factors.append(Factor((symbol,), labels(known, symbol.size)))
+        if known is not None:
+            column = KnownCodes.of(known, symbol.size)
+            if self.settle and column.codes is not None:
+                symbol = replace(symbol, codes=column.codes)
+            elif not column.nothing:
+                self.factors.append(Factor((symbol,), column.indicators))
         message["value"], message["done"], message["is_observed"] = symbol, True, True
+
+    def continuous_site(self, message: dict) -> None:
+        """A name for what is to be integrated out; or numbers, drawn where they are neither known nor given."""
+        if self.sum_out:
+            message["value"] = message["fn"].cells(message["name"], message["value"])
+        else:
+            message["value"] = message["fn"].fill(message["value"])
+        message["done"], message["is_observed"] = True, True
 
     def _pyro_post_sample(self, message: dict) -> None:
         if is_bookkeeping(message):
             return
         name, value = message["name"], message["value"]
-        observed = message["is_observed"] and not isinstance(value, Symbol | Latent)
+        observed = message["is_observed"] and not isinstance(value, Symbol | Latent | Cells)
         site = Site(
             name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
         )
         local = self.rows_are_local and in_plates(message)
-        if local or isinstance(value, Symbol | Latent) or observed:
+        if local or isinstance(value, Symbol | Latent | Cells) or observed:
             self.sites[name] = site
             if self.sum_out and (not isinstance(value, Latent) or along_time(message)):
                 self.factors.append(factor_of(message["fn"], value))
@@ -155,6 +171,33 @@ def factor_of(distribution: Any, value: Any) -> Factor:
     if hasattr(distribution, "factor"):
         return distribution.factor(value)
     return Factor((), distribution.log_prob(value))
+
+
+class KnownCodes:
+    """What is known of a column of codes, found out once."""
+
+    _found: ClassVar[WeakTensorKeyDictionary] = WeakTensorKeyDictionary()
+
+    def __init__(self, column: Tensor, size: int) -> None:
+        holes = column.isnan()
+        self.version, self.size, self.nothing = column._version, size, bool(holes.all())
+        self.codes = None if bool(holes.any()) else column.long()  # where all are known
+        self._column = weakref.ref(column)  # the column would keep itself alive
+
+    @classmethod
+    def of(cls, column: Tensor, size: int) -> KnownCodes:
+        """Kept while the column is alive."""
+        kept = cls._found.get(column)
+        if kept is None or (kept.version, kept.size) != (column._version, size):
+            kept = cls._found[column] = cls(column, size)
+        return kept
+
+    @cached_property
+    def indicators(self) -> Tensor:
+        """Log indicators ``(size, N)`` of the values that are possible."""
+        column = self._column()
+        assert column is not None
+        return labels(column, self.size)
 
 
 def labels(codes: Tensor, size: int) -> Tensor:

@@ -23,6 +23,7 @@ from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
 from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket
 from probgen.inference.evidence import log_evidence
+from probgen.inference.gaussian_network import GaussianBucket
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, Tracer, observe
@@ -93,12 +94,12 @@ def fill_batch(program: Any, batch: Batch, theta: Theta, streams: Sequence[Calla
         yield from (batch.x for _ in streams)
         return
     guided = has_guide(program, batch)
-    evidence = None if guided else log_evidence(program, batch, theta=theta)
+    evidence = None if guided else log_evidence(program, batch, theta=theta, settle=True)
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
     for stream, codes in zip(streams, paths, strict=True):
         with stream("cells"):
             latents = resample(program, batch, theta) if guided else {}
-            found = evidence or log_evidence(program, batch, theta=theta, sites=latents)
+            found = evidence or log_evidence(program, batch, theta=theta, sites=latents, settle=True)
             codes = codes | draw_codes(found.buckets, len(batch), codes)
             tracer = observe(program, batch, Given(theta, sites={**latents, **codes}), sum_out=False)
             yield gather(tracer, batch)
@@ -124,25 +125,26 @@ def draw_codes(
     for bucket in reversed(buckets):
         if isinstance(bucket, ChainBucket):
             continue
+        if isinstance(bucket, GaussianBucket):
+            drawn |= bucket.draw(drawn)
+            continue
         if isinstance(bucket, PathBucket | SwitchingBucket | AddedBucket):
             drawn |= bucket.draw()
             continue
-        value = bucket.value.expand(*bucket.value.shape[: len(bucket.symbols)], rows)
-        others = tuple(drawn[symbol.name] for symbol in bucket.symbols[1:])
-        if not others:
+        if len(bucket.symbols) == 1 and isinstance(bucket, Bucket):
             drawn[bucket.symbol.name] = draw_code(bucket.cumulative, rows)
-            continue
-        place: tuple[Any, ...] = (slice(None), *others, torch.arange(rows, device=value.device))
-        drawn[bucket.symbol.name] = torch.distributions.Categorical(logits=value[place].mT).sample()
+        else:
+            weights = bucket.conditional(drawn, rows).mT
+            drawn[bucket.symbol.name] = draw_code(weights.double().cumsum(-1), rows)
     return drawn
 
 
 def draw_code(cumulative: Tensor, rows: int) -> Tensor:
     """``(B,)``: one code a row by inversion, whose cost does not grow with the number of draws and little with K."""
-    if cumulative.isnan().any():
+    if not bool((cumulative[:, -1] > 0).all()):
         raise CapabilityError(
             "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
-            " kernel or family that is positive everywhere."
+            " kernel or family that is positive everywhere, or with a prior."
         )
     cumulative = cumulative.expand(rows, -1).contiguous()
     u = torch.rand(rows, 1, dtype=cumulative.dtype, device=cumulative.device) * cumulative[:, -1:]

@@ -75,7 +75,7 @@ def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:
         left = draws if local else 1
         while left > 0:
             now = min(step, left)
-            found, evidence, _ = log_weights(fit.program, batch, now, theta=theta)
+            found, evidence, _ = log_weights(fit.program, batch, now, theta=theta, settle=not local)
             tighter = evidence.log_weights(max(draws, 2))
             if tighter is not None:  # a bound that draws of what it approximates come up from
                 yield tighter

@@ -50,6 +50,8 @@ class ExpectationMaximisation(Method):
         task = self.task
         tracer = self.inspect()
         self.families = tracer.families
+        self.settled = not any(factor.symbols or type(factor) is not Factor for factor in tracer.factors)
+        self.at_once = self.settled and all(f.additive for f in self.families.values())  # one step is the maximum
         if not self.families or tracer.global_sites_outside_families():
             raise CapabilityError(
                 f"method 'em' needs a program whose parameters all belong to families; {task.program.name!r} is not one."
@@ -70,7 +72,7 @@ class ExpectationMaximisation(Method):
         """One run of the program on the first piece, to learn its families and discrete sites."""
         self.first = next(self.task.batches.pieces())
         with seeded(self.task.seed, "inspect"):
-            return observe(self.task.program, self.first)
+            return observe(self.task.program, self.first, settle=True)
 
     def narrow_pieces(self) -> None:
         """Couple rows and pieces so that marginal precision matrices of rows with holes fit in memory."""
@@ -97,7 +99,10 @@ class ExpectationMaximisation(Method):
             if family.prior_choice is not None:
                 family.calibrate(pooled[name])
         neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
-        evidence = log_evidence(program, first, theta=neutral)
+        if self.settled and isinstance(start, str):  # nothing is hidden: statistics do not depend on parameters
+            self.varies = False
+            return neutral
+        evidence = log_evidence(program, first, theta=neutral, settle=isinstance(start, str))
         symbols, pins = evidence.symbols, tuple(pin_path(first, b.path) for b in evidence.paths if b.path.rotated)
         if not symbols:
             self.varies = False
@@ -107,6 +112,7 @@ class ExpectationMaximisation(Method):
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
             unknown = [symbol for symbol in symbols if symbol not in observed]
+            self.varies = bool(unknown) or bool(evidence.paths)
             chains = evidence.in_time
             in_order = chains is not None and chains.ordered
             extra = assign(start, first, unknown, chains is not None, in_order) if unknown else ()
@@ -168,7 +174,7 @@ class ExpectationMaximisation(Method):
             raise FitError(collapse_message(self.families))
         rise, self.previous = objective - self.previous, objective
         self.falls = min(self.falls, rise)
-        converged = 0 <= rise < self.task.tolerance
+        converged = 0 <= rise < self.task.tolerance or (rise >= 0 and self.at_once and np.isfinite(rise))
         self.statistics = statistics or {}
         if not converged:
             self.theta = program.canonical(maximise(self.families, statistics or {}, self.theta))
@@ -261,7 +267,7 @@ def pinned_total(evidence: Any, pin: Factor, weights: Tensor | None) -> Tensor:
 
 def partly_observed(program: Any, batch: Batch, theta: Theta) -> dict[Symbol, Tensor]:
     """Discrete sites of which some rows are labelled, with the mask of these rows."""
-    tracer = log_evidence(program, batch, theta=theta).trace
+    tracer = log_evidence(program, batch, theta=theta, settle=True).trace
     found = {}
     for factor in tracer.factors:
         if len(factor.symbols) == 1 and bool(torch.isneginf(factor.value).any()):
@@ -270,10 +276,10 @@ def partly_observed(program: Any, batch: Batch, theta: Theta) -> dict[Symbol, Te
 
 
 def labelled_rows(observed: dict[Symbol, Tensor]) -> Tensor | None:
-    """Weight one for rows with every label known; None where no site is labelled."""
-    if not observed:
+    """Weight one for rows whose label is known; None where no site, or more than one, has labels."""
+    if len(observed) != 1:
         return None
-    return torch.stack(list(observed.values())).all(0).double()
+    return next(iter(observed.values())).double()
 
 
 @contextmanager

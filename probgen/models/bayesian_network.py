@@ -1,0 +1,46 @@
+r"""Bayesian network: every column given its parents in a directed acyclic graph (Pearl, 1988).
+
+.. math::
+    p(x_1, \dots, x_D) = \prod_d p_d(x_d \mid x_{\mathrm{parents}(d)})
+
+Discrete columns have a table of probabilities, one row for every configuration of their parents. Continuous columns are
+linear in their continuous parents, one regression for every configuration of their discrete ones (Lauritzen and
+Wermuth, 1989); other columns have the family of their kind, one set of parameters a configuration. ``hidden_nodes`` names discrete nodes that are no columns. What is
+unknown in a row is summed and integrated out exactly.
+"""
+
+import pyro
+
+from probgen.data.schema import Schema
+from probgen.families import Nodes
+from probgen.program import Model, Traits
+from probgen.structure import Graph
+
+
+class BayesianNetwork(Model):
+    """Columns, and hidden nodes, that depend on their parents in a graph: ``{node: [parents]}``, edges, or a name."""
+
+    traits = Traits(summary="a directed acyclic graph of columns, given or learnt, with hidden nodes")
+    start = "random"
+
+    def __init__(
+        self,
+        schema: Schema,
+        structure=None,
+        hidden_nodes: dict | None = None,
+        nodes: dict | None = None,
+        prior="default",
+    ) -> None:
+        super().__init__(schema)
+        self.graph = Graph.of(structure or {}, [*schema.names, *(hidden_nodes or {})])
+        self.nodes = Nodes(schema, self.graph, hidden_nodes or {}, nodes or {}, prior)
+
+    def model(self, batch):
+        node = self.nodes.draw()
+        x: dict = {}
+        with batch.rows():
+            for name, parents in self.nodes.order.items():
+                given = [x[parent] for parent in parents]
+                x[name] = pyro.sample(
+                    name, node[name](*given), obs=self.nodes.read(batch, name), infer=self.nodes.how(name)
+                )
