@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from probgen.data.schema import KINDS, Schema
+from probgen.data.schema import KINDS, Column, Schema
 from probgen.errors import CapabilityError
 
 __all__ = ["Model", "Traits", "available", "find", "program"]
@@ -89,6 +89,15 @@ class Model(nn.Module, ABC):
     def name(self) -> str:
         """The model's name in the registry: its file's name."""
         return type(self).__module__.rsplit(".", 1)[-1]
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """What can be asked about: the columns, and hidden nodes that have names."""
+        return self.schema.names
+
+    def node(self, name: str) -> Column:
+        """A column, or a named hidden node as one."""
+        return self.schema[name]
 
     def prepare(self, batches: Any) -> None:
         """Learn what is no parameter (ranks, ...) from the training rows, once before any method starts."""

@@ -6,7 +6,7 @@ Every bucket keeps what was joined in it, so that values can be drawn and margin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,16 @@ from probgen.inference.log_sum import log_sum_exp
 from probgen.inference.sum_product import ProductBucket, as_products, carry_out, check_memory, make_plan
 from probgen.inference.switching import Regimes, SwitchingProblem
 
-__all__ = ["AddedBucket", "Bucket", "ChainBucket", "PathBucket", "ProductBucket", "SwitchingBucket", "eliminate"]
+__all__ = [
+    "AddedBucket",
+    "Bucket",
+    "ChainBucket",
+    "PathBucket",
+    "ProductBucket",
+    "SwitchingBucket",
+    "eliminate",
+    "most_probable",
+]
 
 
 # -------------------------------------------------------------------------------------------------------- buckets
@@ -287,29 +296,94 @@ def is_network(pool: list[Factor]) -> bool:
     return len({symbol for factor in pool for symbol in factor.symbols}) > 1 and all(type(f) is Factor for f in pool)
 
 
+class Network:
+    """Plain factors, their symbols by number, and the order in which symbols are summed out.
+
+    Args:
+        pool: factors; those without symbols are put aside.
+        kept: symbols that are not summed out.
+    """
+
+    def __init__(self, pool: list[Factor], kept: Iterable[Symbol] = ()) -> None:
+        self.factors = [factor for factor in pool if factor.symbols]
+        self.plain = [factor.value for factor in pool if not factor.symbols]
+        self.symbols = list(dict.fromkeys(symbol for factor in self.factors for symbol in factor.symbols))
+        self.number = {symbol: at for at, symbol in enumerate(self.symbols)}
+        varying = [f.value for f in self.factors if f.value.dim() > len(f.symbols)]
+        self.rows = max((value.shape[-1] for value in varying), default=1)
+        scopes = tuple(
+            (tuple(self.number[s] for s in f.symbols), f.value.dim() > len(f.symbols)) for f in self.factors
+        )
+        sizes = tuple(symbol.size for symbol in self.symbols)
+        left = frozenset(self.number[symbol] for symbol in kept if symbol in self.number)
+        self.plan = make_plan(scopes, sizes, 1 << (self.rows - 1).bit_length(), left)
+        check_memory(self.plan, self.rows, self.symbols, self.factors[0].value.element_size())
+
+
 def along_network(pool: list[Factor]) -> tuple[Tensor, list[Any]]:
     """Products of probabilities, scaled row by row; logarithms where even so they leave the range of their numbers."""
-    factors = [factor for factor in pool if factor.symbols]
-    symbols = list(dict.fromkeys(symbol for factor in factors for symbol in factor.symbols))
-    number = {symbol: at for at, symbol in enumerate(symbols)}
-    rows = max((f.value.shape[-1] for f in factors if f.value.dim() > len(f.symbols)), default=1)
-    scopes = tuple((tuple(number[s] for s in f.symbols), f.value.dim() > len(f.symbols)) for f in factors)
-    plan = make_plan(scopes, tuple(s.size for s in symbols), 1 << (rows - 1).bit_length(), frozenset())
-    check_memory(plan, rows, symbols, factors[0].value.element_size())
-    products, tops = as_products(factors, number)
-    left, scales, joined = carry_out(plan, products)
+    network = Network(pool)
+    products, tops = as_products(network.factors, network.number)
+    left, scales, joined = carry_out(network.plan, products)
     if out_of_range([part.value for part in left], scales):
         return one_by_one(pool, (), set())
-    terms = [*tops, *scales, *(part.value.log() for part in left)]
-    terms += [factor.value for factor in pool if not factor.symbols]
+    total = added([*tops, *scales, *(part.value.log() for part in left), *network.plain])
+    buckets = [
+        ProductBucket(tuple(network.symbols[n] for n in step.clique), step.clique, parts)
+        for step, parts in zip(network.plan.steps, joined, strict=True)
+    ]
+    return total, buckets
+
+
+def most_probable(factors: list[Factor], targets: set[Symbol] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    """The most probable values of all symbols together (Dawid, 1992), or of some, the others summed out.
+
+    Returns:
+        Their log probability, ``(N,)``, and the codes of each symbol, ``(N,)``.
+    """
+    if any(type(factor) is not Factor for factor in factors):
+        raise CapabilityError("The most probable values are found for networks of discrete nodes only.")
+    pool = list(factors)
+    if targets is not None:
+        pool = summed_to(pool, targets)
+    if not any(factor.symbols for factor in pool):
+        return added([factor.value for factor in pool]), {}
+    network = Network(pool)
+    live: list[Factor | None] = list(network.factors)
+    choices: list[tuple[tuple[Symbol, ...], Tensor]] = []
+    for step in network.plan.steps:
+        touching = [found for n in step.touching if (found := live[n]) is not None]
+        for n in step.touching:
+            live[n] = None
+        joined = join(touching, network.symbols[step.symbol])
+        best, place = joined.value.max(0)
+        choices.append((joined.symbols, place))
+        live.append(Factor(joined.symbols[1:], best))
+    total = added([*network.plain, *(factor.value for factor in live if factor is not None)])
+    codes: dict[str, Tensor] = {}
+    rows = torch.arange(network.rows, device=total.device)
+    for symbols, place in reversed(choices):
+        others: tuple[Any, ...] = tuple(codes[symbol.name] for symbol in symbols[1:])
+        varies = place.dim() > len(others)
+        codes[symbols[0].name] = place[(*others, rows) if varies else others].expand(network.rows)
+    return total, codes
+
+
+def summed_to(pool: list[Factor], targets: set[Symbol]) -> list[Factor]:
+    """Factors over the targets alone, everything else summed out."""
+    network = Network(pool, targets)
+    products, tops = as_products(network.factors, network.number)
+    left, scales, _ = carry_out(network.plan, products)
+    made = [Factor(tuple(network.symbols[n] for n in part.symbols), part.value.log()) for part in left]
+    return [*made, *(Factor((), value) for value in [*tops, *scales, *network.plain])]
+
+
+def added(terms: list[Tensor]) -> Tensor:
+    """The sum of some tensors."""
     total = terms[0]
     for term in terms[1:]:
         total = total + term
-    buckets = [
-        ProductBucket(tuple(symbols[n] for n in step.clique), step.clique, parts)
-        for step, parts in zip(plan.steps, joined, strict=True)
-    ]
-    return total, buckets
+    return total
 
 
 def out_of_range(left: list[Tensor], scales: list[Tensor]) -> bool:

@@ -7,7 +7,7 @@ into factors over named dimensions.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Cells, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath
 
-__all__ = ["Given", "Site", "Tracer", "observe"]
+__all__ = ["Given", "Intervention", "Site", "Tracer", "observe"]
 
 
 class Given(Messenger):
@@ -50,6 +50,18 @@ class Given(Messenger):
         if message["name"] in self.sites:
             message["infer"]["_data"] = message["value"] if message["is_observed"] else None
             message["value"], message["done"] = self.sites[message["name"]], True
+
+
+class Intervention(Messenger):
+    """Sites that are set, not observed: their own distribution does not count (Pearl, 2009)."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.names = frozenset(names)
+
+    def _pyro_sample(self, message: dict) -> None:
+        if message["name"] in self.names:
+            message["infer"]["_set"] = True
 
 
 @dataclass
@@ -147,7 +159,11 @@ class Tracer(Messenger):
         local = self.rows_are_local and in_plates(message)
         if local or isinstance(value, Symbol | Latent | Cells) or observed:
             self.sites[name] = site
-            if self.sum_out and (not isinstance(value, Latent) or along_time(message)):
+            if (
+                self.sum_out
+                and not message["infer"].get("_set")
+                and (not isinstance(value, Latent) or along_time(message))
+            ):
                 self.factors.append(factor_of(message["fn"], value))
         else:
             self.global_sites[name] = site

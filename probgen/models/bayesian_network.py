@@ -35,6 +35,13 @@ class BayesianNetwork(Model):
         self.graph = Graph.of(structure or {}, [*schema.names, *(hidden_nodes or {})])
         self.nodes = Nodes(schema, self.graph, hidden_nodes or {}, nodes or {}, prior)
 
+    @property
+    def node_names(self):
+        return self.graph.nodes
+
+    def node(self, name):
+        return self.nodes.columns[name]
+
     def model(self, batch):
         node = self.nodes.draw()
         x: dict = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -25,6 +26,7 @@ from probgen.program import Model, Traits, UserProgram, accepted_options, find
 
 if TYPE_CHECKING:
     from probgen.queries.criteria import Criteria
+    from probgen.queries.query import Answer
 
 __all__ = ["Fit", "fit"]
 
@@ -96,6 +98,68 @@ class Fit:
         from probgen.queries.fill import sample
 
         return sample(self, n, steps, seed)
+
+    # -- networks ----------------------------------------------------------------------------------------------
+    def query(
+        self,
+        targets: str | Iterable[str] | None = None,
+        given: Mapping[str, Any] | None = None,
+        *,
+        do: Mapping[str, Any] | None = None,
+        soft: Mapping[str, Any] | None = None,
+        joint: bool = False,
+        method: str = "exact",
+        draws: int = 4000,
+        seed: int = 0,
+    ) -> Answer:
+        """What is known of some columns (or hidden nodes) given others: probabilities of states, moments of numbers.
+
+        Args:
+            targets: one or several names; all that are not given where None.
+            given: observed values by name.
+            do: values set by intervention, which say nothing of their causes (networks only).
+            soft: likelihoods of the states of nodes that were seen unclearly (virtual evidence), ``{node: {state: weight}}``.
+            joint: also the table of all discrete targets together.
+            method: "exact", "importance" (likelihood weighting) or "gibbs" (discrete networks too wide to sum).
+            draws: for approximate methods, and for moments of continuous targets.
+            seed: of these draws.
+
+        Raises:
+            CapabilityError: a name that there is not, a target that is given, a network too wide for memory.
+            DataError: a state that there is not, or evidence of probability zero.
+        """
+        from probgen.queries.query import ask
+
+        return ask(self, targets, given, do=do, soft=soft, joint=joint, method=method, draws=draws, seed=seed)
+
+    def most_probable(self, what: Any, targets: Iterable[str] | None = None) -> Any:
+        """The most probable states of all unknown nodes together, given the known ones (not each node's own best).
+
+        Args:
+            what: a table, whose unknown cells are filled with them; or a dictionary of given values, for which the states
+                come back by name.
+            targets: of a dictionary's question, the nodes that are asked for; the others are summed out.
+
+        Raises:
+            CapabilityError: the model is no network of discrete nodes, or too wide for memory.
+        """
+        from probgen.queries.most_probable import most_probable
+
+        return most_probable(self, what, targets)
+
+    def entropy(self, nodes: str | Iterable[str], given: Mapping[str, Any] | None = None) -> float:
+        """Entropy of discrete nodes together, in nats, given what is known."""
+        from probgen.queries.query import entropy
+
+        return entropy(self, nodes, given)
+
+    def mutual_information(
+        self, one: str | Iterable[str], other: str | Iterable[str], given: Mapping[str, Any] | None = None
+    ) -> float:
+        """How much two sets of discrete nodes say of each other, in nats, given what is known."""
+        from probgen.queries.query import mutual_information
+
+        return mutual_information(self, one, other, given)
 
     # -- sequences ---------------------------------------------------------------------------------------------
     def filter(self, table: Any) -> np.ndarray:

@@ -1,0 +1,86 @@
+"""The most probable values of what is unknown, all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from probgen.errors import CapabilityError
+from probgen.families.base import Symbol
+from probgen.inference.elimination import most_probable as maximised
+from probgen.inference.tracing import Given, Tracer, observe
+from probgen.queries.query import impossible, read_evidence, row_of
+from probgen.structure.graph import check_known
+
+__all__ = ["most_probable"]
+
+ROWS = 8192
+
+
+def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
+    """See :meth:`probgen.queries.fit.Fit.most_probable`."""
+    if isinstance(what, Mapping):
+        return of_evidence(fit, what, targets)
+    if targets is not None:
+        raise CapabilityError("targets go with a dictionary of what is given; of a table every unknown cell is found.")
+    table, done = fit.read(what), 0
+    found: list[np.ndarray] = []
+    with torch.no_grad(), fit.setting():
+        for batch in fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces():
+            tracer = observe(fit.program, batch, Given(fit.posterior.theta()), settle=True)
+            check_discrete(fit, tracer)
+            log_probability, codes = maximised(tracer.factors)
+            refuse_impossible(log_probability, done)
+            done += len(batch)
+            values = batch.x.clone()
+            for name, column in codes.items():
+                if name in fit.schema.names:
+                    values[:, fit.schema.index(name)] = column.to(values)
+            found.append(torch.where(batch.x.isnan(), values, batch.x).double().cpu().numpy())
+    filled = fit.standardiser.inverse(np.concatenate(found))
+    return table.with_values(np.where(table.known, table.values, filled))
+
+
+def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | None) -> dict[str, Any]:
+    """States by name."""
+    evidence = read_evidence(fit, given, {}, {})
+    wanted = None if targets is None else {targets} if isinstance(targets, str) else set(targets)
+    if wanted is not None:
+        check_known(wanted, fit.program.node_names, "targets")
+    hidden = {name: code for name, code in evidence.codes.items() if name not in fit.schema.names}
+    if hidden:
+        raise CapabilityError(f"Hidden node {next(iter(hidden))!r} cannot be given here; use fit.query.")
+    row = row_of(fit, evidence.codes)
+    with torch.no_grad(), fit.setting():
+        batch = fit.batches(row, 1).batch(row)
+        tracer = observe(fit.program, batch, Given(fit.posterior.theta()), settle=True)
+        check_discrete(fit, tracer)
+        symbols = {s for factor in tracer.factors for s in factor.symbols if wanted is None or s.name in wanted}
+        log_probability, codes = maximised(tracer.factors, None if wanted is None else symbols)
+    if not bool(torch.isfinite(log_probability).all()):
+        raise impossible(given)
+    order = [name for name in fit.program.node_names if name in codes]
+    return {name: fit.program.node(name).levels[int(codes[name].reshape(-1)[0])] for name in order}
+
+
+def check_discrete(fit: Any, tracer: Tracer) -> None:
+    """Every unknown node is a symbol."""
+    for name, site in tracer.sites.items():
+        if not isinstance(site.value, Symbol):
+            raise CapabilityError(
+                f"The most probable values are found for networks of discrete nodes; {name!r} of {fit.name!r} is not one."
+                " Use fit.fill or fit.marginals."
+            )
+
+
+def refuse_impossible(log_probability: torch.Tensor, before: int) -> None:
+    """Rows that the model rules out have no most probable completion."""
+    bad = torch.nonzero(~log_probability.isfinite().reshape(-1))
+    if len(bad):
+        raise CapabilityError(
+            f"The known cells of row {before + int(bad[0])} have probability zero under this fit; check them, or fit with"
+            " a prior."
+        )
