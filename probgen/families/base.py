@@ -136,6 +136,7 @@ class Family(nn.Module, ABC):
     """
 
     additive = True  # statistics of earlier parameters can be added to: they are sufficient whatever the parameters
+    closed = False  # one update is the maximum where nothing is hidden
     filler = 0.0  # a value inside the support that stands in for unknown cells
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
@@ -342,9 +343,9 @@ class Observable(TorchDistribution):
 
     def factor(self, value: Tensor | Symbol) -> Factor:
         """The log density as a factor over named dimensions."""
-        if isinstance(value, Symbol):
-            return settled(Factor((value,), self.theta["logits"].movedim(-1, 0)))
-        return Factor((), self.log_prob(value))
+        if isinstance(value, Symbol) and value.codes is None:
+            return Factor((value,), self.theta["logits"].movedim(-1, 0))
+        return Factor((), self.log_prob(value.codes if isinstance(value, Symbol) else value))
 
     def latent_means(self, x: Tensor) -> dict[str, Tensor]:
         """Means, given the known cells of x, of the latents that are integrated out here: name -> ``(N, L)``."""

@@ -23,6 +23,8 @@ __all__ = ["Bernoulli"]
 class Bernoulli(ExponentialFamily):
     """D columns of zeros and ones; parameters ``logits`` of shape ``(K, D)``, read as ``probs``."""
 
+    closed = True
+
     def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
         self.register_buffer("successes", torch.full((table, columns), 1.5))

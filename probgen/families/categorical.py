@@ -31,6 +31,8 @@ class Categorical(Family):
         prior: "default" or None (maximum likelihood).
     """
 
+    closed = True
+
     def __init__(self, levels: int, columns: int | None = None, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
         if not isinstance(levels, int) or levels < 1:

@@ -112,7 +112,7 @@ class Root(Rows):
     def factor(self, value: Tensor | Symbol) -> Factor:
         if isinstance(value, Symbol):
             return looked_up((value,), self.table.natural["logits"][0])
-        return super().factor(value)
+        return Factor((), self.log_prob(value))
 
 
 def looked_up(symbols: tuple[Symbol, ...], logits: Tensor) -> Factor:

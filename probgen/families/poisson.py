@@ -25,6 +25,8 @@ STRENGTH = 0.5
 class Poisson(ExponentialFamily):
     """D columns of counts; parameter ``rate`` of shape ``(K, D)``."""
 
+    closed = True
+
     def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
         self.register_buffer("center", torch.ones(columns))

@@ -51,7 +51,7 @@ class ExpectationMaximisation(Method):
         tracer = self.inspect()
         self.families = tracer.families
         self.settled = not any(factor.symbols or type(factor) is not Factor for factor in tracer.factors)
-        self.at_once = self.settled and all(f.additive for f in self.families.values())  # one step is the maximum
+        self.at_once = self.settled and all(f.closed for f in self.families.values())  # one step is the maximum
         if not self.families or tracer.global_sites_outside_families():
             raise CapabilityError(
                 f"method 'em' needs a program whose parameters all belong to families; {task.program.name!r} is not one."
