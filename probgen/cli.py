@@ -163,6 +163,40 @@ def embed(given: argparse.Namespace) -> None:
     write_columns({f"z{i + 1}": latent[:, i] for i in range(latent.shape[1])}, given.out)
 
 
+def query(given: argparse.Namespace) -> None:
+    """What is known of the nodes of a network, or the columns of a saved model, given others."""
+    fitted = pg.load(given.model) if given.model.endswith(".probgen") else pg.read_network(given.model)
+    known, forced = dict(map(assignment, given.given)), dict(map(assignment, given.do))
+    if given.most_probable:
+        return print("\n".join(f"{node} = {state}" for node, state in fitted.most_probable(known).items()))
+    answer = fitted.query(
+        names_in(given.target),
+        known,
+        do=forced,
+        joint=given.joint,
+        method=given.method,
+        draws=given.draws,
+        seed=given.seed,
+    )
+    return print(json.dumps(answer.records(), indent=1, default=str) if given.json else answer)
+
+
+def assignment(text: str) -> tuple[str, Any]:
+    """``node=state``.
+
+    Example:
+        >>> assignment("Xray=yes"), assignment("age=41.5")
+        (('Xray', 'yes'), ('age', 41.5))
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise ProbgenError(f"What is given is written node=state, such as Xray=yes; it got {text!r}.")
+    try:
+        return name, float(value) if not value.isdigit() else int(value)
+    except ValueError:
+        return name, value
+
+
 def select(given: argparse.Namespace) -> None:
     """Fit a model with several values of one option and choose the best."""
     refuse_overwriting(given.out, given.force)
@@ -405,6 +439,7 @@ def parser() -> argparse.ArgumentParser:
     add_study(verbs)
     for verb in (fit, score, impute, sample, embed):
         add_model_command(verbs, verb)
+    add_query(verbs)
     add_select(verbs)
     add_models(verbs)
     add_schema(verbs)
@@ -472,6 +507,21 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     if verb is sample:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
+
+
+def add_query(verbs: Any) -> None:
+    """``probgen query``."""
+    made = command(verbs, query)
+    made.add_argument("model", help="saved model, NAME.probgen, or a network's file: .bif, .xmlbif, .net, .uai, .xdsl")
+    made.add_argument("-t", "--target", metavar="A,B", help="nodes that are asked for (default: all)")
+    made.add_argument("-g", "--given", action="append", default=[], metavar="NODE=STATE", help="what is observed")
+    made.add_argument("--do", action="append", default=[], metavar="NODE=STATE", help="what is set by intervention")
+    made.add_argument("--joint", action="store_true", help="the targets together too")
+    made.add_argument("--most-probable", action="store_true", help="the most probable states of all nodes together")
+    made.add_argument("--method", default="exact", help="exact (default), importance or gibbs")
+    made.add_argument("--draws", type=int, default=4000, help="of approximate methods (default 4000)")
+    made.add_argument("--seed", type=int, default=0, help="same seed, same bits (default 0)")
+    made.add_argument("--json", action="store_true", help="for programs")
 
 
 def add_select(verbs: Any) -> None:

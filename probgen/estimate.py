@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,11 @@ class Estimate:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
+
+    def take(self, rows: Any) -> Estimate:
+        """The values of some rows, by place."""
+        parts = [None if part is None else np.asarray(part)[rows] for part in (self.standard_error, self.ess)]
+        return replace(self, value=np.asarray(self.value)[rows], standard_error=parts[0], ess=parts[1])
 
     def mean(self) -> Estimate:
         """The mean over rows, with the Monte-Carlo error of independent rows and the one that they share."""

@@ -37,6 +37,8 @@ class Traits:
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
         kinds: the kinds of columns that it can take.
+        network: its discrete columns are nodes that are summed out with one another: rows with the same known cells are
+            cheaper together, and rows that repeat are merged.
         sequences: it says how the rows of a sequence follow each other; studies of rows that stand alone pass it over.
     """
 
@@ -46,6 +48,7 @@ class Traits:
     summary: str = ""
     kinds: tuple[str, ...] = KINDS
     sequences: bool = False
+    network: bool = False
 
     @property
     def normalised(self) -> bool:
@@ -98,6 +101,11 @@ class Model(nn.Module, ABC):
     def node(self, name: str) -> Column:
         """A column, or a named hidden node as one."""
         return self.schema[name]
+
+    @classmethod
+    def settle_options(cls, source: Any, options: dict[str, Any], seed: int) -> dict[str, Any]:  # noqa: ARG003
+        """The options with those filled in that are learnt from the data before the model can be built."""
+        return options
 
     def prepare(self, batches: Any) -> None:
         """Learn what is no parameter (ranks, ...) from the training rows, once before any method starts."""

@@ -226,6 +226,13 @@ class Batches:
     def __len__(self) -> int:
         return self.total
 
+    def over(self, source: Source) -> Batches:
+        """Another source in the same coordinates."""
+        return Batches(
+            source, self.standardiser, batch_size=self.batch_size, rows=self.rows, dtype=self.dtype, device=self.device,
+            schema=self.schema,
+        )  # fmt: skip
+
     def resize(self, rows: int) -> None:
         """Read in pieces of this many rows from now on."""
         self.rows, self._kept = rows, None

@@ -207,6 +207,21 @@ class Table:
         steps = rows_of(self.lengths, index)
         return self._made(self.values[steps], self.schema, weights, self._native.take(steps), self.lengths[index])
 
+    def distinct(self) -> tuple[Table, np.ndarray]:
+        """Every different row once, weighted by how often it came, and which of them each row is.
+
+        Example:
+            >>> table, which = Table({"a": ["x", "y", "x"], "b": ["u", None, "u"]}).distinct()
+            >>> len(table), table.weights.tolist(), which.tolist()
+            (2, [2.0, 1.0], [0, 1, 0])
+        """
+        if self.lengths is not None:
+            raise DataError("Rows that stand in sequences cannot be merged.")
+        first, which = distinct_rows(self.values)
+        once = self.take(first)
+        counts = np.bincount(which, self.weights, minlength=len(first)).astype(float)
+        return self._made(once.values, self.schema, counts, once._native, None), which
+
     def sequence(self, number: int) -> Table:
         """The time steps of one sequence, as rows that stand alone."""
         if self.lengths is None:
@@ -393,3 +408,20 @@ def check_weights(weights: Any, rows: int) -> np.ndarray | None:
     if len(bad):
         raise DataError(f"weights must be finite and not negative; row {int(bad[0])} has {found[bad[0]]}.")
     return found
+
+
+def distinct_rows(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the first of each different row, in order, and which of them each row equals; NaN equals NaN."""
+    bits = np.ascontiguousarray(np.where(np.isnan(values), np.nan, values + 0.0)).view(np.uint64)
+    factors = np.random.default_rng(0).integers(2**63, size=bits.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
+    mixed = bits * factors
+    keys = (mixed ^ (mixed >> np.uint64(29))).sum(1, dtype=np.uint64)  # a hash of every row
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    if not np.array_equal(bits[first][which], bits):  # two rows share a hash
+        _, first, which = np.unique(bits, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[which.reshape(-1)]

@@ -6,10 +6,11 @@ un-normalised natural parameters, the gradient of the result is the expected suf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from probgen.families.base import Factor, Natural, Parameters, Symbol
@@ -21,9 +22,9 @@ from probgen.inference.elimination import (
     SwitchingBucket,
     eliminate,
 )
-from probgen.inference.tracing import Given, Tracer, observe
+from probgen.inference.tracing import Given, Intervention, Tracer, observe
 
-__all__ = ["Evidence", "log_evidence"]
+__all__ = ["Evidence", "log_evidence", "posterior_marginals"]
 
 
 @dataclass
@@ -86,6 +87,7 @@ def log_evidence(
     extra: tuple[Factor, ...] = (),
     settle: bool = False,
     held: Mapping[str, Tensor] | None = None,
+    forced: Iterable[str] = (),
 ) -> Evidence:
     """Log p(known cells, given local sites | parameters) of each row, discrete sites summed out.
 
@@ -98,7 +100,24 @@ def log_evidence(
         extra: further factors, for instance a known assignment to components.
         settle: look fully known discrete sites up; faster, but they are then no symbols of the evidence.
         held: where approximations begin, from :meth:`Evidence.hold`.
+        forced: sites that are set by intervention: their own densities do not count.
     """
-    tracer = observe(program, batch, Given(theta, natural, sites), settle=settle)
+    tracer = observe(program, batch, Given(theta, natural, sites), Intervention(forced), settle=settle)
     rows, buckets = eliminate([*tracer.factors, *extra], held)
     return Evidence(rows, buckets, tracer)
+
+
+def posterior_marginals(program: Any, batch: Any, theta: Mapping[str, Parameters]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log evidence ``(N,)``, and probabilities ``(N, K)`` of every summed-out site, all from one backward pass.
+
+    They are the gradient with respect to a factor of each site's own.
+    """
+    tracer = observe(program, batch, Given(theta), settle=True)
+    symbols = dict.fromkeys(symbol for factor in tracer.factors for symbol in factor.symbols)
+    with torch.enable_grad():
+        probes = {s: batch.x.new_zeros(s.size, len(batch)).requires_grad_() for s in symbols}
+        rows, _ = eliminate([*tracer.factors, *(Factor((symbol,), probe) for symbol, probe in probes.items())])
+        if not probes:
+            return rows, {}
+        gradients = torch.autograd.grad(rows.sum(), list(probes.values()))
+    return rows.detach(), {symbol.name: found.mT for symbol, found in zip(symbols, gradients, strict=True)}

@@ -6,7 +6,7 @@ importance resampling from the guide and the prior together. Then every observed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -29,7 +29,7 @@ from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries import energy
 
-__all__ = ["fill", "sample"]
+__all__ = ["fill", "sample", "sample_given"]
 
 ROWS = 1024  # rows that share one random stream: results depend on the seed and the row's place, not on workers
 
@@ -82,19 +82,51 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     return Table.from_codes(fit.standardiser.inverse(np.concatenate(found)), fit.schema, lengths=lengths)
 
 
+def sample_given(fit: Any, n: int, given: Mapping[str, Any], do: Mapping[str, Any], seed: int) -> Table:
+    """New rows in which some columns are observed, and some are set by intervention."""
+    from probgen.queries.query import impossible, read_evidence, row_of
+
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
+    evidence = read_evidence(fit, given, do, {})
+    if do and not fit.traits.network:
+        raise CapabilityError(f"{fit.name!r} is no network: do has no meaning there; use given.")
+    row = row_of(fit, evidence.codes)
+    found, streams = [], partial(seeded, seed, "sample given")
+    with torch.no_grad(), fit.setting():
+        one = fit.batches(row, 1).batch(row)
+        if not bool(
+            torch.isfinite(
+                log_evidence(fit.program, one, theta=fit.posterior.theta(), settle=True, forced=evidence.forced).rows
+            ).all()
+        ):
+            raise impossible(given)
+        for start in range(0, n, ROWS):
+            batch = Batch(one.x.expand(min(ROWS, n - start), -1).clone(), fit.schema)
+            with seeded(seed, "sample given", start):
+                theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
+            stream = partial(streams, start)
+            drawn = next(fill_batch(fit.program, batch, theta, [stream], evidence.forced))
+            found.append(drawn.double().cpu().numpy())
+    values = fit.standardiser.inverse(np.concatenate(found))
+    return Table.from_codes(np.where(row.known, row.values, values), fit.schema)
+
+
 def unknown_rows(fit: Any, units: int, steps: int | None) -> Batch:
     """A batch with nothing known."""
     x = torch.full((units * (steps or 1), len(fit.schema)), torch.nan)
     return Batch(x, fit.schema, steps=None if steps is None else Steps(torch.full((units,), steps)))
 
 
-def fill_batch(program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable]) -> Iterator[Tensor]:
+def fill_batch(
+    program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable], forced: Iterable[str] = ()
+) -> Iterator[Tensor]:
     """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
     if not batch.x.isnan().any():
         yield from (batch.x for _ in streams)
         return
     guided = has_guide(program, batch)
-    evidence = None if guided else log_evidence(program, batch, theta=theta, settle=True)
+    evidence = None if guided else log_evidence(program, batch, theta=theta, settle=True, forced=forced)
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
     for stream, codes in zip(streams, paths, strict=True):
         with stream("cells"):

@@ -93,10 +93,28 @@ class Fit:
 
         return marginals(self, self.read(table), draws, seed)
 
-    def sample(self, n: int, *, steps: int | None = None, seed: int = 0) -> Table:
-        """N new rows: a table with nothing known, filled. With ``steps``, n new sequences of that many rows."""
-        from probgen.queries.fill import sample
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int | None = None,
+        given: Mapping[str, Any] | None = None,
+        do: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Table:
+        """N new rows: a table with nothing known, filled.
 
+        Args:
+            n: number of rows.
+            steps: n new sequences of that many rows.
+            given: observed values by column; the rest is drawn given them.
+            do: values set by intervention, which say nothing of their causes (networks only).
+            seed: of all draws.
+        """
+        from probgen.queries.fill import sample, sample_given
+
+        if given or do:
+            return sample_given(self, n, given or {}, do or {}, seed)
         return sample(self, n, steps, seed)
 
     # -- networks ----------------------------------------------------------------------------------------------
@@ -321,7 +339,7 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     source = data if hasattr(data, "pieces") else Table(data)
     if hasattr(source, "check_for_fit"):
         source.check_for_fit()
-    program, rest = build(model, source.schema, seed, options)
+    program, rest = build(model, source, seed, options)
     check_size(program, source)
     check_inputs(program, source)
     standardiser = of_counted_rows(program, source, Standardiser.of(source))
@@ -343,9 +361,10 @@ def of_counted_rows(program: Model, source: Any, standardiser: Standardiser) -> 
 
 
 def build(
-    model: str | Model | type[Model], schema: Schema, seed: int, options: dict[str, Any]
+    model: str | Model | type[Model], source: Any, seed: int, options: dict[str, Any]
 ) -> tuple[Model, dict[str, Any]]:
     """The program, and the options that are not its own."""
+    schema = source.schema
     if isinstance(model, Model):
         if model.schema.names != schema.names:
             raise CapabilityError(
@@ -365,6 +384,7 @@ def build(
             f"{cls.__module__.rsplit('.', 1)[-1]!r} has no option {', '.join(map(repr, unknown))}.{hint}"
             f" Its own: {', '.join(names) or 'none'}; of the fit: {', '.join(sorted(settings))}."
         )
+    options = cls.settle_options(source, options, seed)
     with seeded(seed, "networks"):
         program = cls(schema, **{key: value for key, value in options.items() if key in names})
     return program, {key: value for key, value in options.items() if key not in names}

@@ -14,6 +14,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
 from probgen.inference.amortised import log_weights
+from probgen.inference.patterns import by_pattern
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
 
@@ -34,13 +35,17 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
     if not fit.traits.normalised:
         return energy.log_prob(fit, table, draws, seed)
+    if fit.traits.network and table.lengths is None:
+        once, which = table.distinct()
+        if len(once) <= 0.8 * len(table):
+            return log_prob(fit, once, draws=draws, seed=seed).take(which)
     local = fit.traits.density == "lower_bound"
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes, counted, sure = [], [], [], [], not local and len(fit.posterior) == 1
     with torch.no_grad(), fit.setting():
         for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
             with seeded(seed, "log_prob", number):
-                terms = torch.cat(list(weights(fit, batch, draws, step, local)), 0).double()
+                terms = every_row(fit, batch, draws, step, local)
             sure = sure and len(terms) == 1
             value, error, size = average(terms)
             values.append(value)
@@ -51,6 +56,17 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
     if sure:
         return Estimate(rows, "exact")
     return Estimate(rows, "importance", np.concatenate(errors), np.concatenate(sizes))
+
+
+def every_row(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Tensor:
+    """``(S, B)`` log weights; of a network rows with the same known cells together."""
+    groups = by_pattern(batch) if fit.traits.network and not local else [(None, batch)]
+    found = [torch.cat(list(weights(fit, group, draws, step, local)), 0).double() for _, group in groups]
+    if len(groups) == 1 and groups[0][0] is None:
+        return found[0]
+    order = torch.cat([rows for rows, _ in groups if rows is not None])
+    terms = torch.cat(found, 1)
+    return torch.empty_like(terms).index_copy_(1, order, terms)
 
 
 def counted_rows(program: Any, batch: Any) -> np.ndarray:

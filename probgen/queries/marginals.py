@@ -9,8 +9,12 @@ import numpy as np
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
+from probgen.inference.evidence import posterior_marginals
+from probgen.inference.patterns import by_pattern
 
-__all__ = ["Marginals", "class_probabilities", "marginals"]
+__all__ = ["Marginals", "class_probabilities", "marginals", "node_probabilities"]
+
+ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,14 @@ def drawn_probabilities(fit: Any, at: np.ndarray, filled: np.ndarray) -> dict[in
 def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) -> dict[int, dict[Any, float]]:
     """From the density itself."""
     found: dict[int, dict[Any, float]] = {}
+    at_once = node_probabilities(fit, table) if fit.traits.network and len(fit.posterior) == 1 else {}
     for number in np.unique(at):
         column = fit.schema[int(number)]
+        if column.name in at_once:
+            for cell in np.nonzero(at == number)[0]:
+                values = at_once[column.name][row[cell]].tolist()
+                found[int(cell)] = dict(zip(column.levels, values, strict=True))
+            continue
         if not column.is_discrete or fit.traits.density == "none":
             continue
         cells = np.nonzero(at == number)[0]
@@ -103,6 +113,23 @@ def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) 
         for cell, values in zip(cells, probabilities, strict=True):
             found[int(cell)] = dict(zip(column.levels, values.tolist(), strict=True))
     return found
+
+
+def node_probabilities(fit: Any, table: Table) -> dict[str, np.ndarray]:
+    """``(N, L)`` of every discrete column that is a node, and of hidden nodes, from one backward pass over the rows."""
+    found: dict[str, np.ndarray] = {}
+    once, which = table.distinct()
+    done = 0
+    with fit.setting():
+        for batch in fit.batches(once, min(ROWS, fit.program.piece_rows)).pieces():
+            for rows, group in by_pattern(batch):
+                _, shares = posterior_marginals(fit.program, group, fit.posterior.theta())
+                places = np.arange(len(batch)) if rows is None else rows.cpu().numpy()
+                for name, values in shares.items():
+                    kept = found.setdefault(name, np.full((len(once), values.shape[1]), np.nan))
+                    kept[done + places] = values.double().cpu().numpy()
+            done += len(batch)
+    return {name: values[which] for name, values in found.items()}
 
 
 def class_probabilities(fit: Any, table: Any, column: str, *, draws: int = 200, seed: int = 0) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""Rows with the same known cells, taken together: what is known in all of them need not be summed over."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from probgen.data.batches import Batch
+
+__all__ = ["by_pattern"]
+
+LEAST = 64  # rows of a group of its own
+
+
+def by_pattern(batch: Batch) -> list[tuple[Tensor | None, Batch]]:
+    """Pieces of a batch with the numbers of their rows (None: all rows in order), found once.
+
+    Every pattern of known cells that is frequent stands alone; the rest share a piece.
+    """
+    kept = batch.__dict__.get("_by_pattern")
+    if kept is None:
+        kept = batch.__dict__["_by_pattern"] = split(batch)
+    return kept
+
+
+def split(batch: Batch) -> list[tuple[Tensor | None, Batch]]:
+    """Groups of rows."""
+    holes = batch.x.isnan()
+    if batch.in_sequences or bool((holes == holes[0]).all()):
+        return [(None, batch)]
+    key = (
+        holes.long() * torch.randint(2**62, (holes.shape[1],), generator=fixed(), device="cpu").to(holes.device)
+    ).sum(1)
+    _, which, counts = key.unique(return_inverse=True, return_counts=True)
+    frequent = counts >= LEAST
+    if not bool(frequent.any()):
+        return [(None, batch)]
+    group = torch.where(frequent[which], which, len(counts))
+    order = group.argsort(stable=True)
+    sizes = group.bincount(minlength=len(counts) + 1).tolist()
+    return [(rows, part(batch, rows)) for rows in order.split(sizes) if len(rows)]
+
+
+def fixed() -> torch.Generator:
+    """The same keys every time."""
+    return torch.Generator().manual_seed(0)
+
+
+def part(batch: Batch, rows: Tensor) -> Batch:
+    """Some rows, which stand for themselves."""
+    weights = None if batch.weights is None else batch.weights[rows]
+    return Batch(batch.x[rows], batch.schema, weights=weights)
