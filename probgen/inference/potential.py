@@ -109,7 +109,7 @@ class Potential:
 
     def trace(self, u: Tensor) -> tuple[Tracer, Tensor]:
         values, log_jacobian = self.constrain(u)
-        return observe(self.program, self.batch, Given(sites=values)), log_jacobian
+        return observe(self.program, self.batch, Given(sites=values), settle=True), log_jacobian
 
     def log_likelihood(self, u: Tensor) -> Tensor:
         """Of the batch alone."""

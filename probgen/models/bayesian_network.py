@@ -20,7 +20,11 @@ from probgen.structure import Graph
 class BayesianNetwork(Model):
     """Columns, and hidden nodes, that depend on their parents in a graph: ``{node: [parents]}``, edges, or a name."""
 
-    traits = Traits(network=True, summary="a directed acyclic graph of columns, given or learnt, with hidden nodes")
+    traits = Traits(
+        methods=("em", "map", "svi", "nuts", "gibbs"),
+        network=True,
+        summary="a directed acyclic graph of columns, given or learnt, with hidden nodes",
+    )
     start = "random"
 
     def __init__(

@@ -102,7 +102,7 @@ def log_weights_of(fit: Any, tracer: Tracer, batch: Batch, evidence: Any) -> np.
 
 def drawn_values(fit: Any, tracer: Tracer, batch: Batch, name: str) -> np.ndarray:
     """``(draws,)`` values of one node, in the table's units (codes for states)."""
-    from probgen.queries.fill import gather
+    from probgen.inference.completion import gather
 
     if name not in fit.schema.names:
         return tracer.sites[name].value.numpy()

@@ -1,32 +1,23 @@
-"""Unknown cells drawn given the known ones, and new rows.
-
-Local latents are drawn first: discrete ones exactly (backwards through the eliminated buckets), continuous ones by
-importance resampling from the guide and the prior together. Then every observed site fills its own unknown cells.
-"""
+"""Tables completed by draws, and new rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.inference.amortised import has_guide, resample
-from probgen.inference.chain import draw_paths
-from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket
+from probgen.inference.completion import fill_batch, gather
 from probgen.inference.evidence import log_evidence
-from probgen.inference.gaussian_network import GaussianBucket
-from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
-from probgen.inference.tracing import Given, Tracer, observe
+from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 
 __all__ = ["fill", "sample", "sample_given"]
@@ -116,79 +107,3 @@ def unknown_rows(fit: Any, units: int, steps: int | None) -> Batch:
     """A batch with nothing known."""
     x = torch.full((units * (steps or 1), len(fit.schema)), torch.nan)
     return Batch(x, fit.schema, steps=None if steps is None else Steps(torch.full((units,), steps)))
-
-
-def fill_batch(
-    program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable], forced: Iterable[str] = ()
-) -> Iterator[Tensor]:
-    """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
-    if not batch.x.isnan().any():
-        yield from (batch.x for _ in streams)
-        return
-    guided = has_guide(program, batch)
-    evidence = None if guided else log_evidence(program, batch, theta=theta, settle=True, forced=forced)
-    paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
-    for stream, codes in zip(streams, paths, strict=True):
-        with stream("cells"):
-            latents = resample(program, batch, theta) if guided else {}
-            found = evidence or log_evidence(program, batch, theta=theta, sites=latents, settle=True)
-            codes = codes | draw_codes(found.buckets, len(batch), codes)
-            tracer = observe(program, batch, Given(theta, sites={**latents, **codes}), sum_out=False)
-            yield gather(tracer, batch)
-
-
-def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[str, Tensor]]:
-    """Codes of the chains' symbols, one draw a stream, all draws walking back together."""
-    uniform = []
-    for stream in streams:
-        with stream("path"):
-            uniform.append(torch.rand_like(chain.scores[0]))
-    paths = draw_paths(chain.initial, chain.transition, chain.scores, chain.steps, torch.stack(uniform))
-    return [chain.codes(path) for path in paths]
-
-
-def draw_codes(
-    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket],
-    rows: int,
-    given: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """Joint draw of the summed-out sites, in the reverse order of their elimination, those on chains given."""
-    drawn = dict(given)
-    for bucket in reversed(buckets):
-        if isinstance(bucket, ChainBucket):
-            continue
-        if isinstance(bucket, GaussianBucket):
-            drawn |= bucket.draw(drawn)
-            continue
-        if isinstance(bucket, PathBucket | SwitchingBucket | AddedBucket):
-            drawn |= bucket.draw()
-            continue
-        if len(bucket.symbols) == 1 and isinstance(bucket, Bucket):
-            drawn[bucket.symbol.name] = draw_code(bucket.cumulative, rows)
-        else:
-            weights = bucket.conditional(drawn, rows).mT
-            drawn[bucket.symbol.name] = draw_code(weights.double().cumsum(-1), rows)
-    return drawn
-
-
-def draw_code(cumulative: Tensor, rows: int) -> Tensor:
-    """``(B,)``: one code a row by inversion, whose cost does not grow with the number of draws and little with K."""
-    if not bool((cumulative[:, -1] > 0).all()):
-        raise CapabilityError(
-            "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
-            " kernel or family that is positive everywhere, or with a prior."
-        )
-    cumulative = cumulative.expand(rows, -1).contiguous()
-    u = torch.rand(rows, 1, dtype=cumulative.dtype, device=cumulative.device) * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, u, right=True)[:, 0].clamp_max(cumulative.shape[1] - 1)
-
-
-def gather(tracer: Tracer, batch: Batch) -> Tensor:
-    """The table's columns from the observed sites of a run, unknown cells drawn."""
-    out = batch.x.clone()
-    for site in tracer.sites.values():
-        places = [] if site.data is None else batch.places(site.data)
-        if places:
-            drawn = site.value if site.data is not site.value else site.distribution.fill(site.data)
-            out[:, places] = drawn.to(out).reshape(len(out), len(places))
-    return torch.where(batch.x.isnan(), out, batch.x)

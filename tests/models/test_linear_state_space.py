@@ -21,7 +21,7 @@ from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.em import expected_statistics
 from probgen.inference.posterior import Posterior
 from probgen.program import find
-from probgen.queries.fill import fill_batch
+from probgen.inference.completion import fill_batch
 
 LENGTHS = (5, 1, 4, 7, 5)
 L, D = 2, 3

@@ -19,7 +19,7 @@ from probgen.inference import switching
 from probgen.inference.evidence import log_evidence
 from probgen.inference.merging_filter import merged
 from probgen.program import find
-from probgen.queries.fill import fill_batch
+from probgen.inference.completion import fill_batch
 
 L, D = 2, 3
 

@@ -242,13 +242,14 @@ def expected_statistics(
     weights: Tensor | None = None,
     pin: Factor | None = None,
     held: dict[str, Tensor] | None = None,
+    settle: bool | None = None,
 ) -> tuple[float, Statistics]:
     """Log evidence of the batch and its gradient with respect to the natural parameters: the expectation step.
 
     Approximations begin at what is ``held`` and leave there where they end, so that their bound never falls.
     """
     leaves = {n: {k: v.detach().requires_grad_() for k, v in f.natural(theta[n]).items()} for n, f in families.items()}
-    settle = not extra and pin is None
+    settle = not extra and pin is None if settle is None else settle
     evidence = log_evidence(program, batch, natural=leaves, extra=extra, settle=settle, held=held)
     if held is not None:
         held.update(evidence.hold())
