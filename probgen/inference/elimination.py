@@ -59,7 +59,7 @@ class Bucket:
     @cached_property
     def cumulative(self) -> Tensor:
         """``(B, K)``: cumulative probabilities of a symbol that stands alone, NaN where all are zero."""
-        return self.value.detach().mT.double().softmax(-1).cumsum(-1)
+        return self.value.detach().reshape(self.symbol.size, -1).mT.double().softmax(-1).cumsum(-1)
 
     def conditional(self, drawn: Mapping[str, Tensor], rows: int) -> Tensor:
         """``(K, N)``: weights of the symbol's values given drawn values of the rest of the clique."""

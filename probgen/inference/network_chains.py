@@ -46,13 +46,18 @@ class NetworkChains:
                         (rest, np.ascontiguousarray(np.moveaxis(network.tables[node], at, -1)))
                     )
 
+    @property
+    def candidates(self) -> int:
+        """How many draws the starts are chosen from."""
+        return CHAINS * CANDIDATES
+
     def uniform(self, count: int) -> Array:
         """From the seeded stream."""
         return torch.rand(count, dtype=torch.float64).numpy()
 
     def start(self) -> Array | None:
         """``(C, nodes)`` codes: likelihood-weighted draws, resampled; None where no draw is possible."""
-        count = CHAINS * CANDIDATES
+        count = self.candidates
         codes = np.zeros((count, len(self.network.names)), dtype=np.int64)
         log_weight = np.zeros(count)
         with np.errstate(divide="ignore"):

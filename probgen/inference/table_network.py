@@ -63,6 +63,7 @@ class TableNetwork:
         self.number = {name: at for at, name in enumerate(names)}
         self.symbols = [Symbol(name, size) for name, size in zip(names, sizes, strict=True)]
         self.routes: dict[tuple, Route] = {}
+        self.has_zeros = any(bool((table == 0).any()) for table in self.tables)  # something is impossible
 
     # -- questions ---------------------------------------------------------------------------------------------
     def joint(

@@ -30,13 +30,13 @@ def ask(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, method: st
 # ------------------------------------------------------------------------------------------------ weighted draws
 def by_importance(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, draws: int) -> Any:
     """Likelihood weighting (Fung and Chang, 1990): unknown nodes are drawn given their parents, known ones weigh."""
-    from probgen.queries.query import Answer, impossible
+    from probgen.queries.query import Answer, out_of_reach
 
     tracer, batch = forward(fit, evidence, draws)
     log_weights = log_weights_of(fit, tracer, batch, evidence)
     top = float(log_weights.max())
     if not np.isfinite(top):
-        raise impossible(shown)
+        raise out_of_reach(shown, draws)
     weights = np.exp(log_weights - top)
     share = weights / weights.sum()
     ess = float(1.0 / np.square(share).sum())
@@ -127,7 +127,7 @@ def weighted_numbers(values: np.ndarray, share: np.ndarray) -> Any:
 # -------------------------------------------------------------------------------------------------------- chains
 def by_chains(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, draws: int) -> Any:
     """Gibbs sampling of discrete networks (Geman and Geman, 1984; Pearl, 1987), many chains side by side."""
-    from probgen.queries.query import Answer, network_of
+    from probgen.queries.query import Answer, network_of, out_of_reach
 
     network = network_of(fit)
     if network is None:
@@ -138,9 +138,7 @@ def by_chains(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, draw
     chains = NetworkChains(network, known, soft, frozenset(number[name] for name in evidence.forced))
     found = chains.run(draws, tuple(number[name] for name in names))
     if found is None:
-        from probgen.queries.query import impossible
-
-        raise impossible(shown)
+        raise out_of_reach(shown, chains.candidates)
     worst = max((spread for _, _, spread in found.values()), default=1.0)
     if worst > 1.05:
         warnings.warn(

@@ -289,6 +289,8 @@ def ask_tables(
     soft = {number[name]: weights for name, weights in evidence.soft.items()}
     forced = frozenset(number[name] for name in evidence.forced)
     asked = tuple(number[name] for name in names)
+    if known and network.has_zeros and network.log_probability(known, soft, forced) == -math.inf:
+        raise impossible(shown)
     together = network.joint(asked, known, soft, forced) if joint else None
     if together is None:
         found = network.marginals(asked, known, soft, forced)
@@ -313,6 +315,15 @@ def impossible(shown: Mapping[str, Any]) -> DataError:
     return DataError(
         f"What is given has probability zero under this model ({told}): nothing follows from it. Check these values, or"
         " fit with a prior, which leaves no state impossible."
+    )
+
+
+def out_of_reach(shown: Mapping[str, Any], draws: int) -> DataError:
+    """What is said where no draw agrees with the evidence: it need not be impossible."""
+    told = ", ".join(f"{name} = {value}" for name, value in shown.items())
+    return DataError(
+        f"None of {draws} weighted draws agrees with what is given ({told}): it is impossible under this network, or very"
+        " improbable. Check these values, raise draws, or ask with method='exact'."
     )
 
 

@@ -1,0 +1,235 @@
+"""Questions to networks: exact answers against enumeration, approximate ones within their errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import probgen as pg
+from probgen.data import Column, Schema, Table
+from probgen.queries.query import network_of
+from tests.networks import LEVELS, enumerated, given_network, random_network
+
+ORDER = list(LEVELS)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return random_network(20)
+
+
+def posterior(joint, given):
+    row = np.array([given.get(name, np.nan) for name in ORDER], dtype=float)
+    found = enumerated(joint, row)
+    return found / found.sum(), np.log(found.sum())
+
+
+def alone(joint, name):
+    return joint.sum(tuple(a for a in range(joint.ndim) if a != ORDER.index(name)))
+
+
+@pytest.mark.parametrize("given", [{}, {"f": 2}, {"a": 1, "e": 0}, {"d": 2, "f": 0, "b": 1}])
+def test_all_marginals_and_the_evidence_are_those_of_the_joint_table(network, given):
+    fit, joint = network
+    answer = fit.query(given=given)
+    expected, log_evidence = posterior(joint, given)
+    assert set(answer.marginals) == set(ORDER) - set(given)
+    for name, states in answer.marginals.items():
+        np.testing.assert_allclose(list(states.values()), alone(expected, name), atol=1e-12)
+    assert answer.log_probability == pytest.approx(log_evidence, abs=1e-12)
+
+
+def test_one_target_is_asked_by_name_and_several_together(network):
+    fit, joint = network
+    expected, _ = posterior(joint, {"f": 1})
+    assert fit.query("a", {"f": 1})["a"] == pytest.approx(dict(enumerate(alone(expected, "a"))))
+    answer = fit.query(["d", "a"], {"f": 1}, joint=True)
+    np.testing.assert_allclose(answer.joint, expected.sum((1, 2, 4, 5)).T, atol=1e-12)
+    assert answer.targets == ("d", "a")
+    assert "together: d, a" in str(answer)
+    assert sum(r["probability"] for r in answer.records()) == pytest.approx(2.0)
+
+
+def test_soft_evidence_weighs_states(network):
+    fit, joint = network
+    likelihood = np.array([0.2, 0.5, 0.1])
+    weighted = joint * likelihood.reshape(1, 1, 1, 3, 1, 1)
+    weighted /= weighted.sum()
+    answer = fit.query("a", soft={"d": dict(enumerate(likelihood))})
+    np.testing.assert_allclose(list(answer["a"].values()), alone(weighted, "a"), atol=1e-12)
+    assert fit.query("d", soft={"d": likelihood})["d"] == pytest.approx(dict(enumerate(alone(weighted, "d"))))
+
+
+def test_interventions_say_nothing_of_causes_and_all_of_effects(network):
+    fit, joint = network
+    before = fit.query("b")["b"]
+    assert fit.query("b", do={"d": 2})["b"] == pytest.approx(before)
+    forced = joint.sum((3, 4, 5), keepdims=True)  # p(a, b, c)
+    tables = network_of(fit).tables
+    e_given = tables[ORDER.index("e")]
+    effect = np.einsum("abc,be->e", forced[..., 0, 0, 0], e_given[:, 2, :])
+    np.testing.assert_allclose(list(fit.query("e", do={"d": 2})["e"].values()), effect, atol=1e-12)
+    assert fit.query("e", {"d": 2})["e"] != pytest.approx(dict(enumerate(effect)))
+
+
+def test_samples_given_and_forced_follow_the_queries(network):
+    fit, _ = network
+    rows = fit.sample(20_000, given={"f": 1}, do={"d": 2}, seed=3)
+    assert set(rows.column("d")) == {2}
+    assert set(rows.column("f")) == {1}
+    share = np.mean(rows.column("a") == 1)
+    expected = fit.query("a", {"f": 1}, do={"d": 2})["a"][1]
+    assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 20_000))
+
+
+@pytest.mark.parametrize("given", [{}, {"f": 2}, {"a": 1, "e": 0}])
+def test_the_most_probable_states_are_the_largest_entry(network, given):
+    fit, joint = network
+    expected, _ = posterior(joint, given)
+    best = np.unravel_index(expected.argmax(), expected.shape)
+    found = fit.most_probable(given)
+    assert {**found, **given} == dict(zip(ORDER, map(int, best), strict=True))
+    some = expected.sum((1, 2, 4, 5))  # of a and d
+    if not {"a", "d"} & set(given):
+        a, d = np.unravel_index(some.argmax(), some.shape)
+        assert fit.most_probable(given, ["a", "d"]) == {"a": a, "d": d}
+
+
+def test_the_most_probable_completions_of_a_table(network):
+    fit, joint = network
+    values = fit.sample(30, seed=5).values.copy()
+    values[np.random.default_rng(0).random(values.shape) < 0.5] = np.nan
+    filled = fit.most_probable(Table.from_codes(values, fit.schema))
+    for row, completed in zip(values, filled.values, strict=True):
+        assert joint[tuple(completed.astype(int))] == pytest.approx(enumerated(joint, row).max())
+        np.testing.assert_array_equal(completed[~np.isnan(row)], row[~np.isnan(row)])
+
+
+def test_entropy_and_mutual_information(network):
+    fit, joint = network
+    table, _ = posterior(joint, {"f": 1})
+    ad = table.sum((1, 2, 4, 5))
+    entropy = -(ad * np.log(ad)).sum()
+    assert fit.entropy(["a", "d"], {"f": 1}) == pytest.approx(entropy)
+    expected = (ad * np.log(ad / ad.sum(1, keepdims=True) / ad.sum(0))).sum()
+    assert fit.mutual_information("a", "d", {"f": 1}) == pytest.approx(expected)
+    assert fit.mutual_information("a", "f", {"c": 0, "b": 1, "d": 1, "e": 1}) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.stats
+@pytest.mark.parametrize("method", ["importance", "gibbs"])
+def test_approximate_answers_stand_within_their_errors(network, method):
+    fit, _ = network
+    given, soft = {"f": 2, "b": 1}, {"d": [0.5, 1.0, 0.7]}
+    exact = fit.query(given=given, soft=soft)
+    found = fit.query(given=given, soft=soft, method=method, draws=20_000, seed=1)
+    assert found.kind == method
+    for name, states in exact.marginals.items():
+        for state, share in states.items():
+            assert found[name][state] == pytest.approx(share, abs=5 * found.standard_errors[name][state] + 1e-3)
+            assert found.standard_errors[name][state] < 0.02
+    if method == "importance":
+        assert found.log_probability == pytest.approx(exact.log_probability, abs=0.05)
+        forced = fit.query("e", do={"d": 2}, method="importance", draws=20_000)
+        assert forced["e"][0] == pytest.approx(fit.query("e", do={"d": 2})["e"][0], abs=0.02)
+
+
+def test_chains_that_cannot_move_say_so():
+    states = {"a": ["0", "1"], "b": ["0", "1"]}
+    fit = given_network(states, {"b": ["a"]}, {"a": np.array([0.5, 0.5]), "b": np.eye(2)})
+    with pytest.warns(pg.ConvergenceWarning, match="have not mixed"):
+        fit.query(method="gibbs", draws=2000)
+
+
+def test_far_evidence_is_told_by_weighted_draws():
+    states = {"a": ["0", "1"], "b": ["0", "1"]}
+    tables = {"a": np.array([0.999, 0.001]), "b": np.array([[0.999, 0.001], [0.0, 1.0]])}
+    fit = given_network(states, {"b": ["a"]}, tables)
+    with pytest.warns(pg.ConvergenceWarning, match="are worth"):
+        fit.query("a", {"b": "1"}, method="importance", draws=2000)
+
+
+def test_any_exact_model_answers(network):
+    rng = np.random.default_rng(1)
+    z = rng.integers(2, size=400)
+    table = Table(
+        {
+            "x": rng.normal(2.0 * z, 1.0),
+            "k": np.where(rng.random(400) < 0.2 + 0.6 * z, "yes", "no"),
+            "n": rng.poisson(3, 400),
+        }
+    )
+    fit = pg.fit("latent_class", table, components=2, progress=False)
+    answer = fit.query(given={"k": "yes"})
+    assert answer.numbers["x"].mean == pytest.approx(table.values[table.column("k") == "yes", 0].mean(), abs=0.25)
+    back = fit.query("k", {"x": 2.0})
+    assert back["k"]["yes"] > 0.6
+    with pytest.raises(pg.CapabilityError, match="method='importance'"):
+        fit.query("k", do={"x": 2.0})
+
+
+def test_mixed_networks_answer_numbers_and_states():
+    rng = np.random.default_rng(2)
+    s = rng.integers(2, size=500)
+    u = rng.normal(3.0 * s, 1.0)
+    schema = Schema((Column("s", "binary", levels=("m", "f")), Column("u", "real")))
+    fit = pg.fit(
+        "bayesian_network", Table.from_codes(np.column_stack([s, u]), schema), structure={"u": ["s"]}, progress=False
+    )
+    assert fit.query("u", {"s": "f"})["u"].mean == pytest.approx(u[s == 1].mean(), abs=0.15)
+    assert fit.query("s", {"u": 3.0})["s"]["f"] > 0.95
+    forced = fit.query("u", do={"s": "f"}, method="importance", draws=20_000)
+    assert forced["u"].mean == pytest.approx(u[s == 1].mean(), abs=0.15)
+    weighted = fit.query("s", {"u": 1.5}, method="importance", draws=20_000)
+    assert weighted["s"]["f"] == pytest.approx(fit.query("s", {"u": 1.5})["s"]["f"], abs=0.03)
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+@pytest.mark.parametrize(
+    ("question", "error", "message"),
+    [
+        ({"targets": "x"}, pg.CapabilityError, "'x', which there is not"),
+        ({"targets": "a", "given": {"a": 1}}, pg.CapabilityError, "asked for and known"),
+        ({"targets": ["a", "a"]}, pg.CapabilityError, "named twice"),
+        ({"given": {"a": 7}}, pg.DataError, "no state 7; its states: 0, 1"),
+        ({"given": {"z": 7}}, pg.CapabilityError, "given names 'z'"),
+        ({"given": [("a", 1)]}, pg.CapabilityError, "must be a dictionary"),
+        ({"given": {"a": 1}, "do": {"a": 0}}, pg.CapabilityError, "named twice among"),
+        ({"soft": {"d": [1.0, 2.0]}}, pg.DataError, "needs 3 likelihoods"),
+        ({"soft": {"d": [0.0, 0.0, 0.0]}}, pg.DataError, "not all zero"),
+        ({"soft": {"d": {5: 1.0}}}, pg.DataError, "no state 5"),
+        ({"method": "exakt"}, pg.CapabilityError, "'exact', 'importance' or 'gibbs'"),
+    ],
+)
+def test_bad_questions_are_refused_by_name(network, question, error, message):
+    with pytest.raises(error, match=message):
+        network[0].query(**question)
+
+
+@pytest.mark.parametrize("method", ["exact", "importance", "gibbs"])
+def test_impossible_evidence_has_a_clear_answer(method):
+    states = {"a": ["0", "1"], "b": ["0", "1"], "c": ["0", "1"]}
+    tables = {"a": np.array([0.5, 0.5]), "b": np.eye(2), "c": np.array([0.3, 0.7])}
+    fit = given_network(states, {"b": ["a"]}, tables)
+    with pytest.raises(pg.DataError, match="probability zero under this model|agrees with what is given"):
+        fit.query("c", {"a": "0", "b": "1"}, method=method)
+    row = Table.from_codes(np.array([[0.0, 1.0, np.nan]]), fit.schema)
+    assert fit.log_prob(row).value[0] == -np.inf
+    with pytest.raises(pg.CapabilityError, match="probability zero"):
+        fit.most_probable(row)
+    with pytest.raises(pg.CapabilityError, match="density zero"):
+        fit.fill(Table.from_codes(np.array([[0.0, 1.0, np.nan]]), fit.schema), 1)
+
+
+def test_a_network_too_wide_names_its_clique_and_the_way_round(monkeypatch):
+    n = 40
+    states = {f"x{i}": ["0", "1"] for i in range(n)} | {"y": ["0", "1"]}
+    rng = np.random.default_rng(0)
+    structure = {f"x{i}": [f"x{j}" for j in range(max(0, i - 12), i)] for i in range(n)}
+    structure["y"] = []
+    tables = {name: rng.dirichlet(np.ones(2), size=[2] * len(structure[name])) for name in states}
+    fit = given_network(states, structure, tables)
+    monkeypatch.setattr("probgen.inference.sum_product.free_memory", lambda: 1e6)
+    with pytest.raises(pg.CapabilityError, match=r"too wide for exact inference.*joins 13 nodes.*method='importance'"):
+        fit.query("x0", {"x39": "1"})
+    assert fit.query("x0", {"x39": "1"}, method="importance", draws=4000).kind == "importance"
