@@ -24,6 +24,11 @@ from probgen.inference.tracing import Given, Tracer, observe
 
 __all__ = ["draw_codes", "fill_batch", "gather"]
 
+IMPOSSIBLE = (
+    "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
+    " kernel or family that is positive everywhere, or with a prior."
+)
+
 
 def fill_batch(
     program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable], forced: Iterable[str] = ()
@@ -34,6 +39,8 @@ def fill_batch(
         return
     guided = has_guide(program, batch)
     evidence = None if guided else log_evidence(program, batch, theta=theta, settle=True, forced=forced)
+    if evidence is not None and bool((evidence.rows == -torch.inf).any()):
+        raise CapabilityError(IMPOSSIBLE)
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
     for stream, codes in zip(streams, paths, strict=True):
         with stream("cells"):
@@ -81,10 +88,7 @@ def draw_codes(
 def draw_code(cumulative: Tensor, rows: int) -> Tensor:
     """``(B,)``: one code a row by inversion, whose cost does not grow with the number of draws and little with K."""
     if not bool((cumulative[:, -1] > 0).all()):
-        raise CapabilityError(
-            "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
-            " kernel or family that is positive everywhere, or with a prior."
-        )
+        raise CapabilityError(IMPOSSIBLE)
     cumulative = cumulative.expand(rows, -1).contiguous()
     u = torch.rand(rows, 1, dtype=cumulative.dtype, device=cumulative.device) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, u, right=True)[:, 0].clamp_max(cumulative.shape[1] - 1)
