@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from probgen.studies.representation import representation_study as representation_study
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
+    from probgen.structure.confidence import edge_confidence as edge_confidence
+    from probgen.structure.graph import Graph as Graph
+    from probgen.structure.learn import learn_structure as learn_structure
 
 __version__ = "0.1.0"
 
@@ -83,6 +86,9 @@ HOME = {
     "probgen.studies.main_study": ("study",),
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.selection": ("Selection", "select"),
+    "probgen.structure.confidence": ("edge_confidence",),
+    "probgen.structure.graph": ("Graph",),
+    "probgen.structure.learn": ("learn_structure",),
 }
 """Where each public name lives; its module is imported when the name is first used."""
 
