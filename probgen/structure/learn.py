@@ -227,7 +227,7 @@ def learn_structure(
     max_parents: int | None = None,
     target: str | None = None,
     start: Any = None,
-    restarts: int = 0,
+    restarts: int = 10,
     perturbations: int | None = None,
     tabu: int = 10,
     candidates: int | None = None,
@@ -251,7 +251,7 @@ def learn_structure(
         max_parents: the most parents of a column.
         target: the class of "tan" and "naive_bayes" (the table's own target where it is None); the root of "chow_liu".
         start: a graph from which a search starts; none has edges where it is None.
-        restarts: how often a search starts again from a shaken copy of the best graph.
+        restarts: how often a search starts again from a shaken copy of the best graph; of a single climb 0.
         perturbations: random moves that shake it; a quarter of its edges where it is None.
         tabu: of "tabu", graphs that are not visited again, and moves without a better graph before it ends.
         candidates: columns considered as parents of each, those that gain most alone and those of which it is one; all up

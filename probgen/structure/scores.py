@@ -7,7 +7,8 @@ continuous parents for each configuration of their discrete ones (Lauritzen and 
 and semicontinuous columns (zero or not, and the log of what is not zero) have discrete parents only and are nobody's
 parents; a discrete column has discrete parents only. Scores of continuous columns leave out the Jacobian of their
 scale, which no graph changes. A configuration with no more rows than coefficients says nothing about the child: its rows
-have the child's overall Gaussian. No variance is taken to be less than the spacing of the values can tell.
+have the child's overall Gaussian. No variance is taken to be less than the spacing of values can tell: that of the
+column's values, and that of as many rows spread over all of its range.
 
 Holes: a family is scored on the rows where all of it is known, and what its parents gain over no parents on the same
 rows, scaled to all rows, is added to the score of the column alone. A search compares two families that differ by one
@@ -26,7 +27,7 @@ from scipy.special import gammaln
 
 from probgen.errors import CapabilityError
 from probgen.structure.graph import Graph, check_known
-from probgen.structure.statistics import CELLS, FamilyStatistics, Statistics
+from probgen.structure.statistics import FamilyStatistics, Statistics
 
 __all__ = ["AIC", "BIC", "BDeu", "BDs", "K2", "LogLikelihood", "Score", "make_score", "possible"]
 
@@ -82,7 +83,7 @@ class Score(ABC):
         return self._found[key]
 
     def _gain(self, node: int, parents: tuple[int, ...], extra: int) -> float:
-        if self.statistics.cells(node, (*parents, extra)) > CELLS:
+        if not self.statistics.fits(node, (*parents, extra)):
             return -math.inf
         if not self.statistics.holes[[node, *parents, extra]].any():
             return self.family(node, (*parents, extra)) - self.family(node, parents) + self.edge
@@ -328,7 +329,8 @@ def gaussian_log_likelihood(moments: np.ndarray, floor: float) -> float:
     mean = whole[0, -1] / max(whole[0, 0], 1e-300)
     overall = max(whole[-1, -1] / max(whole[0, 0], 1e-300) - mean**2, floor)
     about = moments[:, -1, -1] - 2 * mean * moments[:, 0, -1] + mean**2 * rows
-    left, variance = np.where(scarce, about, left), np.where(scarce, overall, variance)
+    variance = np.where(scarce, overall, np.maximum(variance, overall / (rows + 1.0) ** 2))
+    left = np.where(scarce, about, left)
     return float(-0.5 * (rows * np.log(2 * math.pi * variance) + left / variance).sum())
 
 

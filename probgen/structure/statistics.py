@@ -98,7 +98,7 @@ class Statistics:
     Example:
         >>> table = Table({"rain": ["yes", "no", "no", None], "wet": ["yes", "no", "yes", "no"]})
         >>> Statistics(table).counts((0, 1)).tolist()
-        [[1, 1], [0, 1]]
+        [[1.0, 1.0], [0.0, 1.0]]
     """
 
     def __init__(self, table: Table) -> None:
@@ -197,14 +197,18 @@ class Statistics:
         continuous = sum(not self.discrete[p] for p in parents)
         return configurations * (self.size(node) if self.discrete[node] else (continuous + 2) ** 2 + 2)
 
+    def fits(self, node: int, parents: Sequence[int]) -> bool:
+        """Has the table of a family at most ``CELLS`` numbers?"""
+        return self.cells(node, parents) <= CELLS
+
     def check_cells(self, node: int, parents: Sequence[int]) -> None:
         """Refuse a table that would not fit.
 
         Raises:
             CapabilityError: it has more than ``CELLS`` numbers.
         """
-        cells = self.cells(node, parents)
-        if cells > CELLS:
+        if not self.fits(node, parents):
+            cells = self.cells(node, parents)
             names = self.schema.names
             listed = ", ".join(repr(names[p]) for p in parents)
             raise CapabilityError(
@@ -277,28 +281,32 @@ class PairTables:
             short = short + (weighted.T @ right).astype(np.float64)
         return self.spread(self.spread(np.asarray(short), columns).T, whole).T
 
+    def widths(self, columns: range) -> list[int]:
+        """Indicators of each column: its levels but the last, and one more, "known", where it has holes."""
+        return [self.levels[c] - 1 + int(self.statistics.holes[self.columns[c]]) for c in columns]
+
     def indicators(self, rows: np.ndarray, columns: range, dtype: Any) -> np.ndarray:
-        """``(rows, 1 + sum of levels)``: one, then each column's known rows and levels but the last."""
-        found = np.zeros((len(rows), 1 + sum(self.levels[c] for c in columns)), dtype=dtype)
-        found[:, 0] = 1
-        at = 1
-        for column in columns:
+        """``(rows, 1 + sum of widths)``: one, then each column's levels but the last and where it is known."""
+        widths = self.widths(columns)
+        found, at = np.ones((len(rows), 1 + sum(widths)), dtype=dtype), 1
+        for column, width in zip(columns, widths, strict=True):
             codes, levels = self.statistics.codes[self.columns[column]][rows], self.levels[column]
-            found[:, at] = codes < levels
             for level in range(levels - 1):
-                found[:, at + 1 + level] = codes == level
-            at += levels
+                np.equal(codes, level, out=found[:, at + level], casting="unsafe")
+            if width == levels:
+                np.less(codes, levels, out=found[:, at + levels - 1], casting="unsafe")
+            at += width
         return found
 
     def spread(self, short: np.ndarray, columns: range) -> np.ndarray:
-        """Rows (one; known, levels but the last) as rows of all levels."""
-        found, at = short[1:].copy(), 0
-        for column in columns:
+        """Rows (one; levels but the last, known) as rows of all levels."""
+        found, at, to = np.empty((sum(self.levels[c] for c in columns), short.shape[1])), 1, 0
+        for column, width in zip(columns, self.widths(columns), strict=True):
             levels = self.levels[column]
-            known = found[at].copy()
-            found[at : at + levels - 1] = short[at + 2 : at + levels + 1]
-            found[at + levels - 1] = known - found[at : at + levels - 1].sum(0)
-            at += levels
+            found[to : to + levels - 1] = short[at : at + levels - 1]
+            known = short[at + levels - 1] if width == levels else short[0]
+            found[to + levels - 1] = known - short[at : at + levels - 1].sum(0)
+            at, to = at + width, to + levels
         return found
 
 

@@ -62,13 +62,11 @@ def augmented_tree(score: Score, constraints: Constraints, target: int) -> np.nd
 
 def best_tree(gains: np.ndarray, needed: np.ndarray, root: int | None) -> np.ndarray:
     """The branching of most gain; what is needed is in it whatever it gains."""
-    both = np.isfinite(gains) & np.isfinite(gains.T)
-    one_way = np.isfinite(gains) != np.isfinite(gains.T)
-    level = np.max(np.abs(gains[both]), initial=1.0)
-    if one_way.any() or needed.any() or np.any(np.abs(gains - gains.T)[both] > 1e-9 * level):
+    there = np.isfinite(gains)
+    one, other = gains[there & there.T], gains.T[there & there.T]
+    if needed.any() or np.any(there != there.T) or not np.allclose(one, other, rtol=1e-9, atol=1e-6):
         return branching(gains, needed, root)
-    weights = np.where(np.isfinite(gains), gains, -np.inf)
-    return spanning_forest(np.maximum(weights, weights.T), root)
+    return spanning_forest(gains, root)
 
 
 def spanning_forest(gains: np.ndarray, root: int | None) -> np.ndarray:
