@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from probgen.queries.marginals import Marginals as Marginals
     from probgen.queries.marginals import class_probabilities as class_probabilities
     from probgen.queries.persistence import load as load
+    from probgen.structure.confidence import edge_confidence as edge_confidence
+    from probgen.structure.graph import Graph as Graph
+    from probgen.structure.learn import learn_structure as learn_structure
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
@@ -49,9 +52,6 @@ if TYPE_CHECKING:
     from probgen.studies.representation import representation_study as representation_study
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
-    from probgen.structure.confidence import edge_confidence as edge_confidence
-    from probgen.structure.graph import Graph as Graph
-    from probgen.structure.learn import learn_structure as learn_structure
 
 __version__ = "0.1.0"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -161,7 +161,7 @@ CONSTRAINTS: dict[str, Any] = {"required": (), "forbidden": (), "tiers": (), "ma
 Found = tuple[list[tuple[str, str]], list[tuple[str, str]]]
 
 
-def graphs(table: Table, options: Options, resamples: int, workers: int, seed: int) -> Iterator[Found]:
+def graphs(table: Table, options: Options, resamples: int, workers: int, seed: int) -> Generator[Found]:
     """The graph of each resample, in order."""
     if workers == 1:
         resampler = Resampler(table, options, seed)

@@ -128,7 +128,9 @@ class Constraints:
     def barred(self, names: Sequence[str]) -> list[Edge]:
         """Forbidden edges and those against the tiers, as pairs."""
         places = np.argwhere(~self.allowed(names))
-        return [(names[a], names[b]) for a, b in places.tolist() if a != b and (names[b], names[a]) not in self.required]
+        return [
+            (names[a], names[b]) for a, b in places.tolist() if a != b and (names[b], names[a]) not in self.required
+        ]
 
     def broken(self, edges: Iterable[Edge], statistics: Statistics) -> list[str]:
         """What a set of edges does not keep, in words."""

@@ -29,7 +29,7 @@ CANDIDATES = 20
 
 @dataclass(frozen=True)
 class Step:
-    """One move of a search and what it gained (not a number where it was drawn at random)."""
+    """One move of a search and what it gained; less than nothing where a graph was shaken."""
 
     move: str
     parent: str

@@ -6,6 +6,7 @@ by number and levels by code, whatever their names; the names stand in the resul
 
 from __future__ import annotations
 
+import importlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,10 +24,19 @@ from probgen.structure.statistics import GAUSSIAN, coordinates
 __all__ = ["PEERS", "directed", "pgmpy_graph"]
 
 SCORES = {
-    "discrete": {"bic": "BIC", "aic": "AIC", "log_likelihood": "LogLikelihood", "bdeu": "BDeu", "bds": "BDs", "k2": "K2"},
+    "discrete": {
+        "bic": "BIC",
+        "aic": "AIC",
+        "log_likelihood": "LogLikelihood",
+        "bdeu": "BDeu",
+        "bds": "BDs",
+        "k2": "K2",
+    },
     "continuous": {"bic": "BICGauss", "aic": "AICGauss", "log_likelihood": "LogLikelihoodGauss"},
     "mixed": {"bic": "BICCondGauss", "aic": "AICCondGauss", "log_likelihood": "LogLikelihoodCondGauss"},
 }
+OLD_SCORES = "pgmpy.estimators.StructureScore"  # what the older methods take
+OLD_NAMES = {"LogLikelihood": "LogLikeliHood"}
 TESTS = {"discrete": "chi_square", "continuous": "pearsonr", "mixed": "pillai"}
 
 
@@ -44,16 +54,15 @@ class Question:
     target: str | None
     names: dict[str, str]
 
-    def scoring(self) -> Any:
-        """The score, as pgmpy's object."""
-        import pgmpy.structure_score as peers
-
+    def scoring(self, home: str = "pgmpy.structure_score") -> Any:
+        """The score, as an object of one of pgmpy's two modules of scores."""
         name = SCORES[self.kind].get(self.score)
         if name is None:
             raise CapabilityError(f"pgmpy has no score {self.score!r} for {self.kind} columns; use 'bic'.")
         known = {"state_names": self.states} if self.kind != "continuous" else {}
         size = {"equivalent_sample_size": self.equivalent_sample_size} if name in ("BDeu", "BDs") else {}
-        return getattr(peers, name)(self.frame, **known, **size)
+        found = vars(importlib.import_module(home))
+        return found[name if name in found else OLD_NAMES[name]](self.frame, **known, **size)
 
     def knowledge(self) -> Any:
         """The constraints, as pgmpy's object."""
@@ -104,7 +113,7 @@ def mmhc(question: Question) -> Any:
     from pgmpy.estimators import MmhcEstimator
 
     search = MmhcEstimator(question.frame, state_names=question.states)
-    return search.estimate(scoring_method=question.scoring(), significance_level=question.significance)
+    return search.estimate(scoring_method=question.scoring(OLD_SCORES), significance_level=question.significance)
 
 
 def chow_liu(question: Question) -> Any:
@@ -126,7 +135,7 @@ def tan(question: Question) -> Any:
 def exhaustive(question: Question) -> Any:
     from pgmpy.estimators import ExhaustiveSearch
 
-    return ExhaustiveSearch(question.frame, scoring_method=question.scoring()).estimate()
+    return ExhaustiveSearch(question.frame, scoring_method=question.scoring(OLD_SCORES)).estimate()
 
 
 PEERS: dict[str, Callable[[Question], Any]] = {
@@ -207,7 +216,9 @@ def directed(found: PartialGraph, constraints: Constraints) -> Graph:
     try:
         return asked.extension()
     except CapabilityError as error:
-        warnings.warn(f"{error} Some edges are given a direction in the order of the columns.", DataWarning, stacklevel=3)
+        warnings.warn(
+            f"{error} Some edges are given a direction in the order of the columns.", DataWarning, stacklevel=3
+        )
     kept: list[tuple[str, str]] = []
     place = {node: at for at, node in enumerate(found.nodes)}
     for a, b in sorted(asked.directed, key=lambda e: (place[e[0]], place[e[1]])) + sorted(loose, key=str):
@@ -248,7 +259,9 @@ def check_table(table: Table, method: str) -> None:
                 " use method='hill_climbing' or 'chow_liu'."
             )
     if table.weights is not None:
-        raise CapabilityError(f"pgmpy's {method} knows no row weights; use method='hill_climbing', or drop the weights.")
+        raise CapabilityError(
+            f"pgmpy's {method} knows no row weights; use method='hill_climbing', or drop the weights."
+        )
     if method == "exhaustive" and table.n_columns > MOST_COLUMNS:
         raise CapabilityError(f"All graphs are tried for at most {MOST_COLUMNS} columns, not {table.n_columns}.")
 

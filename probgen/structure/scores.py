@@ -29,7 +29,7 @@ from probgen.errors import CapabilityError
 from probgen.structure.graph import Graph, check_known
 from probgen.structure.statistics import FamilyStatistics, Statistics
 
-__all__ = ["AIC", "BIC", "BDeu", "BDs", "K2", "LogLikelihood", "Score", "make_score", "possible"]
+__all__ = ["AIC", "BIC", "K2", "BDeu", "BDs", "LogLikelihood", "Score", "make_score", "possible"]
 
 
 class Score(ABC):
@@ -140,7 +140,7 @@ class LogLikelihood(Score):
             value += gaussian_log_likelihood(family.moments, family.floor)
             value -= float(family.moments[:, 0, 0].sum()) * math.log(self.statistics.scale[node])
             parameters += len(family.moments) * family.moments.shape[1]
-        return value - self.penalty(np.float64(family.rows)) * parameters
+        return value - float(self.penalty(np.array(family.rows))) * parameters
 
     def penalty(self, rows: np.ndarray) -> np.ndarray:
         """Price of one parameter."""
@@ -213,7 +213,9 @@ class Dirichlet(Score):
         cells, configurations = family.counts[family.counts > 0], family.counts.sum(0)
         configurations = configurations[configurations > 0]
         inside = gammaln(cells + cell).sum() - len(cells) * gammaln(cell)
-        return float(inside - gammaln(configurations + configuration).sum() + len(configurations) * gammaln(configuration))
+        return float(
+            inside - gammaln(configurations + configuration).sum() + len(configurations) * gammaln(configuration)
+        )
 
 
 class BDeu(Dirichlet):
@@ -307,9 +309,7 @@ def x_log_x(counts: np.ndarray) -> np.ndarray:
     return counts * np.log(np.where(counts > 0, counts, 1.0))
 
 
-def pair_log_likelihoods(
-    table: np.ndarray, starts: np.ndarray, strip: range
-) -> tuple[np.ndarray, np.ndarray]:
+def pair_log_likelihoods(table: np.ndarray, starts: np.ndarray, strip: range) -> tuple[np.ndarray, np.ndarray]:
     """``(strip, D)``: rows times mutual information, and rows, of pairs from a strip of contingency tables."""
     across, down = starts[:-1], starts[strip.start : strip.stop] - starts[strip.start]
     inside = np.add.reduceat(np.add.reduceat(x_log_x(table), down, 0), across, 1)

@@ -8,7 +8,7 @@ holes make the gains of moves differ from the differences of scores.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,7 @@ class Climb:
             np.where(turn, self.drop + np.where(turn.T, self.add, 0.0).T, -np.inf),
         ])  # fmt: skip
 
-    def best(self, barred: np.ndarray) -> Move | None:
+    def best(self, barred: Container[np.uint64]) -> Move | None:
         """The move that gains most and does not lead to one of these graphs."""
         values = self.values()
         while True:
@@ -108,15 +108,24 @@ class Climb:
                 return Move(KINDS[kind], int(parent), int(child), float(values[kind, parent, child]))
             values[kind, parent, child] = -np.inf
 
+    def gain(self, kind: str, parent: int, child: int) -> float:
+        """What one move gains; not finite where a family cannot be scored."""
+        above, below = self.parents(parent), tuple(p for p in self.parents(child) if p != parent)
+        if kind == "add":
+            return self.score.gain(child, below, parent)
+        lost = self.score.gain(child, below, parent)
+        return -lost if kind == "delete" else self.score.gain(parent, above, child) - lost
+
     def any_move(self, random: np.random.Generator) -> Move | None:
-        """A legal move: a kind drawn among those that are, then an edge."""
+        """A legal move: a kind drawn among those that are, then an edge; none where it cannot be scored."""
         masks = [np.argwhere(mask) for mask in self.legal()]
         kinds = [kind for kind, places in enumerate(masks) if len(places)]
         if not kinds:
             return None
         kind = int(random.choice(kinds))
         parent, child = masks[kind][random.integers(len(masks[kind]))].tolist()
-        return Move(KINDS[kind], parent, child, float("nan"))
+        gain = self.gain(KINDS[kind], parent, child)
+        return Move(KINDS[kind], parent, child, gain) if np.isfinite(gain) else None
 
     # -- doing it ----------------------------------------------------------------------------------------------
     def apply(self, move: Move) -> None:
@@ -159,7 +168,9 @@ class Found:
     gain: float
 
 
-def climb(state: Climb, patience: int = 0, tabu: int | None = None, max_steps: int = 10**6, bar: tqdm | None = None) -> Found:
+def climb(
+    state: Climb, patience: int = 0, tabu: int | None = None, max_steps: int = 10**6, bar: tqdm | None = None
+) -> Found:
     """Go up until no move gains.
 
     Args:

@@ -234,7 +234,7 @@ class Statistics:
             continuous = (*(p for p in parents if not self.discrete[p]), node)
             found = self._tables.get((discrete, continuous), lambda: self.moments(discrete, continuous))
             moments = found.reshape(-1, *found.shape[-2:])
-        rows = float(counts.sum() if moments is None or counts is not None else moments[:, 0, 0].sum())
+        rows = float((moments[:, 0, 0] if counts is None and moments is not None else counts).sum())  # type: ignore[union-attr]
         return FamilyStatistics(counts, moments, rows, last, float(self.floor[node]))
 
     # -- all pairs ---------------------------------------------------------------------------------------------
@@ -344,7 +344,10 @@ def merged(table: Table) -> tuple[np.ndarray, np.ndarray | None]:
         return values, weights
     group, groups = np.zeros(len(values), dtype=np.intp), 1
     for d, column in enumerate(table.schema):
-        group, groups = group * (column.cardinality + 1) + coded(values[:, d], column), groups * (column.cardinality + 1)
+        group, groups = (
+            group * (column.cardinality + 1) + coded(values[:, d], column),
+            groups * (column.cardinality + 1),
+        )
         if groups > 4 * len(values):
             seen, group = np.unique(group, return_inverse=True)
             groups = len(seen)

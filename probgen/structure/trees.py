@@ -120,6 +120,10 @@ def check_class(score: Score, constraints: Constraints, target: int) -> None:
         )
     barred = [names[d] for d in np.nonzero(~constraints.allowed(names)[target])[0] if d != target]
     if barred:
-        raise CapabilityError(f"The class {column.name!r} cannot be the parent of {barred[0]!r}, as the constraints say.")
+        raise CapabilityError(
+            f"The class {column.name!r} cannot be the parent of {barred[0]!r}, as the constraints say."
+        )
     if constraints.needed(names)[:, target].any():
-        raise CapabilityError(f"The class {column.name!r} has no parents in this method, and the constraints require one.")
+        raise CapabilityError(
+            f"The class {column.name!r} has no parents in this method, and the constraints require one."
+        )

@@ -59,7 +59,9 @@ def test_bds_is_the_papers_where_configurations_are_unseen(categories):
 @pytest.mark.parametrize(("name", "theirs"), [("bic", "BICGauss"), ("aic", "AICGauss")])
 def test_gaussian_scores_are_pgmpys(name, theirs, mixed):
     table = mixed.select(["x", "y"])
-    values = np.column_stack([table.values, np.random.default_rng(0).normal(5.0, 3.0, len(table)) + table.values[:, 0]])
+    values = np.column_stack(
+        [table.values, np.random.default_rng(0).normal(5.0, 3.0, len(table)) + table.values[:, 0]]
+    )
     table = Table({"x": values[:, 0], "y": values[:, 1], "v": values[:, 2]})
     ours, expected = make_score(name, Statistics(table)), peer(theirs, table)
     for node, parents in families(range(3)):
@@ -204,7 +206,9 @@ def test_weights_of_numbers_are_repeated_rows(mixed):
 @pytest.mark.parametrize("name", ["bic", "bdeu", "bds", "k2"])
 def test_rows_may_come_in_fractions(name, categories):
     """Expected counts: a row split in parts with weights that sum to one is the row."""
-    twice = categories.take(np.repeat(np.arange(len(categories)), 2)).with_weights(np.tile([0.3, 0.7], len(categories)))
+    twice = categories.take(np.repeat(np.arange(len(categories)), 2)).with_weights(
+        np.tile([0.3, 0.7], len(categories))
+    )
     ours, theirs = make_score(name, Statistics(twice)), make_score(name, Statistics(categories))
     for node, parents in families(range(4)):
         assert ours.family(node, parents) == pytest.approx(theirs.family(node, parents), abs=1e-8)
