@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.structure.constraints import Constraints
 from probgen.structure.graph import Graph
-from probgen.structure.learn import FROM_ROWS, Options, check_options, learn
+from probgen.structure.learn import FROM_ROWS, Options, learn
 from probgen.structure.partial import cpdag, is_acyclic
 from probgen.structure.statistics import Statistics
 
@@ -116,7 +115,7 @@ def edge_confidence(
         workers: processes; the result does not depend on their number.
         seed: of the resamples.
         progress: show a bar.
-        **options: of :func:`learn_structure`.
+        **options: of :func:`learn_structure`; a search does not start again (``restarts=0``) unless it is told to.
 
     Raises:
         CapabilityError, DataError: as :func:`learn_structure`.
@@ -131,7 +130,6 @@ def edge_confidence(
         if not isinstance(value, int) or value < 1:
             raise CapabilityError(f"{name} must be a whole number from 1 up, got {value!r}.")
     made = make_options(table, method, options)
-    check_options(made, table)
     arrows, compelled = np.zeros((2, table.n_columns, table.n_columns))
     place = {name: at for at, name in enumerate(table.names)}
     with closing(graphs(table, made, resamples, workers, seed)) as found:
@@ -145,18 +143,9 @@ def edge_confidence(
 
 def make_options(table: Table, method: str, options: dict[str, Any]) -> Options:
     """The arguments of learn_structure as one object."""
-    given = dict(options)
-    known = {name: given.pop(name, default) for name, default in CONSTRAINTS.items()}
-    start = given.pop("start", None)
-    made = Constraints.of(known["required"], known["forbidden"], known["tiers"], known["max_parents"], table.names)
-    wrong = sorted(set(given) - set(Options.__dataclass_fields__))
-    if wrong:
-        raise CapabilityError(f"learn_structure has no option {wrong[0]!r}.")
-    graph = None if start is None else Graph.of(getattr(start, "graph", start), table.names)
-    return Options(method=method, constraints=made, start=graph, progress=False, **given)
+    free: dict[str, Any] = {"required": (), "forbidden": (), "tiers": (), "max_parents": None, "restarts": 0}
+    return Options.of(table, **{**free, **options, "method": method, "progress": False})
 
-
-CONSTRAINTS: dict[str, Any] = {"required": (), "forbidden": (), "tiers": (), "max_parents": None}
 
 Found = tuple[list[tuple[str, str]], list[tuple[str, str]]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -82,21 +82,55 @@ class Structure:
 
 @dataclass(frozen=True)
 class Options:
-    """How a graph is looked for; see :func:`learn_structure`."""
+    """How a graph is looked for.
+
+    Attributes:
+        method: a name; see :func:`learn_structure`, as for score, target, start, seed and progress.
+        constraints: on edges.
+        restarts: how often a search starts again from a shaken copy of the best graph; of a single climb 0.
+        perturbations: random moves that shake it; a quarter of its edges where it is None.
+        tabu: of "tabu", graphs that are not visited again, and moves without a better graph before it ends.
+        candidates: columns considered as parents of each, those that gain most alone and those of which it is one; all up
+            to 64 columns, 20 above, where it is None.
+        equivalent_sample_size: of bdeu and bds, the prior's weight in rows.
+        significance: of the tests of pc and mmhc.
+    """
 
     method: str = "hill_climbing"
     score: str = "auto"
     constraints: Constraints = field(default_factory=Constraints)
     target: str | None = None
     start: Graph | None = None
-    restarts: int = 0
+    seed: int = 0
+    progress: bool = True
+    restarts: int = 10
     perturbations: int | None = None
     tabu: int = 10
     candidates: int | None = None
     equivalent_sample_size: float = 10.0
     significance: float = 0.01
-    seed: int = 0
-    progress: bool = True
+
+    @classmethod
+    def of(cls, table: Table, required: Any, forbidden: Any, tiers: Any, max_parents: Any, **given: Any) -> Options:
+        """Options from arguments, checked against each other and the table.
+
+        Raises:
+            CapabilityError, DataError: what cannot be done; the message says why.
+        """
+        wrong = sorted(set(given) - {entry.name for entry in fields(cls)})
+        if wrong:
+            raise CapabilityError(f"learn_structure has no option {wrong[0]!r}; there are {', '.join(SEARCH)}.")
+        start = given.pop("start", None)
+        made = cls(
+            constraints=Constraints.of(required, forbidden, tiers, max_parents, table.names),
+            start=None if start is None else Graph.of(getattr(start, "graph", start), table.names),
+            **given,
+        )
+        check_options(made, table)
+        return made
+
+
+SEARCH = ("restarts", "perturbations", "tabu", "candidates", "equivalent_sample_size", "significance")
 
 
 @dataclass(frozen=True)
@@ -227,14 +261,9 @@ def learn_structure(
     max_parents: int | None = None,
     target: str | None = None,
     start: Any = None,
-    restarts: int = 10,
-    perturbations: int | None = None,
-    tabu: int = 10,
-    candidates: int | None = None,
-    equivalent_sample_size: float = 10.0,
-    significance: float = 0.01,
     seed: int = 0,
     progress: bool = True,
+    **search: Any,
 ) -> Structure:
     """A directed acyclic graph over a table's columns: who depends directly on whom.
 
@@ -249,17 +278,11 @@ def learn_structure(
         required: edges (parent, child) that there are.
         tiers: groups of columns in the order of time; no edge runs back.
         max_parents: the most parents of a column.
-        target: the class of "tan" and "naive_bayes" (the table's own target where it is None); the root of "chow_liu".
-        start: a graph from which a search starts; none has edges where it is None.
-        restarts: how often a search starts again from a shaken copy of the best graph; of a single climb 0.
-        perturbations: random moves that shake it; a quarter of its edges where it is None.
-        tabu: of "tabu", graphs that are not visited again, and moves without a better graph before it ends.
-        candidates: columns considered as parents of each, those that gain most alone and those of which it is one; all up
-            to 64 columns, 20 above, where it is None.
-        equivalent_sample_size: of bdeu and bds, the prior's weight in rows.
-        significance: of the tests of pc and mmhc.
+        target: the class of "tan" and "naive_bayes" (the table's own where it is None); the root of "chow_liu".
+        start: a graph from which a search starts; without edges where it is None.
         seed: of the restarts.
         progress: show a bar.
+        **search: restarts, tabu, candidates and others of :class:`Options`.
 
     Raises:
         CapabilityError: an unknown method, score or column, constraints that contradict each other or that the method
@@ -272,22 +295,8 @@ def learn_structure(
         [('rain', 'wet')]
     """
     table = table if isinstance(table, Table) else Table(table)
-    options = Options(
-        method=method,
-        score=score,
-        constraints=Constraints.of(required, forbidden, tiers, max_parents, table.names),
-        target=target,
-        start=None if start is None else Graph.of(getattr(start, "graph", start), table.names),
-        restarts=restarts,
-        perturbations=perturbations,
-        tabu=tabu,
-        candidates=candidates,
-        equivalent_sample_size=equivalent_sample_size,
-        significance=significance,
-        seed=seed,
-        progress=progress,
-    )
-    check_options(options, table)
+    told = {"method": method, "score": score, "target": target, "start": start, "seed": seed, "progress": progress}
+    options = Options.of(table, required, forbidden, tiers, max_parents, **told, **search)
     return learn(table, Statistics(table), options)
 
 
