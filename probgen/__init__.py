@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from probgen.queries.persistence import load as load
     from probgen.queries.query import Answer as Answer
     from probgen.structure.graph import Graph as Graph
+    from probgen.structure.confidence import edge_confidence as edge_confidence
+    from probgen.structure.learn import learn_structure as learn_structure
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
@@ -87,6 +89,8 @@ HOME = {
     "probgen.studies.main_study": ("study",),
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.selection": ("Selection", "select"),
+    "probgen.structure.confidence": ("edge_confidence",),
+    "probgen.structure.learn": ("learn_structure",),
 }
 """Where each public name lives; its module is imported when the name is first used."""
 
