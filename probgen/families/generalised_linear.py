@@ -225,7 +225,9 @@ class Regressed(Observable):
             self.refuse(unknown & ~value.isnan(), u)
             seen = ~value.isnan()
             score = family.given(natural, u.nan_to_num(), torch.where(seen, value, 0.0))
-            return of_each_row(self.codes, torch.where(seen, score, 0.0).unflatten(0, sizes) if sizes else score[0] * seen)
+            return of_each_row(
+                self.codes, torch.where(seen, score, 0.0).unflatten(0, sizes) if sizes else score[0] * seen
+            )
         barren = torch.zeros_like(unknown) if self.barren is None else self.barren
         self.refuse(unknown & ~barren, u)
         scores = family.by_level(natural, u.nan_to_num())

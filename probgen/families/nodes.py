@@ -194,7 +194,11 @@ def kinds_of(column: Column) -> tuple[str, ...]:
     """What a column can be as a node, beside its kind's own family."""
     if column.is_discrete:
         ordered = column.kind != "categorical" or column.cardinality == 2
-        return (*OF_DISCRETE, *(ORDERED if ordered else ()), *(("ordered_logistic",) if column.kind == "ordinal" else ()))
+        return (
+            *OF_DISCRETE,
+            *(ORDERED if ordered else ()),
+            *(("ordered_logistic",) if column.kind == "ordinal" else ()),
+        )
     return ("hurdle",) if column.kind == "semicontinuous" else tuple(CHOICES.get(column.kind, ()))
 
 
