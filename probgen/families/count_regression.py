@@ -21,10 +21,10 @@ from torch import Tensor
 
 from probgen.families.base import Natural, Parameters
 from probgen.families.columns import Link
-from probgen.families.generalised_linear import GeneralisedLinear, quadratic
-from probgen.families.gaussian_regression import DiagonalRegression
-from probgen.families.hurdle import ZeroOrPositive, log_of_positive
 from probgen.families.discrete_regression import MultinomialLogit
+from probgen.families.gaussian_regression import DiagonalRegression
+from probgen.families.generalised_linear import GeneralisedLinear, quadratic
+from probgen.families.hurdle import ZeroOrPositive, log_of_positive
 from probgen.families.negative_binomial import HIGHEST, LOWEST, OverdispersedPoisson, log_rising, rest_of_density
 
 __all__ = ["HurdleRegression", "NegativeBinomialRegression", "PoissonRegression"]
@@ -36,8 +36,6 @@ SHAPE_SPREAD = 1.5
 
 class CountRegression(GeneralisedLinear):
     """A count whose log mean is linear."""
-
-    kinds = ("count",)
 
     def __init__(
         self,
@@ -74,7 +72,7 @@ class CountRegression(GeneralisedLinear):
 class PoissonRegression(CountRegression):
     """Variance equal to the mean."""
 
-    def given(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
+    def own_density(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
         eta = self.predicted(natural["weights"], u)[:, 0]
         score = x * eta - eta.exp() - (x + 1).lgamma()
         if natural["scatter"].requires_grad:
@@ -164,7 +162,7 @@ class NegativeBinomialRegression(CountRegression):
         return current + middle[:, 0], (value(middle) - value(torch.zeros_like(middle)))[:, 0]
 
     # -- densities ---------------------------------------------------------------------------------------------
-    def given(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
+    def own_density(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
         eta, log_shape = self.predicted(natural["weights"], u)[:, 0], natural["log_shape"][:, None]
         score = log_density(x, eta, log_shape)
         if natural["scatter"].requires_grad:
@@ -200,8 +198,6 @@ class HurdleRegression(GeneralisedLinear):
 
     Parameters are those of a logistic regression (of being positive) and ``weight (K, 1, U + 1)``, ``variance (K, 1)``.
     """
-
-    kinds = ("semicontinuous",)
 
     def __init__(
         self,
@@ -257,11 +253,11 @@ class HurdleRegression(GeneralisedLinear):
         return {**weights, **self.amount.update(statistics, current)}
 
     # -- densities ---------------------------------------------------------------------------------------------
-    def given(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
+    def own_density(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
         positive, y = x > 0, log_of_positive(x)
         amount = natural["log_normaliser"] + natural["square"] * y.square()
         amount = amount + (natural["cross"][:, 0] @ u.mT) * y + quadratic(natural["inputs"][:, 0], u) - y
-        return self.occurrence.given(natural, u, positive.to(x)) + torch.where(positive, amount, 0.0)
+        return self.occurrence.own_density(natural, u, positive.to(x)) + torch.where(positive, amount, 0.0)
 
     def distribution(self, theta: Parameters, u: Tensor) -> torch.distributions.Distribution:
         log_odds = torch.einsum("...v,...v->...", theta["weights"][..., 0, :], u)

@@ -28,8 +28,6 @@ LOWEST_GAP, HIGHEST_GAP, FURTHEST = -11.0, 4.0, 1e6
 class DiscreteRegression(GeneralisedLinear):
     """L levels; see :class:`~probgen.families.generalised_linear.GeneralisedLinear` for the rest."""
 
-    kinds = ("binary", "categorical", "ordinal")
-
     def __init__(
         self,
         levels: int,
@@ -48,7 +46,7 @@ class DiscreteRegression(GeneralisedLinear):
         """Expected counts of the levels."""
         return self.levels
 
-    def given(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
+    def own_density(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
         scores = self.by_level(natural, u)
         return scores.gather(1, x.long().expand(len(scores), 1, -1))[:, 0]
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -46,14 +46,13 @@ __all__ = ["GeneralisedLinear", "damped", "quadratic"]
 
 SLOPE_SPREAD, CONSTANT_SPREAD = 2.5, 5.0  # of the prior, for regressors of unit variance
 FARTHEST = 8.0  # standard deviations that a regressor reaches, before data are seen
-LARGEST = 30.0  # of linear predictors that exponentials are taken of
 
 
 class GeneralisedLinear(DependentFamily):
     """K generalised linear models with U regressors; parameters ``weights (K, R, U + 1)``, the constant last.
 
     Args:
-        outputs_each: R, the number of linear predictors.
+        predictors: R, the number of linear predictors.
         parents: the discrete parents' numbers of levels; K is their product.
         links: of the continuous parents, U of them.
         prior: "default" (independent normals) or None (maximum likelihood).
@@ -62,7 +61,7 @@ class GeneralisedLinear(DependentFamily):
 
     additive = False
     refusal = "A generalised linear model has a density only given its regressors; call its table with them."
-    kinds: ClassVar[tuple[str, ...]]  # of columns that it is for
+    levels = 0  # number of values, for discrete variables
 
     def __init__(
         self,
@@ -186,7 +185,7 @@ class GeneralisedLinear(DependentFamily):
         return torch.einsum("krv,nv->krn", weights, u)
 
     @abstractmethod
-    def given(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
+    def own_density(self, natural: Natural, u: Tensor, x: Tensor) -> Tensor:
         """``(K, N)``: log density of known x."""
 
     @abstractmethod
@@ -224,7 +223,7 @@ class Regressed(Observable):
         if not isinstance(value, Symbol):
             self.refuse(unknown & ~value.isnan(), u)
             seen = ~value.isnan()
-            score = family.given(natural, u.nan_to_num(), torch.where(seen, value, 0.0))
+            score = family.own_density(natural, u.nan_to_num(), torch.where(seen, value, 0.0))
             return of_each_row(
                 self.codes, torch.where(seen, score, 0.0).unflatten(0, sizes) if sizes else score[0] * seen
             )
@@ -248,7 +247,7 @@ class Regressed(Observable):
     @property
     def levels(self) -> int:
         """Number of values of a discrete variable."""
-        return self.family.levels  # type: ignore[attr-defined]
+        return self.family.levels
 
 
 class Predicted(Observable):
@@ -261,7 +260,7 @@ class Predicted(Observable):
     @property
     def levels(self) -> int:
         """Number of values of a discrete variable."""
-        return self.family.levels  # type: ignore[attr-defined]
+        return self.family.levels
 
     def log_prob(self, value: Tensor) -> Tensor:
         seen = ~value.isnan()

@@ -108,7 +108,7 @@ class Nodes(nn.Module):
                 raw = torch.stack([gathered(batches, parent) for parent in continuous], 1)
                 pairs = zip(family.links, raw.unbind(1), strict=True)
                 family.learn(torch.stack([through(link, x) for link, x in pairs], 1))
-            if isinstance(family, TreeTable) and not family.given and family.parents:
+            if isinstance(family, TreeTable) and not family.is_given and family.parents:
                 parents = torch.stack([gathered(batches, parent) for parent in self.order[name]], 1)
                 family.grow(gathered(batches, name), parents, weights_of(batches))
 

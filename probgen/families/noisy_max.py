@@ -13,6 +13,7 @@ had each effect, and the update is that of a table.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class NoisyMax(ProbabilityRows):
         ends = [1]
         for size in parents:
             ends.append(ends[-1] + size - 1)
-        self.rows_of = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        self.rows_of = [slice(start, end) for start, end in pairwise(ends)]
 
     def calibrate(self, statistics: Natural) -> None:
         """The frequencies of the variable say nothing of a single cause."""

@@ -60,7 +60,7 @@ class TreeTable(ProbabilityRows):
         super().__init__(levels, leaves_of(tree), prior)
         if score not in ("bic", "bdeu"):
             raise CapabilityError(f"Node {name!r}: a tree is grown by score='bic' or 'bdeu', got {score!r}.")
-        self.parents, self.name, self.asked_columns, self.given = tuple(parents), name, columns, tree is not None
+        self.parents, self.name, self.asked_columns, self.is_given = tuple(parents), name, columns, tree is not None
         self.score_name, self.strength, self.max_leaves = score, equivalent_sample_size, max_leaves
         self.tree = tree
         self.register_buffer("code", torch.tensor(encoded(tree)))
@@ -181,8 +181,8 @@ def read_tree(given: Any, name: str, parents: list[Column], path: str = "tree") 
     at = names.index(given["split"])
     if f"[{names[at]}=" in path:
         raise CapabilityError(f"{here}: {names[at]!r} was split above already; nothing is left to tell apart.")
-    found = {str(level): subtree for level, subtree in given.items() if level != "split"}
-    levels = [str(level) for level in parents[at].levels]
+    found = {spelled(level): subtree for level, subtree in given.items() if level != "split"}
+    levels = [spelled(level) for level in parents[at].levels]
     if set(found) != set(levels):
         wrong = sorted(set(found) - set(levels)) or sorted(set(levels) - set(found))
         raise CapabilityError(
@@ -190,6 +190,11 @@ def read_tree(given: Any, name: str, parents: list[Column], path: str = "tree") 
             f" {'unknown' if set(found) - set(levels) else 'missing'}: {', '.join(wrong)}."
         )
     return at, tuple(read_tree(found[level], name, parents, f"{path}[{names[at]}={level}]") for level in levels)
+
+
+def spelled(level: Any) -> str:
+    """A level as a key of JSON, in which trees are saved."""
+    return str(level).lower() if isinstance(level, bool) else str(level)
 
 
 def leaves_of(tree: Tree) -> int:

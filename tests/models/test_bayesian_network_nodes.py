@@ -244,7 +244,7 @@ def test_many_parents_are_no_table_where_they_are_known():
     values = np.column_stack([u, np.where(rng.random(400) < 0.9, u[:, 7], 1 - u[:, 7])]).astype(float)
     structure = {f"u{m}": [f"u{i}" for i in range(m)]}
     fit = quick(Table.from_codes(values.copy(), schema), structure, nodes={f"u{m}": "tree"})
-    assert list(fit.parameters()[f"u{m}"])[0].startswith("u7=no")
+    assert next(iter(fit.parameters()[f"u{m}"])).startswith("u7=no")
     deep = None
     for i in reversed(range(m)):
         deep = {"split": f"u{i}", "no": None, "yes": deep}
