@@ -119,6 +119,7 @@ class Batch:
         weights: ``(B,)`` or None.
         total: N, the number of rows of the whole table (the plate scales by N / B).
         steps: the sequences in which the rows stand, or None; weights are then one a sequence.
+        first: number of the first row in the table that is read in pieces.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class Batch:
     ) -> None:
         self.x, self.schema, self.weights, self._steps = x, schema, weights, steps
         self.total = len(x) if total is None else total
+        self.first = 0
         self._features = features
         self._parts: dict[Any, Tensor] = {}
 
@@ -243,9 +245,10 @@ class Batches:
             yield from self._kept
             return
         keep = hasattr(self.source, "values")
-        made = []
+        made, first = [], 0
         for table in self.source.pieces(self.rows):
             batch = self.batch(table)
+            batch.first, first = first, first + len(batch)
             if keep:
                 made.append(batch)
             yield batch

@@ -332,6 +332,7 @@ class Observable(TorchDistribution):
 
     arg_constraints: dict = {}
     has_enumerate_support = False
+    barren: Tensor | None = None  # mask of rows in which nothing known depends on the site
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Observable:
         return self  # log_prob broadcasts over plates by itself
@@ -346,6 +347,10 @@ class Observable(TorchDistribution):
         if isinstance(value, Symbol) and value.codes is None:
             return Factor((value,), self.theta["logits"].movedim(-1, 0))
         return Factor((), self.log_prob(value.codes if isinstance(value, Symbol) else value))
+
+    def factors(self, value: Any) -> list[Factor]:
+        """The log density as several factors, whose sum it is."""
+        return [self.factor(value)]
 
     def latent_means(self, x: Tensor) -> dict[str, Tensor]:
         """Means, given the known cells of x, of the latents that are integrated out here: name -> ``(N, L)``."""

@@ -22,36 +22,26 @@ from probgen.families.base import Factor, Natural, Observable, Parameters, Rows,
 from probgen.families.categorical import Categorical
 from probgen.families.markov_chain import possible_log
 
-__all__ = ["ConditionalTable", "row_number"]
+__all__ = ["MOST_ENTRIES", "ConditionalTable", "ProbabilityRows", "Root", "looked_up", "row_number"]
 
 MOST_ENTRIES = 2**27  # of one table
 
 
-class ConditionalTable(Categorical):
-    """A variable of L levels, one row of probabilities for each configuration of its parents.
+class ProbabilityRows(Categorical):
+    """Rows of probabilities of one variable, which keep zeros where they are.
 
     Args:
         levels: L.
-        parents: the parents' numbers of levels.
+        rows: how many.
         prior: "default", None (maximum likelihood), or how many pseudo-observations: ``{"equivalent_sample_size": s}``
-            spreads s over the table (BDeu), ``{"pseudo_count": c}`` adds c to every entry (c = 1: Laplace, K2).
-        name: of the variable, for messages.
+            spreads s over all rows (BDeu), ``{"pseudo_count": c}`` adds c to every entry (c = 1: Laplace, K2).
 
     Impossible values have log probability -inf, and keep it.
     """
 
-    def __init__(
-        self, levels: int, parents: tuple[int, ...] = (), prior: str | dict | None = "default", name: str = "a node"
-    ) -> None:
-        rows = math.prod(parents)
-        if rows * levels > MOST_ENTRIES:
-            raise CapabilityError(
-                f"The table of {name!r} would have {rows * levels:.3g} entries ({levels} levels given {len(parents)} parents"
-                f" with {rows:.3g} configurations). Give it fewer parents, or another kind of node: nodes={{{name!r}: 'noisy_or'}}"
-                " or 'tree'."
-            )
+    def __init__(self, levels: int, rows: int, prior: str | dict | None = "default") -> None:
         super().__init__(levels, None, rows, "default" if isinstance(prior, Mapping) else prior)
-        self.parents, self.pseudo_choice = tuple(parents), prior
+        self.pseudo_choice = prior
         self.concentration = 1.0 + pseudo_counts(prior, self.concentration)
 
     def calibrate(self, statistics: Natural) -> None:
@@ -73,6 +63,30 @@ class ConditionalTable(Categorical):
 
     def expected_counts(self, statistics: Natural) -> Tensor | None:
         return statistics["logits"].sum(0)
+
+
+class ConditionalTable(ProbabilityRows):
+    """A variable of L levels, one row of probabilities for each configuration of its parents.
+
+    Args:
+        levels: L.
+        parents: the parents' numbers of levels.
+        prior: as of all rows of probabilities.
+        name: of the variable, for messages.
+    """
+
+    def __init__(
+        self, levels: int, parents: tuple[int, ...] = (), prior: str | dict | None = "default", name: str = "a node"
+    ) -> None:
+        rows = math.prod(parents)
+        if rows * levels > MOST_ENTRIES:
+            raise CapabilityError(
+                f"The table of {name!r} would have {rows * levels:.3g} entries ({levels} levels given {len(parents)} parents"
+                f" with {rows:.3g} configurations). Give it fewer parents, or another kind of node: nodes={{{name!r}: 'noisy_or'}}"
+                " or 'tree'."
+            )
+        super().__init__(levels, rows, prior)
+        self.parents = tuple(parents)
 
     # -- use in a program --------------------------------------------------------------------------------------
     def at(self, table: Table, *index: Any) -> Observable:

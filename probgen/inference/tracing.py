@@ -119,6 +119,8 @@ class Tracer(Messenger):
             message["value"], message["done"], message["is_observed"] = Latent(message["name"]), True, True
         if is_summed_out(message) and hasattr(message["fn"], "continuous"):
             self.continuous_site(message)
+        if message["done"] and not self.sum_out and is_summed_out(message):
+            message["value"] = drawn_after_all(message["fn"], message["value"])
         if message["done"] or not is_summed_out(message):
             return
         known = message["value"] if message["is_observed"] else None
@@ -159,12 +161,9 @@ class Tracer(Messenger):
         local = self.rows_are_local and in_plates(message)
         if local or isinstance(value, Symbol | Latent | Cells) or observed:
             self.sites[name] = site
-            if (
-                self.sum_out
-                and not message["infer"].get("_set")
-                and (not isinstance(value, Latent) or along_time(message))
-            ):
-                self.factors.append(factor_of(message["fn"], value))
+            counts = not message["infer"].get("_set")
+            if self.sum_out and counts and (not isinstance(value, Latent) or along_time(message)):
+                self.factors += factors_of(message["fn"], value)
         else:
             self.global_sites[name] = site
 
@@ -182,11 +181,17 @@ def along_time(message: dict) -> bool:
     return isinstance(message["fn"], GaussianPath)
 
 
-def factor_of(distribution: Any, value: Any) -> Factor:
+def drawn_after_all(distribution: Any, value: Any) -> Any:
+    """The site's value, drawn from its own distribution in the rows of which a sum over its values knew nothing."""
+    barren = getattr(distribution, "barren", None)
+    return value if barren is None else torch.where(barren, distribution.sample().to(value), value)
+
+
+def factors_of(distribution: Any, value: Any) -> list[Factor]:
     """A site's log density over named dimensions; any Pyro distribution has one without names."""
-    if hasattr(distribution, "factor"):
-        return distribution.factor(value)
-    return Factor((), distribution.log_prob(value))
+    if hasattr(distribution, "factors"):
+        return distribution.factors(value)
+    return [Factor((), distribution.log_prob(value))]
 
 
 class KnownCodes:

@@ -5,8 +5,10 @@ r"""Bayesian network: every column given its parents in a directed acyclic graph
 
 Discrete columns have a table of probabilities, one row for every configuration of their parents. Continuous columns are
 linear in their continuous parents, one regression for every configuration of their discrete ones (Lauritzen and
-Wermuth, 1989); other columns have the family of their kind, one set of parameters a configuration. ``hidden_nodes`` names discrete nodes that are no columns. What is
-unknown in a row is summed and integrated out exactly.
+Wermuth, 1989); other columns have the family of their kind, one set of parameters a configuration. ``nodes`` chooses other families for
+single nodes: noisy-or and noisy-max (Pearl, 1988), decision trees over the parents (Boutilier et al., 1996), generalised
+linear models given continuous parents. ``hidden_nodes`` names discrete nodes that are no columns. What is unknown in a row
+is summed and integrated out exactly; the continuous parents of a generalised linear model have to be known.
 """
 
 import pyro
@@ -46,8 +48,11 @@ class BayesianNetwork(Model):
     def node(self, name):
         return self.nodes.columns[name]
 
+    def prepare(self, batches):
+        self.nodes.prepare(batches)
+
     def model(self, batch):
-        node = self.nodes.draw()
+        node = self.nodes.draw(batch)
         x: dict = {}
         with batch.rows():
             for name, parents in self.nodes.order.items():

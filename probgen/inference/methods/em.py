@@ -139,7 +139,8 @@ class ExpectationMaximisation(Method):
             return self.from_responsibilities(neutral, symbols, start)
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
-            unknown = [symbol for symbol in symbols if symbol not in observed]
+            sites = evidence.trace.sites
+            unknown = [symbol for symbol in symbols if symbol not in observed and symbol.name in sites]
             self.varies = bool(unknown) or bool(evidence.paths)
             chains = evidence.in_time
             in_order = chains is not None and chains.ordered
