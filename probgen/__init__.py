@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from probgen.queries.fit import fit as fit
     from probgen.queries.marginals import Marginals as Marginals
     from probgen.queries.marginals import class_probabilities as class_probabilities
+    from probgen.queries.networks import from_pgmpy as from_pgmpy
+    from probgen.queries.networks import network as network
+    from probgen.queries.networks import read_network as read_network
+    from probgen.queries.networks import to_pgmpy as to_pgmpy
+    from probgen.queries.networks import write_network as write_network
     from probgen.queries.persistence import load as load
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
@@ -76,6 +81,7 @@ HOME = {
     "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
+    "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),
     "probgen.queries.persistence": ("load",),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),

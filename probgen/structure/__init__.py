@@ -1,5 +1,6 @@
-"""Directed acyclic graphs over the columns of a table, and how they are learnt from data."""
+"""Directed acyclic graphs over the columns of a table, how they are learnt from data, and files of networks."""
 
+from probgen.structure.discrete import DiscreteNetwork
 from probgen.structure.graph import Graph
 
-__all__ = ["Graph"]
+__all__ = ["DiscreteNetwork", "Graph"]
