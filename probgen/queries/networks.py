@@ -181,13 +181,13 @@ def regression(value: Any, node: str, parents: Sequence[str]) -> np.ndarray:
 
 def given_fit(program: Model, theta: Theta, origin: Mapping[str, Any]) -> Fit:
     """A point estimate that nobody fitted."""
-    columns, dtype = program.schema, torch.float64
-    D = len(columns)
+    columns, dtype, D = program.schema, torch.float64, len(program.schema)
+    graph: Graph = program.graph  # type: ignore[assignment]
     identity = Standardiser(np.zeros(D), np.ones(D), np.array([column.is_continuous for column in columns]))
     versions = {name: version(name) for name in ("probgen", "torch", "pyro-ppl", "numpy")}
     provenance = {"seed": None, **origin, "versions": {**versions, "python": platform.python_version()}}
     return Fit(
-        program.to(dtype).eval(), columns, identity, Posterior.at(theta), "given", {}, {"converged": True, "steps": 0},
+        program.to(dtype).eval(), columns, identity, Posterior.at(theta), "given", {}, {"converged": True, "steps": 0, "nodes": len(graph), "edges": len(graph.edges)},
         provenance, 0.0, dtype, torch.device("cpu"),
     )  # fmt: skip
 
@@ -198,7 +198,9 @@ def discrete_fit(found: DiscreteNetwork, tolerance: float, origin: Mapping[str, 
     graph = Graph({name: checked.parents[name] for name in checked.states})
     columns = Schema(tuple(column_of(name, states) for name, states in checked.states.items()))
     program = find("bayesian_network")(columns, structure=graph, prior=None)
-    return given_fit(program, {name: logits_of(table) for name, table in checked.tables.items()}, origin)
+    fit = given_fit(program, {name: logits_of(table) for name, table in checked.tables.items()}, origin)
+    fit.diagnostics["rows_rescaled_by_up_to"] = max(float(np.abs(t.sum(-1) - 1).max()) for t in found.tables.values())
+    return fit
 
 
 def sentence(error: Exception) -> str:

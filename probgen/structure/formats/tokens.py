@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-
 from probgen.errors import DataError
 
 __all__ = ["Tokens", "quoted"]
@@ -58,12 +56,13 @@ class Tokens:
 
     def until(self, *ends: str) -> list[str]:
         """The words before the next of these marks, which is passed over."""
-        found = []
-        while not any(map(self.is_next, ends)):
-            found.append(self.take())
-            if not self:
-                raise self.error(f"the text ends before {' or '.join(map(repr, ends))}")
-        self.take()
+        start = self.at
+        while self and not (self.words[self.at] in ends and self.plain[self.at]):
+            self.at += 1
+        found = self.words[start : self.at]
+        if not self:
+            raise self.error(f"the text ends before {' or '.join(map(repr, ends))}")
+        self.at += 1
         return found
 
     def names(self, end: str) -> list[str]:
@@ -79,23 +78,21 @@ class Tokens:
                 names[-1].append(word)
         return [" ".join(name) for name in names if name]
 
-    def numbers(self, end: str, ignore: Collection[str] = (",",)) -> list[float]:
-        """Numbers up to a mark."""
-        found = []
-        for word in self.until(end):
-            if word not in ignore:
-                try:
-                    found.append(float(word))
-                except ValueError:
-                    raise self.error(f"expected a number, found {word!r}") from None
-        return found
+    def numbers(self, end: str) -> list[float]:
+        """Numbers up to a mark, with commas between them or not."""
+        words = [word for word in self.until(end) if word != ","]
+        try:
+            return [float(word) for word in words]
+        except ValueError as error:
+            raise self.error(f"expected numbers ({error})") from None
 
     def skip_block(self) -> None:
         """Everything up to the end of a block, the blocks in it included."""
         self.until("{")
         depth = 1
         while depth:
-            depth += {"{": 1, "}": -1}.get(self.take("{", "}") if self.is_next("{") or self.is_next("}") else self.take(), 0)
+            self.until("{", "}")
+            depth += 1 if self.words[self.at - 1] == "{" else -1
 
 
 def quoted(name: object, marks: str) -> str:
