@@ -200,7 +200,11 @@ class Fit:
     def __repr__(self) -> str:
         head = f"Fit({self.name!r}, method={self.method!r}"
         objective = self.history.get("objective")
-        return f"{head}, objective={objective[-1]:.4f} nats a row, seconds={self.seconds:.1f})" if objective else f"{head})"
+        return (
+            f"{head}, objective={objective[-1]:.4f} nats a row, seconds={self.seconds:.1f})"
+            if objective
+            else f"{head})"
+        )
 
     # -- for the verbs -----------------------------------------------------------------------------------------
     def read(self, table: Any) -> Table:

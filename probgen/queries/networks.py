@@ -123,7 +123,7 @@ def nested(value: Any, states: Mapping[str, Sequence], left: Sequence[str], node
         if missing:
             raise DataError(f"The table of {node!r} says nothing for {name}={missing[0]}; give all of its states.")
         value = [value[state] for state in states[name]]
-    listed = [value] if np.ndim(value) == 0 and not isinstance(value, Sequence) else list(value)
+    listed = list(value) if np.iterable(value) and not isinstance(value, str) else [value]
     if len(listed) != len(states[name]):
         raise DataError(
             f"The table of {node!r} has {len(listed)} entries where {name!r} has {len(states[name])} states:"
@@ -164,7 +164,9 @@ def regressions(tables: Mapping[str, Any], schema: Schema, node: str, parents: S
 def regression(value: Any, node: str, parents: Sequence[str]) -> np.ndarray:
     """``(weights..., offset, sd)`` of one regression."""
     if not isinstance(value, Mapping) or not set(value) <= set(LEAF) or "sd" not in value:
-        raise DataError(f"Node {node!r} is continuous; its table is {{'weights': ..., 'offset': ..., 'sd': ...}}, got {value!r}.")
+        raise DataError(
+            f"Node {node!r} is continuous; its table is {{'weights': ..., 'offset': ..., 'sd': ...}}, got {value!r}."
+        )
     weights = value.get("weights", {})
     if not isinstance(weights, Mapping):
         weights = dict(zip(parents, np.atleast_1d(weights), strict=True)) if np.size(weights) == len(parents) else {}
@@ -252,7 +254,9 @@ def opened(source: str | os.PathLike) -> tuple[str, str, str]:
         return source, "The text", ""
     path = Path(source)
     if not path.is_file():
-        raise DataError(f"There is no file {path}. A network is read from a path, or from a text of more than one line.")
+        raise DataError(
+            f"There is no file {path}. A network is read from a path, or from a text of more than one line."
+        )
     content = path.read_bytes()
     try:
         content = gzip.decompress(content) if content.startswith(ZIPPED) else content
@@ -265,7 +269,11 @@ def opened(source: str | os.PathLike) -> tuple[str, str, str]:
 
 
 def write_network(
-    fit: Fit, path: str | os.PathLike, format: str | None = None, *, overwrite: bool = False  # noqa: A002
+    fit: Fit,
+    path: str | os.PathLike,
+    format: str | None = None,
+    *,
+    overwrite: bool = False,  # noqa: A002
 ) -> None:
     """The discrete Bayesian network of a fit as a file; numbers have 15 digits, ``.gz`` is zipped.
 
@@ -283,7 +291,9 @@ def write_network(
     suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
     kind = format or next((name for name, endings in SUFFIXES.items() if suffix in endings), None)
     if kind is None:
-        raise DataError(f"{path} does not end like a file of networks; name the format with format=: {', '.join(SUFFIXES)}.")
+        raise DataError(
+            f"{path} does not end like a file of networks; name the format with format=: {', '.join(SUFFIXES)}."
+        )
     writer, found = find_format(kind), tables_of(fit)
     if path.exists() and not overwrite:
         raise DataError(f"{path} exists; give another path, or overwrite=True to replace it.")
@@ -374,7 +384,9 @@ def array_of(table: Any, states: Mapping[str, Sequence]) -> np.ndarray:
     for at, name in enumerate(table.variables):
         own = list(table.state_names[name])
         if set(own) != set(states[name]):
-            raise DataError(f"the table of {table.variable!r} has the states {own} of {name!r}, which has {list(states[name])}")
+            raise DataError(
+                f"the table of {table.variable!r} has the states {own} of {name!r}, which has {list(states[name])}"
+            )
         found = found.take([own.index(state) for state in states[name]], axis=at)
     return np.moveaxis(found, 0, -1)
 

@@ -20,7 +20,12 @@ class Tokens:
     def __init__(self, text: str, marks: str, *comments: str) -> None:
         closed = re.escape(marks)
         pattern = "|".join(
-            [*(f"(?:{c})" for c in comments), r'"(?P<text>[^"]*)"', f"(?P<mark>[{closed}])", rf'(?P<word>[^\s"{closed}]+)']
+            [
+                *(f"(?:{c})" for c in comments),
+                r'"(?P<text>[^"]*)"',
+                f"(?P<mark>[{closed}])",
+                rf'(?P<word>[^\s"{closed}]+)',
+            ]
         )
         self.words: list[str] = []
         self.places: list[int] = []  # where each begins

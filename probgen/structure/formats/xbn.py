@@ -47,7 +47,9 @@ def made(found: Element, name: str, parents: tuple[str, ...], states: dict[str, 
         try:
             table[tuple(map(int, index))] = numbers
         except (IndexError, ValueError):
-            raise DataError(f"node {name!r} has a row with INDEXES {' '.join(index)!r} and {len(numbers)} numbers") from None
+            raise DataError(
+                f"node {name!r} has a row with INDEXES {' '.join(index)!r} and {len(numbers)} numbers"
+            ) from None
     return table
 
 

@@ -28,7 +28,9 @@ def read(text: str) -> DiscreteNetwork:
     for name, given in parents.items():
         for parent in given:
             if parent not in states:
-                raise DataError(f"node {name!r} has the parent {parent!r}, which is no node; those are: {', '.join(names)}")
+                raise DataError(
+                    f"node {name!r} has the parent {parent!r}, which is no node; those are: {', '.join(names)}"
+                )
     tables = {name: made(node, name, parents[name], states) for name, node in zip(names, nodes, strict=True)}
     return DiscreteNetwork(states, parents, tables)
 
