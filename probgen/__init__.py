@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from probgen.queries.fit import fit as fit
     from probgen.queries.marginals import Marginals as Marginals
     from probgen.queries.marginals import class_probabilities as class_probabilities
+    from probgen.queries.networks import from_pgmpy as from_pgmpy
+    from probgen.queries.networks import network as network
+    from probgen.queries.networks import read_network as read_network
+    from probgen.queries.networks import to_pgmpy as to_pgmpy
+    from probgen.queries.networks import write_network as write_network
     from probgen.queries.persistence import load as load
     from probgen.queries.query import Answer as Answer
     from probgen.structure.graph import Graph as Graph
@@ -80,6 +85,7 @@ HOME = {
     "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
+    "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),
     "probgen.queries.persistence": ("load",),
     "probgen.queries.query": ("Answer",),
     "probgen.structure.graph": ("Graph",),

@@ -56,7 +56,7 @@ class Nodes(nn.Module):
             if name in columns:
                 raise CapabilityError(f"Hidden node {name!r} is a column of the table; give it another name.")
         columns |= {name: hidden_column(name, levels) for name, levels in hidden.items()}
-        check_known(graph.nodes, columns, "The structure")
+        check_known(graph.nodes, columns, "The structure", " Nodes that are no columns go into hidden_nodes.")
         check_known(choices, columns, "nodes")
         self.names, self.columns, self.graph = graph.nodes, columns, graph
         self.order = {name: parents_in_order(parents, columns) for name, parents in graph.parents.items()}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probgen.data.batches import Batch
 from probgen.families.base import Factor, Natural, Parameters, Symbol
 from probgen.inference.elimination import (
     AddedBucket,
@@ -104,6 +105,8 @@ def log_evidence(
     """
     tracer = observe(program, batch, Given(theta, natural, sites), Intervention(forced), settle=settle)
     rows, buckets = eliminate([*tracer.factors, *extra], held)
+    if isinstance(batch, Batch) and not rows.dim():  # nothing is known of any row
+        rows = rows.expand(len(batch))
     return Evidence(rows, buckets, tracer)
 
 

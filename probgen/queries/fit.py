@@ -280,8 +280,13 @@ class Fit:
         return summary(self)
 
     def __repr__(self) -> str:
-        objective = self.history.get("objective", [float("nan")])[-1]
-        return f"Fit({self.name!r}, method={self.method!r}, objective={objective:.4f} nats a row, seconds={self.seconds:.1f})"
+        head = f"Fit({self.name!r}, method={self.method!r}"
+        objective = self.history.get("objective")
+        return (
+            f"{head}, objective={objective[-1]:.4f} nats a row, seconds={self.seconds:.1f})"
+            if objective
+            else f"{head})"
+        )
 
     # -- for the verbs -----------------------------------------------------------------------------------------
     def read(self, table: Any) -> Table:

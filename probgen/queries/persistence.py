@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from networkx import DiGraph
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
@@ -19,6 +20,7 @@ from probgen.errors import CapabilityError, DataError
 from probgen.inference.posterior import Posterior
 from probgen.program import UserProgram, find
 from probgen.queries.fit import Fit
+from probgen.structure.graph import Graph
 
 __all__ = ["load", "save"]
 
@@ -60,11 +62,13 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Numbers and tuples of other libraries as JSON knows them."""
+    """Numbers, tuples and graphs of other libraries as JSON knows them."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray | torch.Tensor):
         return value.tolist()
+    if isinstance(value, Graph | DiGraph):
+        return Graph.of(value).edges  # the parents of a node in their order
     return str(value)
 
 

@@ -48,12 +48,14 @@ def summary(fit: Any) -> str:
     """Model, method, objective, convergence; chains of states and components in original units, cut to a page."""
     chains, draws = fit.posterior.shape
     kind = "point estimate" if fit.posterior.point else f"{chains} chains of {draws} draws"
-    objective = fit.history.get("objective", [float("nan")])[-1]
-    lines = [
-        f"{fit.name} fitted by {fit.method} ({kind}) in {fit.seconds:.1f} s",
-        f"objective {objective:.4f} nats a row after {fit.diagnostics['steps']} steps,"
-        f" {'converged' if fit.diagnostics['converged'] else 'not converged'}",
-    ]
+    objective = fit.history.get("objective")
+    lines = [f"{fit.name}, {fit.method} ({kind})"]
+    if objective:
+        lines = [
+            f"{fit.name} fitted by {fit.method} ({kind}) in {fit.seconds:.1f} s",
+            f"objective {objective[-1]:.4f} nats a row after {fit.diagnostics['steps']} steps,"
+            f" {'converged' if fit.diagnostics['converged'] else 'not converged'}",
+        ]
     hidden = {"steps", "converged", "restarts", "interrupted"}
     lines += [f"{key}: {value}" for key, value in fit.diagnostics.items() if key not in hidden and value is not None]
     if not fit.posterior.point:

@@ -1,8 +1,9 @@
-"""Directed acyclic graphs over the columns of a table, and how they are learnt from data."""
+"""Directed acyclic graphs over the columns of a table, how they are learnt from data, and files of networks."""
 
 from probgen.structure.compare import Comparison, compare, structural_hamming_distance
 from probgen.structure.confidence import EdgeConfidence, edge_confidence
 from probgen.structure.constraints import Constraints
+from probgen.structure.discrete import DiscreteNetwork
 from probgen.structure.graph import Graph
 from probgen.structure.learn import Step, Structure, learn_structure
 from probgen.structure.partial import PartialGraph, cpdag
@@ -13,6 +14,7 @@ from probgen.structure.statistics import Statistics
 __all__ = [
     "Comparison",
     "Constraints",
+    "DiscreteNetwork",
     "EdgeConfidence",
     "Graph",
     "PartialGraph",

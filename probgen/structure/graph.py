@@ -179,7 +179,7 @@ def checked_edges(structure: Any) -> list[tuple[str, str]]:
     )
 
 
-def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
+def check_known(names: Iterable[str], known: Iterable[str], what: str, remedy: str = "") -> None:
     """Every name is one that there is; otherwise say which are, and which is nearest."""
     there = list(known)
     for name in names:
@@ -187,5 +187,5 @@ def check_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
             near = difflib.get_close_matches(str(name), [str(n) for n in there], 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise CapabilityError(
-                f"{what} names {name!r}, which there is not.{hint} There are: {', '.join(map(str, there))}."
+                f"{what} names {name!r}, which there is not.{hint} There are: {', '.join(map(str, there))}.{remedy}"
             )
