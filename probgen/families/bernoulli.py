@@ -68,6 +68,11 @@ class Bernoulli(ExponentialFamily):
     def natural(self, theta: Parameters) -> Natural:
         return {"log_normaliser": -softplus(theta["logits"]), "logit": theta["logits"]}
 
+    def level_logs(self, natural: Natural) -> Tensor:
+        """``(K, D, 2)``: log probability of zero and of one."""
+        zero = natural["log_normaliser"]
+        return torch.stack([zero, zero + natural["logit"]], -1)
+
     def terms(self, x: Tensor) -> dict[str, Tensor]:
         return {"logit": x}
 

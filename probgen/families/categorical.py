@@ -85,6 +85,10 @@ class Categorical(Family):
     def natural(self, theta: Parameters) -> Natural:
         return {"logits": theta["logits"]}
 
+    def level_logs(self, natural: Natural) -> Tensor:
+        """``(K, D, L)``: log probability of every level."""
+        return natural["logits"].reshape(self.table, self.columns, self.levels)
+
     @once_per_tensor
     def indicators(self, x: Tensor) -> Tensor:
         """Made once for the data."""

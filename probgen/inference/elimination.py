@@ -26,8 +26,9 @@ from probgen.inference.chain import best_path, chain_evidence
 from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
 from probgen.inference.switching import Regimes, SwitchingProblem
+from probgen.inference.tree_elimination import TreeBucket, sum_tree_out
 
-__all__ = ["AddedBucket", "Bucket", "ChainBucket", "PathBucket", "SwitchingBucket", "eliminate"]
+__all__ = ["AddedBucket", "Bucket", "ChainBucket", "PathBucket", "SwitchingBucket", "TreeBucket", "eliminate"]
 
 
 # -------------------------------------------------------------------------------------------------------- buckets
@@ -233,13 +234,14 @@ def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -
     added = next((factor for factor in factors if isinstance(factor, IndicatorFactor)), None)
     if added is not None:
         return along_added(added, factors, held or {})
+    factors, trees = sum_tree_out(factors)
     paths = [factor for factor in factors if isinstance(factor, PathFactor)]
     if paths:
         return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
     chains = tuple(factor for factor in factors if isinstance(factor, ChainFactor))
     pool: list[Factor] = [factor for factor in factors if not isinstance(factor, ChainFactor)]
     kept = {chain.symbols[0] for chain in chains}
-    buckets: list[Bucket | ChainBucket] = []
+    buckets: list[Bucket | ChainBucket | TreeBucket] = [*trees]
     while any(symbol not in kept for factor in pool for symbol in factor.symbols):
         symbol = cheapest(pool, kept)
         touching = [factor for factor in pool if symbol in factor.symbols]
@@ -271,8 +273,8 @@ def in_blocks(touching: list[Factor]) -> Tensor | None:
 
 
 def along_chains(
-    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket]
-) -> tuple[Tensor, list[Bucket | ChainBucket]]:
+    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket | TreeBucket]
+) -> tuple[Tensor, list[Bucket | ChainBucket | TreeBucket]]:
     """Sum the chains' states out: log evidence of each sequence."""
     initial, transition, steps = chains[0].initial, chains[0].transition, chains[0].steps
     for chain in chains[1:]:

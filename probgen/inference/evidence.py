@@ -19,6 +19,7 @@ from probgen.inference.elimination import (
     ChainBucket,
     PathBucket,
     SwitchingBucket,
+    TreeBucket,
     eliminate,
 )
 from probgen.inference.tracing import Given, Tracer, observe
@@ -31,7 +32,7 @@ class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket | TreeBucket] = field(default_factory=list)
     trace: Tracer = field(default_factory=Tracer)
 
     @property

@@ -113,7 +113,7 @@ class Tracer(Messenger):
                 f"Site {message['name']!r} is to be summed out, but {type(message['fn']).__name__} is not a family of"
                 " probgen; use probgen.families.Categorical for it."
             )
-        symbol = Symbol(message["name"], message["fn"].levels)
+        symbol = message["fn"].symbol(message["name"])
         if known is not None and self.settle and not known.isnan().any():
             symbol = replace(symbol, codes=known.long())
         elif known is not None:

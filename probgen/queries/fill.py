@@ -21,7 +21,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
-from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket
+from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket, TreeBucket
 from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
@@ -115,7 +115,7 @@ def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[st
 
 
 def draw_codes(
-    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket],
+    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket | TreeBucket],
     rows: int,
     given: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
@@ -123,6 +123,9 @@ def draw_codes(
     drawn = dict(given)
     for bucket in reversed(buckets):
         if isinstance(bucket, ChainBucket):
+            continue
+        if isinstance(bucket, TreeBucket):
+            drawn |= bucket.draw(drawn)
             continue
         if isinstance(bucket, PathBucket | SwitchingBucket | AddedBucket):
             drawn |= bucket.draw()

@@ -28,6 +28,7 @@ from probgen.inference.tracing import Tracer, observe
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
+FEW = 2.0  # rows by which drawn parameters are held near the data
 MOST_NUMBERS = 2**21  # of one factor, 16 MB
 
 Statistics = dict[str, Natural]
@@ -37,7 +38,8 @@ class ExpectationMaximisation(Method):
     """Monotone ascent of the log evidence (plus the log prior) in nats a row.
 
     Options:
-        start: "kmeans" (k-means++), "random", "segments" (of sequences), None for the model's own choice, an array of responsibilities ``(N, K)``, or parameters.
+        start: "kmeans" (k-means++), "random", "segments" (of sequences), "draw" (parameters from their posterior given
+            a few rows), None for the model's own choice, an array of responsibilities ``(N, K)``, or parameters.
     """
 
     defaults = {"start": None}
@@ -104,6 +106,8 @@ class ExpectationMaximisation(Method):
             return self.from_pins(neutral, pins) if pins else neutral
         if not isinstance(start, str):
             return self.from_responsibilities(neutral, symbols, start)
+        if start == "draw":
+            return self.drawn(pooled)
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
             unknown = [symbol for symbol in symbols if symbol not in observed]
@@ -114,6 +118,15 @@ class ExpectationMaximisation(Method):
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, (*extra, *pins), known)
         return maximise(self.families, statistics, neutral)
+
+    def drawn(self, pooled: Statistics) -> Theta:
+        """Parameters drawn given a few rows, so that no two values of a latent begin alike."""
+        drawn: Theta = {}
+        with seeded(self.task.seed, "start"):
+            for name, family in self.families.items():  # the same draws in any precision
+                few = {k: FEW / self.weight * v.sum(0).double().expand_as(v) for k, v in pooled[name].items()}
+                drawn[name] = {k: v.to(self.first.x.dtype) for k, v in family.posterior_draw(few).items()}
+        return drawn
 
     def from_pins(self, neutral: Theta, pins: tuple[Factor, ...]) -> Theta:
         """Parameters that suit continuous states near given values."""
