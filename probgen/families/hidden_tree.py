@@ -33,12 +33,12 @@ NUMBERS = 2**24  # of what a piece of rows says of the states
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The nodes at one distance from the root, those with the most children first.
+    """Nodes that are visited together, those with the most children first.
 
     Attributes:
         start, end: their places.
-        parent: ``(n,)`` place of each one's parent within the level above.
-        ranks: first children of the first nodes, second children, ...: places within the level below.
+        parent: ``(n,)`` places of their parents.
+        ranks: places of the first child of each of the first nodes, of the second children, ...
     """
 
     start: int
@@ -49,13 +49,15 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class TreeShape:
-    """A rooted tree over D nodes, in the order of their distance from the root.
+    """A rooted tree over D nodes. Parents stand before their children, and all plain leaves last.
 
     Attributes:
         parents: of every node, -1 for the root.
+        plain: nodes whose columns have levels.
     """
 
     parents: tuple[int, ...]
+    plain: tuple[bool, ...]
     device: torch.device
 
     @cached_property
@@ -67,19 +69,26 @@ class TreeShape:
         return found
 
     @cached_property
-    def generations(self) -> list[list[int]]:
-        """Nodes level by level."""
-        found = [[self.parents.index(-1)]]
-        while True:
+    def groups(self) -> list[list[int]]:
+        """Nodes that have children or no levels, by their distance from the root, and then the plain leaves."""
+        found, leaves = [[self.parents.index(-1)]], []
+        while found[-1]:
             below = [child for node in found[-1] for child in self.children[node]]
-            if not below:
-                return found
-            found.append(sorted(below, key=lambda node: -len(self.children[node])))
+            leaves += [node for node in below if self.plain[node] and not self.children[node]]
+            inner = [node for node in below if not self.plain[node] or self.children[node]]
+            found.append(sorted(inner, key=lambda node: -len(self.children[node])))
+        found[-1] = leaves
+        return found
+
+    @property
+    def inner(self) -> int:
+        """How many nodes stand before the plain leaves."""
+        return len(self.parents) - len(self.groups[-1])
 
     @cached_property
     def order(self) -> Tensor:
         """``(D,)``: the node at each place."""
-        return torch.tensor([node for level in self.generations for node in level], device=self.device)
+        return torch.tensor([node for group in self.groups for node in group], device=self.device)
 
     @cached_property
     def place(self) -> Tensor:
@@ -88,18 +97,21 @@ class TreeShape:
 
     @cached_property
     def levels(self) -> list[Level]:
-        made, start = [], 0
-        for depth, level in enumerate(self.generations):
-            above = {node: at for at, node in enumerate(self.generations[depth - 1])} if depth else {}
-            below = {n: at for at, n in enumerate(self.generations[depth + 1])} if depth + 1 < len(self.generations) else {}
-            ranks = [
-                torch.tensor([below[self.children[n][r]] for n in level if len(self.children[n]) > r], device=self.device)
-                for r in range(len(self.children[level[0]]))
-            ]
-            parent = torch.tensor([above.get(self.parents[node], 0) for node in level], device=self.device)
-            made.append(Level(start, start + len(level), parent, tuple(ranks)))
-            start += len(level)
+        """The groups that are not empty, the root's first."""
+        place, made, start = self.place.tolist(), [], 0
+        for group in filter(None, self.groups):
+            most = len(self.children[group[0]])
+            ranks = [[place[self.children[n][r]] for n in group if len(self.children[n]) > r] for r in range(most)]
+            parent = torch.tensor([place[self.parents[n]] if start else 0 for n in group], device=self.device)
+            end = start + len(group)
+            made.append(Level(start, end, parent, tuple(torch.tensor(r, device=self.device) for r in ranks)))
+            start = end
         return made
+
+    @cached_property
+    def parent_places(self) -> Tensor:
+        """``(D - 1,)``: of all places but the root's."""
+        return torch.cat([level.parent for level in self.levels])[1:]
 
 
 @dataclass(frozen=True)
@@ -148,7 +160,8 @@ class HiddenTree(DependentFamily):
         """The trees."""
         key = (self.parents.data_ptr(), self.parents._version)
         if self._shapes[0] != key:
-            made = tuple(TreeShape(tuple(one), self.parents.device) for one in self.parents.tolist())
+            plain = tuple(column.is_discrete for column in self.schema)
+            made = tuple(TreeShape(tuple(one), plain, self.parents.device) for one in self.parents.tolist())
             self._shapes = (key, made)
         return self._shapes[1]
 
@@ -266,30 +279,28 @@ class TreeStates(Observable):
     def log_prob(self, value: Tensor) -> Tensor:
         """``(N,)``: log probability of known states ``(N, D)``."""
         found, natural = value.new_zeros(len(value), dtype=self.table.natural["root"].dtype), self.table.natural
-        for m, rows, parent, shape in self.by_tree(len(value)):
+        for m, rows, shape in self.by_tree(len(value)):
             codes = value[rows][:, shape.order].long()
             found[rows] = natural["root"][m][codes[:, 0]]
             if codes.shape[1] > 1:
                 edges = torch.arange(codes.shape[1] - 1, device=codes.device)
-                found[rows] += natural["transition"][m][edges, codes[:, parent], codes[:, 1:]].sum(1)
+                found[rows] += natural["transition"][m][edges, codes[:, shape.parent_places], codes[:, 1:]].sum(1)
         return found
 
-    def by_tree(self, rows: int) -> Iterable[tuple[int, Tensor, Tensor, TreeShape]]:
-        """For each tree: its rows, the places of the parents of all places but the first, its shape."""
+    def by_tree(self, rows: int) -> Iterable[tuple[int, Tensor, TreeShape]]:
+        """Each tree with its rows and its shape."""
         which = self.which(rows)
         for m, shape in enumerate(self.family.shapes):  # type: ignore[arg-type]
-            above = [shape.levels[depth].start + level.parent for depth, level in enumerate(shape.levels[1:])]
-            parent = torch.cat(above) if above else which[:0]
-            yield m, torch.nonzero(which == m)[:, 0], parent, shape
+            yield m, torch.nonzero(which == m)[:, 0], shape
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         natural = self.table.natural
         rows = len(self.index) if isinstance(self.index, Tensor) else math.prod(self.batch_shape)
         out = torch.empty(rows, self.event_shape[0], dtype=torch.long, device=natural["root"].device)
-        for m, at, parent, shape in self.by_tree(rows):
+        for m, at, shape in self.by_tree(rows):
             codes = torch.empty(len(at), len(shape.parents), dtype=torch.long, device=out.device)
             codes[:, 0] = dist.Categorical(logits=natural["root"][m].expand(len(at), -1)).sample()
-            for place, above in enumerate(parent.tolist(), 1):
+            for place, above in enumerate(shape.parent_places.tolist(), 1):
                 codes[:, place] = dist.Categorical(logits=natural["transition"][m, place - 1][codes[:, above]]).sample()
             out[at] = codes[:, shape.place]
         return out

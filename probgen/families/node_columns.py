@@ -6,7 +6,6 @@ column is a block by itself, scored by the family of its kind. Unknown cells hav
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -30,11 +29,14 @@ class NodeFactor(Factor):
 
     Attributes:
         value: ``(R, M, K)`` of every level of every column that has levels; the last row is for unknown cells.
-        index: ``(N, D)`` which of these rows every cell has, in the order of ``nodes``.
+        index: ``(N, D)`` which of these rows every cell has.
+        owner: ``(R, 2)`` column and level of each of these rows; those of the last one are column -1, level L, the most
+            that a column has.
         others: the columns without levels, with ``(P, M, K, N)`` log densities of their cells in ``scores``.
     """
 
     index: Tensor
+    owner: Tensor
     others: tuple[int, ...]
     scores: Tensor
 
@@ -109,19 +111,26 @@ class NodeScores(Observable):
     def factor(self, value: Tensor | Symbol) -> NodeFactor:
         assert isinstance(value, Tensor)  # columns are observed, never summed out
         M, K = self.columns.components, self.columns.states
-        levels, others, scores, at = [], [], [], 0
-        index = torch.full(value.shape, -1, dtype=torch.long, device=value.device)
-        for block, table in self.tables:
-            x = block.select(value)
-            if isinstance(block.family, Bernoulli | Categorical):
-                cells = block.family.level_logs(table.natural)  # (M K, columns, levels)
-                first = at + cells.shape[2] * torch.arange(cells.shape[1], device=value.device)
-                index[:, block.index] = torch.where(x.isnan(), -1, first + x.nan_to_num().long())
-                levels.append(cells.flatten(1).mT)
-                at += math.prod(cells.shape[1:])
-            else:
-                others.append(int(block.index))
-                scores.append(block.family.score(table.natural, x))
-        rows = torch.cat([*levels, value.new_zeros(1, M * K)]).unflatten(1, (M, K))
+        plain = [(block, table) for block, table in self.tables if isinstance(block.family, Bernoulli | Categorical)]
+        rest = [(block, table) for block, table in self.tables if not isinstance(block.family, Bernoulli | Categorical)]
+        cells = [(block, block.family.level_logs(table.natural)) for block, table in plain]  # type: ignore[operator]
+        rows = torch.cat([*(logs.flatten(1).mT for _, logs in cells), value.new_zeros(1, M * K)]).unflatten(1, (M, K))
+        index, owner = look_ups([(block, *logs.shape[1:]) for block, logs in cells], value)
+        scores = [block.family.score(table.natural, block.select(value)) for block, table in rest]
         dense = torch.stack(scores) if scores else value.new_zeros(0, M * K, len(value))
-        return NodeFactor(self.index, rows, index % len(rows), tuple(others), dense.unflatten(1, (M, K)))
+        others = tuple(int(block.index) for block, _ in rest)
+        return NodeFactor(self.index, rows, index, owner, others, dense.unflatten(1, (M, K)))
+
+
+def look_ups(blocks: list[tuple[Block, int, int]], value: Tensor) -> tuple[Tensor, Tensor]:
+    """Which row of the table of levels each cell has, and the column and level of each row."""
+    index, owner, at = torch.full(value.shape, -1, dtype=torch.long, device=value.device), [], 0
+    for block, columns, levels in blocks:
+        x, place = block.select(value), block.index.to(value.device)
+        first = at + levels * torch.arange(columns, device=value.device)
+        index[:, place] = torch.where(x.isnan(), -1, first + x.nan_to_num().long())
+        level = torch.arange(levels, device=value.device)
+        owner.append(torch.stack([place.repeat_interleave(levels), level.repeat(columns)], 1))
+        at += columns * levels
+    most = max((levels for _, _, levels in blocks), default=0)
+    return index % (at + 1), torch.cat([*owner, torch.tensor([[-1, most]], device=value.device)])

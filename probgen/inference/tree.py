@@ -3,20 +3,19 @@ r"""Trees of discrete states: the log evidence of rows, expected counts, and dra
 .. math:: \log p(x) = \log \sum_h \pi_{h_r} \prod_{d \ne r} A_{d, h_{\mathrm{parent}(d)} h_d} \prod_d e^{s_{d h_d}}
 
 Beliefs go up the tree in probability space, a level at a time: one batched matrix product for all nodes of a level, and
-one scale for every node. The gradient with respect to (log pi, log A, s) is the expected counts, by one pass back down.
+one scale for every node. A leaf whose column has L levels sends one of L + 1 messages, which are looked up. The gradient with respect to (log pi, log A, s) is the expected counts, by one pass back down.
 Rows go through in blocks, so that memory holds beliefs of few rows only; rows that underflow are done again in log space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from probgen.families.hidden_tree import TreeShape
+from probgen.families.hidden_tree import Level, TreeShape
 from probgen.inference.log_sum import log_sum_exp
 
 __all__ = ["Nodes", "block_rows", "draw_states", "tree_evidence"]
@@ -31,11 +30,14 @@ class Nodes:
 
     Attributes:
         index: ``(N, D)`` which row of a table of log probabilities holds for a cell.
+        owner: ``(R, 2)`` node and level of each of these rows; level L, the most there are, of the last one, which is for
+            unknown cells.
         places: ``(P,)`` nodes that have scores besides.
     """
 
     shape: TreeShape
     index: Tensor
+    owner: Tensor
     places: Tensor
 
     def __len__(self) -> int:
@@ -112,23 +114,33 @@ def block_rows(nodes: int, states: int) -> int:
 
 
 class Passes:
-    """Probabilities of one tree, and the passes over its rows."""
+    """Probabilities of one tree, and the passes over its rows.
 
-    def __init__(self, root: Tensor, transition: Tensor, table: Tensor, scores: Tensor, nodes: Nodes) -> None:
+    Args:
+        whole: plain leaves have beliefs like all other nodes, in place of messages that are looked up.
+    """
+
+    def __init__(
+        self, root: Tensor, transition: Tensor, table: Tensor, scores: Tensor, nodes: Nodes, whole: bool = False
+    ) -> None:
         self.root, self.A, self.table = root.exp(), transition.exp(), table.exp()
-        self.scores, self.nodes, self.levels = scores, nodes, nodes.shape.levels
-        self.tiny = torch.finfo(root.dtype).tiny
+        self.scores, self.nodes, self.tiny = scores, nodes, torch.finfo(root.dtype).tiny
+        inner, D = nodes.shape.inner, nodes.index.shape[1]
+        whole = whole or inner == D or bool((nodes.places >= inner).any())
+        self.inner, self.levels = (D, nodes.shape.levels) if whole else (inner, nodes.shape.levels[:-1])
+        self.leaves = None if whole else Leaves(self)
+        size = min(block_rows(D, len(root)), len(nodes))
+        self.blocks = [slice(at, at + size) for at in range(0, len(nodes), max(size, 1))]
+        self.memory = [root.new_empty(count * size * len(root)) for count in (self.inner, D, D)]
 
-    def blocks(self) -> Iterator[slice]:
-        D = self.nodes.index.shape[1]
-        size = block_rows(D, len(self.root))
-        for at in range(0, len(self.nodes), size):
-            yield slice(at, at + size)
+    def buffer(self, number: int, nodes: int, rows: int) -> Tensor:
+        """``(nodes, rows, K)`` in memory that is used again and again."""
+        return self.memory[number][: nodes * rows * len(self.root)].view(nodes, rows, len(self.root))
 
     def up(self, counts: Counts | None = None) -> Tensor:
         """``(N,)`` log evidence; the counts, where they are wanted, grow by those of every block."""
-        found = []
-        for rows in self.blocks():
+        found = [self.root.new_zeros(0, dtype=torch.float64)]
+        for rows in self.blocks:
             belief, message, log = self.beliefs(rows)
             total = (belief[0] @ self.root[:, None])[:, 0]
             found.append(log + total.double().log())
@@ -137,34 +149,40 @@ class Passes:
         return torch.cat(found)
 
     def beliefs(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-        """Scaled beliefs ``(D, B, K)`` of each node in what is below it, messages up, and the logs ``(B,)`` taken out."""
-        belief, log = self.cells(rows)
-        message = torch.empty_like(belief)
-        for depth in range(len(self.levels) - 1, -1, -1):
-            level = self.levels[depth]
+        """Scaled beliefs ``(I, B, K)`` of nodes in what is below them, messages up, and the logs ``(B,)`` taken out."""
+        belief, message, log = self.cells(rows)
+        for level in reversed(self.levels):
             now = belief[level.start : level.end]
             for rank, child in enumerate(level.ranks):
-                now[: len(child)].mul_(message.index_select(0, child + level.end))
+                arriving = self.buffer(2, len(child), now.shape[1])
+                now[: len(child)].mul_(torch.index_select(message, 0, child, out=arriving))
                 if rank % OFTEN == OFTEN - 1:
                     log += self.scale(now[: len(child)])
             log += self.scale(now)
-            if depth:
-                edges = self.A[level.start - 1 : level.end - 1]
-                torch.bmm(now, edges.mT, out=message[level.start : level.end])
+            if level.start:
+                torch.bmm(now, self.edges(level).mT, out=message[level.start : level.end])
         return belief, message, log
 
-    def cells(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """What each cell says of its node, ``(D, B, K)``."""
-        index = self.nodes.index[rows].mT.contiguous()
-        belief = self.table.index_select(0, index.flatten()).unflatten(0, index.shape)
-        log = belief.new_zeros(index.shape[1], dtype=torch.float64)
+    def edges(self, level: Level) -> Tensor:
+        """``(n, K, K)`` probabilities of a level's states given their parents'."""
+        return self.A[level.start - 1 : level.end - 1]
+
+    def cells(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """What each cell says of its node, ``(I, B, K)``, room for messages ``(D, B, K)`` with those of the leaves, logs."""
+        index = self.nodes.index[rows].mT
+        D, B = index.shape
+        belief, message = self.buffer(0, self.inner, B), self.buffer(1, D, B)
+        torch.index_select(self.table, 0, index[: self.inner].flatten(), out=belief.flatten(0, 1))
+        log = belief.new_zeros(B, dtype=torch.float64)
+        if self.leaves is not None:
+            log += self.leaves.send(index[self.inner :], message[self.inner :])
         if len(self.nodes.places):
             score = self.scores[:, :, rows]
             top = score.amax(1, keepdim=True)
             top = torch.where(top.isinf(), 0.0, top)
             belief[self.nodes.places] *= (score - top).exp_().mT
             log += top.sum((0, 1))
-        return belief, log
+        return belief, message, log
 
     def scale(self, belief: Tensor) -> Tensor:
         """Divide by the mean over states, in place; returns the logs ``(B,)`` of what was taken out."""
@@ -172,21 +190,48 @@ class Passes:
         belief.div_(mean.clamp_min(self.tiny))
         return mean[..., 0].log().sum(0, dtype=torch.float64)
 
-    def down(self, belief: Tensor, message: Tensor, total: Tensor, weight: Tensor) -> Iterator[tuple[Level, Tensor]]:
-        """Turn beliefs into expected states, in place, top level first.
+    def pull(self, belief: Tensor, message: Tensor, level: Level) -> Tensor:
+        """``(n, B, K)``: what the parents of a level's nodes expect of their states, per unit of the messages up."""
+        found = self.buffer(2, level.end - level.start, belief.shape[1])
+        torch.index_select(belief, 0, level.parent, out=found)
+        return found.div_(message[level.start : level.end].clamp_min_(self.tiny))
 
-        Yields every level below the root before it is turned, with what its nodes' parents expect of them.
-        """
-        share = torch.where(total > 0, weight / total, 0.0)
-        belief[0].mul_(self.root).mul_(share[:, None])
-        start = 0
-        for level in self.levels[1:]:
-            pull = belief.index_select(0, level.parent + start)
-            pull.div_(message[level.start : level.end].clamp_min_(self.tiny))
-            yield level, pull
-            edges = self.A[level.start - 1 : level.end - 1]
-            belief[level.start : level.end].mul_(torch.bmm(pull, edges))
-            start = level.start
+
+class Leaves:
+    """Plain leaves: each sends one of few messages, and expects of its states what depends on its level only."""
+
+    def __init__(self, passes: Passes) -> None:
+        nodes, table = passes.nodes, passes.table
+        self.level = nodes.shape.levels[-1]
+        self.A, count = passes.edges(self.level), self.level.end - self.level.start
+        node, level = nodes.owner.unbind(1)
+        self.slot, self.slots = level, int(level[-1]) + 1
+        self.rows = torch.nonzero(node[:-1] >= self.level.start)[:, 0]
+        self.place = (node[self.rows] - self.level.start) * self.slots + level[self.rows]
+        cells = torch.ones_like(table[:1]).repeat(count * self.slots, 1).index_copy_(0, self.place, table[self.rows])
+        message = torch.bmm(cells.unflatten(0, (count, -1)), self.A.mT)
+        mean = message.mean(-1, keepdim=True)
+        self.cells = cells.unflatten(0, (count, -1)) / mean.clamp_min(passes.tiny)
+        self.message = (message / mean.clamp_min(passes.tiny)).flatten(0, 1)
+        self.log = mean.double().log().flatten()
+        self.first = self.slots * torch.arange(count, device=table.device)[:, None]
+
+    def index(self, index: Tensor) -> Tensor:
+        """``(Q B,)``: which message each leaf sends."""
+        return (self.slot[index] + self.first).flatten()
+
+    def send(self, index: Tensor, message: Tensor) -> Tensor:
+        """Write the messages of a block; returns the logs ``(B,)`` that were taken out of them."""
+        which = self.index(index)
+        torch.index_select(self.message, 0, which, out=message.flatten(0, 1))
+        return self.log[which].view(index.shape).sum(0)
+
+    def gradients(self, pulled: Tensor) -> tuple[Tensor, Tensor]:
+        """Counts of the leaves' edges and of their rows of the table, from what was pulled ``(Q L, K)``."""
+        pulled = pulled.unflatten(0, (-1, self.slots))
+        edges = torch.bmm(pulled.mT, self.cells)
+        table = torch.bmm(pulled, self.A).mul_(self.cells)
+        return edges, table.flatten(0, 1)[self.place]
 
 
 class Counts:
@@ -197,20 +242,33 @@ class Counts:
         self.weight = passes.root.new_ones(len(passes.nodes)) if weight is None else weight
         self.root, self.edges = torch.zeros_like(passes.root), torch.zeros_like(passes.A)
         self.table, self.scores = torch.zeros_like(passes.table), torch.zeros_like(passes.scores)
+        self.pulled = None if passes.leaves is None else torch.zeros_like(passes.leaves.message)
 
     def add(self, rows: slice, belief: Tensor, message: Tensor, total: Tensor) -> None:
-        """One block; uses up its beliefs and messages."""
-        for level, pull in self.passes.down(belief, message, total, self.weight[rows]):
-            below = belief[level.start : level.end]
+        """One block: turns beliefs into expected states, top level first, and counts them."""
+        passes, nodes = self.passes, self.passes.nodes
+        share = torch.where(total > 0, self.weight[rows] / total, 0.0)
+        belief[0].mul_(passes.root).mul_(share[:, None])
+        for level in passes.levels[1:]:
+            pull, below = passes.pull(belief, message, level), belief[level.start : level.end]
             self.edges[level.start - 1 : level.end - 1].baddbmm_(pull.mT, below)
-        nodes = self.passes.nodes
+            below.mul_(torch.bmm(pull, passes.edges(level), out=message[level.start : level.end]))
+        index = nodes.index[rows].mT
         self.root += belief[0].sum(0)
-        self.table.index_add_(0, nodes.index[rows].mT.flatten(), belief.flatten(0, 1))
+        self.table.index_add_(0, index[: passes.inner].flatten(), belief.flatten(0, 1))
+        if passes.leaves is not None and self.pulled is not None:
+            pull = passes.pull(belief, message, passes.leaves.level)
+            self.pulled.index_add_(0, passes.leaves.index(index[passes.inner :]), pull.flatten(0, 1))
         if len(nodes.places):
             self.scores[:, :, rows] = belief[nodes.places].mT
 
     def gradients(self) -> list[Tensor]:
         """With respect to log potentials."""
+        leaves = self.passes.leaves
+        if leaves is not None and self.pulled is not None:
+            edges, table = leaves.gradients(self.pulled)
+            self.edges[leaves.level.start - 1 : leaves.level.end - 1] = edges
+            self.table[leaves.rows] += table
         return [self.root, self.edges.mul_(self.passes.A), self.table, self.scores]
 
 
@@ -235,18 +293,16 @@ def draw_states(
     root: Tensor, transition: Tensor, table: Tensor, scores: Tensor, nodes: Nodes, uniform: Tensor
 ) -> Tensor:
     """States ``(N, D)`` given what is known of the rows, from uniform numbers ``(N, D)``: down from the root."""
-    passes, levels = Passes(root, transition, table, scores, nodes), nodes.shape.levels
+    passes = Passes(root, transition, table, scores, nodes, whole=True)
     out = torch.empty(uniform.shape, dtype=torch.long, device=uniform.device)
-    for rows in passes.blocks():
+    for rows in passes.blocks:
         belief, _, _ = passes.beliefs(rows)
-        u, drawn, start = uniform[rows].mT, out[rows].mT, 0
+        u, drawn = uniform[rows].mT, out[rows].mT
         drawn[:1] = inverted(belief[:1] * passes.root, u[:1])
-        for level in levels[1:]:
-            above = drawn[level.parent + start]
+        for level in passes.levels[1:]:
             edge = torch.arange(level.start - 1, level.end - 1, device=u.device)[:, None]
-            weight = passes.A[edge, above].mul_(belief[level.start : level.end])
+            weight = passes.A[edge, drawn[level.parent]].mul_(belief[level.start : level.end])
             drawn[level.start : level.end] = inverted(weight, u[level.start : level.end])
-            start = level.start
     return out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class TreeBucket:
             rows = torch.nonzero(which == number)[:, 0]
             if len(rows):
                 root, transition, table, scores = potentials
-                some = Nodes(nodes.shape, nodes.index[rows], nodes.places)
+                some = replace(nodes, index=nodes.index[rows])
                 drawn = draw_states(root, transition, table, scores[:, :, rows], some, uniform[rows])
                 out[rows] = drawn[:, nodes.shape.place]
         return {self.summed_out[0].name: out}
@@ -83,4 +83,6 @@ def potentials_of(tree: TreeFactor, columns: NodeFactor, extra: list[Tensor], nu
     for value in extra:
         scores = value.expand(len(shape.parents), size, value.shape[-1]).index_add(0, others, scores)
         others, places = torch.arange(len(shape.parents), device=others.device), shape.place
-    return tree.value[number], tree.transition[number], columns.value[:, number], scores, Nodes(shape, index, places)
+    owner = torch.stack([shape.place[columns.owner[:, 0]], columns.owner[:, 1]], 1)
+    nodes = Nodes(shape, index, owner, places)
+    return tree.value[number], tree.transition[number], columns.value[:, number], scores, nodes
