@@ -142,9 +142,13 @@ class HiddenTree(DependentFamily):
         prior: "default" (one pseudo-count a row of every table), None, or the pseudo-counts a row.
     """
 
-    refusal = "A tree of hidden states has no density of rows alone; call it in a program, and give its site to columns."
+    refusal = (
+        "A tree of hidden states has no density of rows alone; call it in a program, and give its site to columns."
+    )
 
-    def __init__(self, schema: Schema, states: int, components: int = 1, prior: str | float | None = "default") -> None:
+    def __init__(
+        self, schema: Schema, states: int, components: int = 1, prior: str | float | None = "default"
+    ) -> None:
         check_whole("states", states)
         check_whole("components", components)
         self.strength = check_prior(prior)
@@ -301,7 +305,9 @@ class TreeStates(Observable):
             codes = torch.empty(len(at), len(shape.parents), dtype=torch.long, device=out.device)
             codes[:, 0] = dist.Categorical(logits=natural["root"][m].expand(len(at), -1)).sample()
             for place, above in enumerate(shape.parent_places.tolist(), 1):
-                codes[:, place] = dist.Categorical(logits=natural["transition"][m, place - 1][codes[:, above]]).sample()
+                codes[:, place] = dist.Categorical(
+                    logits=natural["transition"][m, place - 1][codes[:, above]]
+                ).sample()
             out[at] = codes[:, shape.place]
         return out
 

@@ -65,8 +65,8 @@ class NodeColumns(nn.Module):
         made, rows = [], states * components
         for levels, index in groups.items():
             sizes = {"columns": len(index), "table": rows, "prior": prior}
-            family = Categorical(levels, **sizes) if levels else Bernoulli(**sizes)  # type: ignore[arg-type]
-            made.append(Block(f"levels{levels}" if levels else "binary", index, self.width, family))
+            plain = Categorical(levels, **sizes) if levels else Bernoulli(**sizes)  # type: ignore[arg-type]
+            made.append(Block(f"levels{levels}" if levels else "binary", index, self.width, plain))
         for at, column in enumerate(schema):
             if not column.is_discrete:
                 family = FAMILIES[column.kind](columns=1, table=rows, prior=prior)
@@ -111,8 +111,8 @@ class NodeScores(Observable):
     def factor(self, value: Tensor | Symbol) -> NodeFactor:
         assert isinstance(value, Tensor)  # columns are observed, never summed out
         M, K = self.columns.components, self.columns.states
-        plain = [(block, table) for block, table in self.tables if isinstance(block.family, Bernoulli | Categorical)]
-        rest = [(block, table) for block, table in self.tables if not isinstance(block.family, Bernoulli | Categorical)]
+        plain = [pair for pair in self.tables if isinstance(pair[0].family, Bernoulli | Categorical)]
+        rest = [pair for pair in self.tables if not isinstance(pair[0].family, Bernoulli | Categorical)]
         cells = [(block, block.family.level_logs(table.natural)) for block, table in plain]  # type: ignore[operator]
         rows = torch.cat([*(logs.flatten(1).mT for _, logs in cells), value.new_zeros(1, M * K)]).unflatten(1, (M, K))
         index, owner = look_ups([(block, *logs.shape[1:]) for block, logs in cells], value)

@@ -32,7 +32,9 @@ class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket | TreeBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket | TreeBucket] = field(
+        default_factory=list
+    )
     trace: Tracer = field(default_factory=Tracer)
 
     @property

@@ -79,18 +79,17 @@ class TreeEvidence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        root, transition, table, scores = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody wants to differentiate again
-            rows = in_log_space(*ctx.saved_tensors, ctx.nodes, torch.arange(len(ctx.nodes)))
+            every = torch.arange(len(ctx.nodes), device=root.device)
+            rows = in_log_space(root, transition, table, scores, ctx.nodes, every)
             options = {"create_graph": True, "allow_unused": True, "materialize_grads": True}
             return *torch.autograd.grad(rows, ctx.saved_tensors, gradient, **options), None, None
-        alike = ctx.counts is not None and bool((gradient == gradient[0]).all())
-        if alike:
-            found = [value.mul_(gradient[0]) for value in ctx.counts.gradients()]
+        if ctx.counts is not None and bool((gradient == gradient[0]).all()):
+            found = [value * gradient[0] for value in ctx.counts.gradients()]
         else:
-            weight = gradient.clone()
-            weight[ctx.weak] = 0.0
-            passes = Passes(*ctx.saved_tensors, ctx.nodes)
-            counts = Counts(passes, weight)
+            passes = Passes(root, transition, table, scores, ctx.nodes)
+            counts = Counts(passes, gradient.index_fill(0, ctx.weak, 0.0))
             passes.up(counts)
             found = counts.gradients()
         if len(ctx.weak):
@@ -102,7 +101,8 @@ def with_weak(ctx: Any, gradient: Tensor, found: list[Tensor]) -> list[Tensor]:
     """Add the counts of rows that were done in log space."""
     with torch.enable_grad():
         leaves = [value.detach().requires_grad_() for value in ctx.saved_tensors]
-        rows = in_log_space(*leaves, ctx.nodes, ctx.weak)
+        root, transition, table, scores = leaves
+        rows = in_log_space(root, transition, table, scores, ctx.nodes, ctx.weak)
         extra = torch.autograd.grad(rows, leaves, gradient[ctx.weak], allow_unused=True, materialize_grads=True)
     return [one + other for one, other in zip(found, extra, strict=True)]
 

@@ -185,6 +185,8 @@ class ExpectationMaximisation(Method):
         self.statistics = statistics or {}
         if not converged:
             self.theta = program.canonical(maximise(self.families, statistics or {}, self.theta))
+            if unbounded(self.theta):
+                raise FitError(collapse_message(self.families))
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
 
     def result(self) -> Posterior:
@@ -242,6 +244,11 @@ def maximise(families: Mapping[str, Family], statistics: Statistics, current: Th
     """The maximisation step."""
     with torch.no_grad():
         return {name: family.update(statistics[name], current[name]) for name, family in families.items()}
+
+
+def unbounded(theta: Theta) -> bool:
+    """True where a parameter is infinite, as the precision of a component on a single point."""
+    return any(not bool(value.amax() < torch.inf) for group in theta.values() for value in group.values() if len(value))
 
 
 def added(one: Statistics, other: Statistics) -> Statistics:

@@ -21,7 +21,14 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, FitError
 from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.base import Method, Step, Task
-from probgen.inference.methods.em import ExpectationMaximisation, Statistics, expected_statistics, maximise
+from probgen.inference.methods.em import (
+    ExpectationMaximisation,
+    Statistics,
+    collapse_message,
+    expected_statistics,
+    maximise,
+    unbounded,
+)
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seed_of
 
@@ -90,8 +97,8 @@ class OnlineExpectationMaximisation(Method):
             total, seen = total + value, seen + batch.total
             self.move(found, self.rows / batch.total)
         objective = total / seen
-        if not np.isfinite(objective):
-            raise FitError("The log evidence is not finite; lower learning_rate, or use prior='default'.")
+        if not np.isfinite(objective) or unbounded(self.theta):
+            raise FitError(collapse_message(self.families))
         values = {"objective": objective}
         done = self.look(values)
         return Step(values, done, done)
