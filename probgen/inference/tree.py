@@ -123,7 +123,10 @@ class Passes:
     def __init__(
         self, root: Tensor, transition: Tensor, table: Tensor, scores: Tensor, nodes: Nodes, whole: bool = False
     ) -> None:
-        self.root, self.A, self.table = root.exp(), transition.exp(), table.exp()
+        self.root, self.A = root.exp(), transition.exp()
+        top = table.amax(1, keepdim=True)
+        top = torch.where(top.isinf(), 0.0, top)
+        self.table, self.top = (table - top).exp_(), top[:, 0].double()
         self.scores, self.nodes, self.tiny = scores, nodes, torch.finfo(root.dtype).tiny
         inner, D = nodes.shape.inner, nodes.index.shape[1]
         whole = whole or inner == D or bool((nodes.places >= inner).any())
@@ -173,7 +176,7 @@ class Passes:
         D, B = index.shape
         belief, message = self.buffer(0, self.inner, B), self.buffer(1, D, B)
         torch.index_select(self.table, 0, index[: self.inner].flatten(), out=belief.flatten(0, 1))
-        log = belief.new_zeros(B, dtype=torch.float64)
+        log = self.top[index].sum(0)
         if self.leaves is not None:
             log += self.leaves.send(index[self.inner :], message[self.inner :])
         if len(self.nodes.places):

@@ -248,7 +248,8 @@ def maximise(families: Mapping[str, Family], statistics: Statistics, current: Th
 
 def unbounded(theta: Theta) -> bool:
     """True where a parameter is infinite, as the precision of a component on a single point."""
-    return any(not bool(value.amax() < torch.inf) for group in theta.values() for value in group.values() if len(value))
+    values = (value for group in theta.values() for value in group.values() if value.numel())
+    return any(not bool(value.amax() < torch.inf) for value in values)
 
 
 def added(one: Statistics, other: Statistics) -> Statistics:
