@@ -38,13 +38,13 @@ class Level:
     Attributes:
         start, end: their places.
         parent: ``(n,)`` places of their parents.
-        ranks: places of the first child of each of the first nodes, of the second children, ...
+        ranks: places of the first child of each of the first nodes, of the second children, ...; with their number.
     """
 
     start: int
     end: int
     parent: Tensor
-    ranks: tuple[Tensor, ...]
+    ranks: tuple[tuple[int, Tensor], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,8 @@ class TreeShape:
             ranks = [[place[self.children[n][r]] for n in group if len(self.children[n]) > r] for r in range(most)]
             parent = torch.tensor([place[self.parents[n]] if start else 0 for n in group], device=self.device)
             end = start + len(group)
-            made.append(Level(start, end, parent, tuple(torch.tensor(r, device=self.device) for r in ranks)))
+            counted = tuple((len(rank), torch.tensor(rank, device=self.device)) for rank in ranks)
+            made.append(Level(start, end, parent, counted))
             start = end
         return made
 

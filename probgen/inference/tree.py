@@ -127,18 +127,18 @@ class Passes:
         top = table.amax(1, keepdim=True)
         top = torch.where(top.isinf(), 0.0, top)
         self.table, self.top = (table - top).exp_(), top[:, 0].double()
-        self.scores, self.nodes, self.tiny = scores, nodes, torch.finfo(root.dtype).tiny
+        self.scores, self.nodes, self.tiny, self.states = scores, nodes, torch.finfo(root.dtype).tiny, len(root)
         inner, D = nodes.shape.inner, nodes.index.shape[1]
         whole = whole or inner == D or bool((nodes.places >= inner).any())
         self.inner, self.levels = (D, nodes.shape.levels) if whole else (inner, nodes.shape.levels[:-1])
         self.leaves = None if whole else Leaves(self)
-        size = min(block_rows(D, len(root)), len(nodes))
+        size = min(block_rows(D, self.states), len(nodes))
         self.blocks = [slice(at, at + size) for at in range(0, len(nodes), max(size, 1))]
-        self.memory = [root.new_empty(count * size * len(root)) for count in (self.inner, D, D)]
+        self.memory = [root.new_empty(count * size * self.states) for count in (self.inner, D, D)]
 
     def buffer(self, number: int, nodes: int, rows: int) -> Tensor:
         """``(nodes, rows, K)`` in memory that is used again and again."""
-        return self.memory[number][: nodes * rows * len(self.root)].view(nodes, rows, len(self.root))
+        return self.memory[number][: nodes * rows * self.states].view(nodes, rows, self.states)
 
     def up(self, counts: Counts | None = None) -> Tensor:
         """``(N,)`` log evidence; the counts, where they are wanted, grow by those of every block."""
@@ -154,13 +154,13 @@ class Passes:
     def beliefs(self, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Scaled beliefs ``(I, B, K)`` of nodes in what is below them, messages up, and the logs ``(B,)`` taken out."""
         belief, message, log = self.cells(rows)
+        size = belief.shape[1]
         for level in reversed(self.levels):
             now = belief[level.start : level.end]
-            for rank, child in enumerate(level.ranks):
-                arriving = self.buffer(2, len(child), now.shape[1])
-                now[: len(child)].mul_(torch.index_select(message, 0, child, out=arriving))
+            for rank, (count, child) in enumerate(level.ranks):
+                now[:count].mul_(torch.index_select(message, 0, child, out=self.buffer(2, count, size)))
                 if rank % OFTEN == OFTEN - 1:
-                    log += self.scale(now[: len(child)])
+                    log += self.scale(now[:count])
             log += self.scale(now)
             if level.start:
                 torch.bmm(now, self.edges(level).mT, out=message[level.start : level.end])

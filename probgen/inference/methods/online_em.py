@@ -35,6 +35,7 @@ from probgen.inference.runtime import seed_of
 __all__ = ["OnlineExpectationMaximisation"]
 
 LAST = 0.01  # of the first step, at the end
+KEPT = ("theta", "statistics", "best_theta", "best_statistics")
 
 
 class OnlineExpectationMaximisation(Method):
@@ -60,6 +61,7 @@ class OnlineExpectationMaximisation(Method):
         self.statistics: Statistics = {}
         self.count, self.stale, self.best = 0, 0, -math.inf
         self.best_theta: Theta = {}
+        self.best_statistics: Statistics = {}
 
     def init(self) -> None:
         task = self.task
@@ -124,6 +126,9 @@ class OnlineExpectationMaximisation(Method):
         self.stale += 1
         if values["validation"] > self.best:
             self.best, self.stale, self.best_theta = values["validation"], 0, self.theta
+            self.best_statistics = {
+                n: {k: v.clone() for k, v in group.items()} for n, group in self.statistics.items()
+            }
         return self.stale >= self.task.options["patience"]
 
     # -- the end -----------------------------------------------------------------------------------------------
@@ -134,25 +139,26 @@ class OnlineExpectationMaximisation(Method):
         return {"best_validation": None if self.best == -math.inf else self.best}
 
     def memory(self) -> Statistics:
-        return self.statistics
+        return self.best_statistics or self.statistics
 
     def pack(self) -> dict[str, Tensor]:
         packed = {
             f"{what}|{name}|{key}": value
-            for what, kept in (("theta", self.theta), ("best", self.best_theta), ("statistics", self.statistics))
-            for name, group in kept.items()
+            for what in KEPT
+            for name, group in getattr(self, what).items()
             for key, value in group.items()
         }
         state = torch.tensor([self.count, self.stale, self.best], dtype=torch.float64)
         return packed | {"state": state}
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        found: dict[str, dict] = {"theta": {}, "best": {}, "statistics": {}}
+        found: dict[str, dict] = {what: {} for what in KEPT}
         for path, value in tensors.items():
             if path != "state":
                 what, name, key = path.split("|")
                 found[what].setdefault(name, {})[key] = value
-        self.theta, self.best_theta, self.statistics = found["theta"], found["best"], found["statistics"]
+        for what in KEPT:
+            setattr(self, what, found[what])
         count, stale, self.best = tensors["state"].tolist()
         self.count, self.stale = int(count), int(stale)
 
