@@ -8,6 +8,7 @@ import os
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +72,8 @@ def iteration(states):
         progress=False, callback=lambda *_: stamps.append(time.process_time()),
     )  # fmt: skip
     seconds = float(np.diff(stamps).min())
-    edges = fit.program.tree.shapes[0].inner - 1  # a product up and two down for each; those to leaves need none
+    tree: Any = fit.program.tree
+    edges = tree.shapes[0].inner - 1  # a product up and two down for each; those to leaves need none
     return {
         "case": f"{COLUMNS} columns, {ROWS} rows", "states": states, "iteration_cpu_seconds": seconds,
         "gflop_per_second": 6.0 * ROWS * edges * states**2 / seconds / 1e9,

@@ -23,6 +23,7 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import DependentFamily, Factor, Natural, Observable, Parameters, Symbol, Table
 from probgen.families.categorical import safe_log
+from probgen.families.node_columns import pseudo_counts
 from probgen.families.spanning_tree import binned, central_parents, mutual_information, spanning_tree
 
 __all__ = ["HiddenTree", "Level", "TreeFactor", "TreeShape"]
@@ -140,7 +141,7 @@ class HiddenTree(DependentFamily):
         schema: the D columns above which the nodes stand.
         states: K.
         components: M, how many such trees there are.
-        prior: "default" (one pseudo-count a row of every table), None, or the pseudo-counts a row.
+        prior: "default" (a tenth of a pseudo-count for each row of every table), None, or the pseudo-counts a row.
     """
 
     refusal = (
@@ -152,7 +153,7 @@ class HiddenTree(DependentFamily):
     ) -> None:
         check_whole("states", states)
         check_whole("components", components)
-        self.strength = check_prior(prior)
+        self.strength = pseudo_counts(prior)
         super().__init__(None, states, None if prior is None else "default")
         self.schema, self.levels, self.components, self.nodes = list(schema), states, components, len(schema)
         chain = torch.arange(-1, self.nodes - 1)
@@ -317,12 +318,3 @@ class TreeStates(Observable):
 def check_whole(name: str, value: int) -> None:
     if not isinstance(value, int) or value < 1:
         raise CapabilityError(f"{name} must be a whole number of at least 1, got {value!r}.")
-
-
-def check_prior(prior: str | float | None) -> float:
-    """Pseudo-counts a row of a table."""
-    if prior is None or prior == "default":
-        return 0.0 if prior is None else 1.0
-    if not isinstance(prior, int | float) or not 0 < prior < math.inf:
-        raise CapabilityError(f"prior must be 'default', None or a positive number of pseudo-counts, got {prior!r}.")
-    return float(prior)

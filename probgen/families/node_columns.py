@@ -6,6 +6,7 @@ column is a block by itself, scored by the family of its kind. Unknown cells hav
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,12 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from probgen.data.schema import Schema
+from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable, Rows, Symbol, Table
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.categorical import Categorical
 from probgen.families.columns import FAMILIES, Block, Joint
 
-__all__ = ["NodeColumns", "NodeFactor"]
+__all__ = ["NodeColumns", "NodeFactor", "pseudo_counts"]
+
+PSEUDO = 0.1  # observations: every column has one table a state, and each of them gets these
 
 
 @dataclass(frozen=True)
@@ -52,24 +56,27 @@ class NodeColumns(nn.Module):
         schema: the columns.
         states: K, the values that stand above each column.
         components: M, the values of a symbol common to all columns.
-        prior: "default" or None (maximum likelihood).
+        prior: "default" (a tenth of a pseudo-observation for each table of levels), None (maximum likelihood), or the
+            pseudo-observations.
     """
 
-    def __init__(self, schema: Schema, states: int, components: int = 1, prior: str | None = "default") -> None:
+    def __init__(
+        self, schema: Schema, states: int, components: int = 1, prior: str | float | None = "default"
+    ) -> None:
         super().__init__()
         self.width, self.states, self.components = len(schema), states, components
         groups: dict[int, list[int]] = defaultdict(list)
         for at, column in enumerate(schema):
             if column.is_discrete:
                 groups[0 if column.kind == "binary" else len(column.levels)].append(at)
-        made, rows = [], states * components
+        made, rows, plain_prior = [], states * components, None if prior is None else "default"
         for levels, index in groups.items():
-            sizes = {"columns": len(index), "table": rows, "prior": prior}
+            sizes = {"columns": len(index), "table": rows, "prior": plain_prior, "strength": pseudo_counts(prior)}
             plain = Categorical(levels, **sizes) if levels else Bernoulli(**sizes)  # type: ignore[arg-type]
             made.append(Block(f"levels{levels}" if levels else "binary", index, self.width, plain))
         for at, column in enumerate(schema):
             if not column.is_discrete:
-                family = FAMILIES[column.kind](columns=1, table=rows, prior=prior)
+                family = FAMILIES[column.kind](columns=1, table=rows, prior=plain_prior)
                 made.append(Block(f"{column.kind}_{at}", [at], self.width, family))
         self.blocks = nn.ModuleList(made)
 
@@ -88,6 +95,15 @@ class NodeColumns(nn.Module):
             return Joint(self.width, [(block, cell_rows(block, table, row)) for block, table in tables])
 
         return at
+
+
+def pseudo_counts(prior: str | float | None) -> float:
+    """Pseudo-observations for each row of a table of probabilities."""
+    if prior is None or prior == "default":
+        return 0.0 if prior is None else PSEUDO
+    if not isinstance(prior, int | float) or not 0 < prior < math.inf:
+        raise CapabilityError(f"prior must be 'default', None or a positive number of pseudo-counts, got {prior!r}.")
+    return float(prior)
 
 
 def cell_rows(block: Block, table: Table, row: Tensor) -> Rows:

@@ -19,7 +19,7 @@ from probgen.program import Model, Traits
 
 
 class HiddenChowLiuTree(Model):
-    """K states above every column; ``prior`` may be a number, the pseudo-counts of a row of a transition table."""
+    """K states above every column; ``prior`` may be a number: pseudo-counts of each row of a table."""
 
     traits = Traits("exact", ("em", "online_em"), "probabilities", "a tree of hidden states, one above each column")
     start = "draw"
@@ -30,7 +30,7 @@ class HiddenChowLiuTree(Model):
         super().__init__(schema)
         self.tree = HiddenTree(schema, states, components, prior)
         self.weights = Categorical(components, prior=None if prior is None else "default")
-        self.emission = NodeColumns(schema, states, components, None if prior is None else "default")
+        self.emission = NodeColumns(schema, states, components, prior)
 
     @property
     def piece_rows(self):

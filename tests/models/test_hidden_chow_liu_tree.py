@@ -279,7 +279,7 @@ def test_the_tree_is_the_maximum_spanning_tree_rooted_at_its_centre():
 @pytest.mark.parametrize("prior", ["default", None, 0.1])
 def test_em_never_lets_the_objective_fall(prior, components):
     table = some_columns(["a", "b", "d"])
-    fit = fitted(table, components=components, prior=prior, max_steps=60, states=3)
+    fit = fitted(table, components=components, prior=prior, max_steps=30, states=3)
     assert np.diff(fit.history["objective"]).min() > -1e-9
 
 
@@ -307,7 +307,7 @@ def test_online_em_with_whole_steps_of_all_rows_is_em():
 
 @pytest.mark.parametrize("model", ["latent_class", "naive_bayes", "gaussian_mixture"])
 def test_online_em_fits_other_programs(model):
-    table = some_columns(["a", "b", "c"], 400)
+    table = some_columns(["a", "b", "c"], 250)
     options = {} if model == "naive_bayes" else {"components": 3}
     fit = pg.fit(model, table, method="online_em", batch_size=50, max_steps=10, progress=False, **options)
     full = pg.fit(model, table, progress=False, restarts=1, tolerance=1e-4, **options)
