@@ -43,7 +43,7 @@ class Traits:
     """
 
     density: str = "exact"
-    methods: tuple[str, ...] = ("em", "map", "svi", "nuts")
+    methods: tuple[str, ...] = ("em", "online_em", "map", "svi", "nuts")
     embedding: str = "none"
     summary: str = ""
     kinds: tuple[str, ...] = KINDS

@@ -45,11 +45,18 @@ class Symbol:
 
     Attributes:
         codes: ``(N,)`` its values, where all of them are known and nothing is left to sum out.
+        width: how many such values a row has; None where it is a single one.
     """
 
     name: str
     size: int
     codes: Tensor | None = field(default=None, compare=False, repr=False)
+    width: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of its probabilities for one row."""
+        return (self.size,) if self.width is None else (self.width, self.size)
 
 
 @dataclass(frozen=True)
@@ -341,6 +348,10 @@ class Observable(TorchDistribution):
     def levels(self) -> int:
         """Number of values of a discrete variable that may be summed out."""
         return self.family.levels
+
+    def symbol(self, name: str) -> Symbol:
+        """What stands for the value where it is summed out."""
+        return Symbol(name, self.levels)
 
     def factor(self, value: Tensor | Symbol) -> Factor:
         """The log density as a factor over named dimensions."""

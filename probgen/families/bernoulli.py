@@ -21,14 +21,22 @@ __all__ = ["Bernoulli"]
 
 
 class Bernoulli(ExponentialFamily):
-    """D columns of zeros and ones; parameters ``logits`` of shape ``(K, D)``, read as ``probs``."""
+    """D columns of zeros and ones; parameters ``logits`` of shape ``(K, D)``, read as ``probs``.
+
+    Args:
+        columns: D.
+        table: K, the number of parameter rows.
+        prior: "default" or None (maximum likelihood).
+        strength: pseudo-observations of the default prior, a row of the table.
+    """
 
     closed = True
 
-    def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
+    def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default", strength: float = 1.0) -> None:
         super().__init__(columns, table, prior)
-        self.register_buffer("successes", torch.full((table, columns), 1.5))
-        self.register_buffer("failures", torch.full((table, columns), 1.5))
+        self.strength = strength
+        self.register_buffer("successes", torch.full((table, columns), 1.0 + 0.5 * strength))
+        self.register_buffer("failures", torch.full((table, columns), 1.0 + 0.5 * strength))
         self.successes: Tensor
         self.failures: Tensor
 
@@ -53,8 +61,8 @@ class Bernoulli(ExponentialFamily):
 
     def calibrate(self, statistics: Natural) -> None:
         ones, total = statistics["logit"].sum(0) + 1.0, statistics["log_normaliser"].sum(0) + 2.0
-        self.successes = (1.0 + ones / total).expand(self.table, -1).clone()
-        self.failures = (2.0 - ones / total).expand(self.table, -1).clone()
+        self.successes = (1.0 + self.strength * ones / total).expand(self.table, -1).clone()
+        self.failures = (1.0 + self.strength * (1.0 - ones / total)).expand(self.table, -1).clone()
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
         ones, total = statistics["logit"], statistics["log_normaliser"]
@@ -69,6 +77,11 @@ class Bernoulli(ExponentialFamily):
 
     def natural(self, theta: Parameters) -> Natural:
         return {"log_normaliser": -softplus(theta["logits"]), "logit": theta["logits"]}
+
+    def level_logs(self, natural: Natural) -> Tensor:
+        """``(K, D, 2)``: log probability of zero and of one."""
+        zero = natural["log_normaliser"]
+        return torch.stack([zero, zero + natural["logit"]], -1)
 
     def terms(self, x: Tensor) -> dict[str, Tensor]:
         return {"logit": x}

@@ -29,17 +29,25 @@ class Categorical(Family):
         columns: D, or None for a single value without a column dimension.
         table: K, the number of parameter rows.
         prior: "default" or None (maximum likelihood).
+        strength: pseudo-observations of the default prior, a row of the table.
     """
 
     closed = True
 
-    def __init__(self, levels: int, columns: int | None = None, table: int = 1, prior: str | None = "default") -> None:
+    def __init__(
+        self,
+        levels: int,
+        columns: int | None = None,
+        table: int = 1,
+        prior: str | None = "default",
+        strength: float = 1.0,
+    ) -> None:
         super().__init__(columns, table, prior)
         if not isinstance(levels, int) or levels < 1:
             raise CapabilityError(f"The number of components must be a whole number of at least 1, got {levels!r}.")
-        self.levels = levels
+        self.levels, self.strength = levels, strength
         self.shape = (table, levels) if columns is None else (table, columns, levels)
-        self.register_buffer("concentration", torch.full(self.shape, 1.0 + 1.0 / levels))
+        self.register_buffer("concentration", torch.full(self.shape, 1.0 + strength / levels))
         self.concentration: Tensor
 
     def prior(self) -> dict[str, dist.Distribution]:
@@ -69,7 +77,7 @@ class Categorical(Family):
 
     def calibrate(self, statistics: Natural) -> None:
         total = statistics["logits"].sum(0) + 1.0
-        self.concentration = 1.0 + (total / total.sum(-1, keepdim=True)).expand(self.shape).clone()
+        self.concentration = 1.0 + self.strength * (total / total.sum(-1, keepdim=True)).expand(self.shape)
 
     def counts(self, statistics: Natural) -> Tensor:
         pseudo = 0.0 if self.prior_choice is None else self.concentration - 1.0
@@ -86,6 +94,10 @@ class Categorical(Family):
     # -- densities ---------------------------------------------------------------------------------------------
     def natural(self, theta: Parameters) -> Natural:
         return {"logits": theta["logits"]}
+
+    def level_logs(self, natural: Natural) -> Tensor:
+        """``(K, D, L)``: log probability of every level."""
+        return natural["logits"].reshape(self.table, self.columns, self.levels)
 
     @once_per_tensor
     def indicators(self, x: Tensor) -> Tensor:

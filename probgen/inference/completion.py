@@ -16,7 +16,7 @@ from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
 from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
-from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket
+from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket, TreeBucket
 from probgen.inference.evidence import log_evidence
 from probgen.inference.gaussian_network import GaussianBucket
 from probgen.inference.posterior import Theta
@@ -71,7 +71,7 @@ def draw_codes(
     for bucket in reversed(buckets):
         if isinstance(bucket, ChainBucket):
             continue
-        if isinstance(bucket, GaussianBucket):
+        if isinstance(bucket, GaussianBucket | TreeBucket):
             drawn |= bucket.draw(drawn)
             continue
         if isinstance(bucket, PathBucket | SwitchingBucket | AddedBucket):

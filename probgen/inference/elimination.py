@@ -30,6 +30,7 @@ from probgen.inference.kalman import Motion, Potentials, Smoother, path_evidence
 from probgen.inference.log_sum import log_sum_exp
 from probgen.inference.sum_product import ProductBucket, as_products, carry_out, check_memory, make_plan
 from probgen.inference.switching import Regimes, SwitchingProblem
+from probgen.inference.tree_elimination import TreeBucket, sum_tree_out
 
 __all__ = [
     "AddedBucket",
@@ -38,6 +39,7 @@ __all__ = [
     "PathBucket",
     "ProductBucket",
     "SwitchingBucket",
+    "TreeBucket",
     "eliminate",
     "most_probable",
 ]
@@ -257,6 +259,7 @@ def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -
         made, integrated = integrate_out(quadratic)
         rows, buckets = eliminate([*(f for f in factors if not isinstance(f, QuadraticFactor)), *made], held)
         return rows, [integrated, *buckets]
+    factors, trees = sum_tree_out(factors)
     paths = [factor for factor in factors if isinstance(factor, PathFactor)]
     if paths:
         return along_paths(paths, [factor for factor in factors if not isinstance(factor, PathFactor)])
@@ -264,8 +267,10 @@ def eliminate(factors: list[Factor], held: Mapping[str, Tensor] | None = None) -
     pool: list[Factor] = [factor for factor in factors if not isinstance(factor, ChainFactor)]
     kept = {chain.symbols[0] for chain in chains}
     if not kept and is_network(pool):
-        return along_network(pool)
-    return one_by_one(pool, chains, kept)
+        rows, buckets = along_network(pool)
+    else:
+        rows, buckets = one_by_one(pool, chains, kept)
+    return rows, [*trees, *buckets]
 
 
 def one_by_one(pool: list[Factor], chains: tuple[ChainFactor, ...], kept: set[Symbol]) -> tuple[Tensor, list[Any]]:
@@ -405,8 +410,8 @@ def in_blocks(touching: list[Factor]) -> Tensor | None:
 
 
 def along_chains(
-    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket]
-) -> tuple[Tensor, list[Bucket | ChainBucket]]:
+    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket | TreeBucket]
+) -> tuple[Tensor, list[Bucket | ChainBucket | TreeBucket]]:
     """Sum the chains' states out: log evidence of each sequence."""
     initial, transition, steps = chains[0].initial, chains[0].transition, chains[0].steps
     for chain in chains[1:]:

@@ -21,6 +21,7 @@ from probgen.inference.elimination import (
     ChainBucket,
     PathBucket,
     SwitchingBucket,
+    TreeBucket,
     eliminate,
 )
 from probgen.inference.tracing import Given, Intervention, Tracer, observe
@@ -33,7 +34,9 @@ class Evidence:
     """Log evidence of each row (each sequence), with what made it."""
 
     rows: Tensor
-    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket] = field(default_factory=list)
+    buckets: list[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket | TreeBucket] = field(
+        default_factory=list
+    )
     trace: Tracer = field(default_factory=Tracer)
 
     @property

@@ -121,7 +121,8 @@ def run(
     where = to_device(device)
     check_limits(max_steps, tolerance, restarts)
     program.to(device=where, dtype=found_dtype)
-    training, validation = divide(source, validation_fraction if kind.validates else 0.0, seed)
+    told = options.get("validation") is not None  # rows to stop by that stand outside the training rows
+    training, validation = divide(source, validation_fraction if kind.validates and not told else 0.0, seed)
     loop = Loop(
         kind, program, max_steps or kind.max_steps, kind.tolerance if tolerance is None else tolerance,
         {**kind.defaults, **options}, progress, Path(checkpoint) if checkpoint else None, checkpoint_seconds, callback,

@@ -133,7 +133,7 @@ class Tracer(Messenger):
                 f"Site {message['name']!r} is to be summed out, but {type(message['fn']).__name__} is not a family of"
                 " probgen; use probgen.families.Categorical for it."
             )
-        symbol = Symbol(message["name"], message["fn"].levels)
+        symbol = message["fn"].symbol(message["name"])
         if known is not None:
             column = KnownCodes.of(known, symbol.size)
             if self.settle and column.codes is not None:

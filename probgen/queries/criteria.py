@@ -24,7 +24,9 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor
 from probgen.families.gaussian_path import PathFactor
+from probgen.families.hidden_tree import TreeFactor
 from probgen.families.markov_chain import ChainFactor
+from probgen.families.node_columns import NodeFactor
 from probgen.inference.elimination import eliminate
 from probgen.inference.tracing import Given, observe
 from probgen.queries.reading import families
@@ -134,6 +136,8 @@ def entropy(fit: Any, table: Table) -> float:
 
 def raised(factor: Factor, power: Tensor) -> Factor:
     """A factor to a power; what is impossible stays so."""
+    if isinstance(factor, TreeFactor | NodeFactor):
+        return factor.raised(power)
     if isinstance(factor, ChainFactor):
         initial, transition = times(factor.initial, power), times(factor.transition, power)
         return replace(factor, value=initial, initial=initial, transition=transition)

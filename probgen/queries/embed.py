@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -90,10 +91,10 @@ def path_means(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
 def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
     """Marginal posterior of every summed-out site: the gradient with respect to a factor of its own."""
     symbols = log_evidence(program, batch, theta=theta).symbols
-    probes = {s: batch.x.new_zeros(s.size, len(batch)).requires_grad_() for s in symbols}
+    probes = {s: batch.x.new_zeros(*s.shape, len(batch)).requires_grad_() for s in symbols}
     extra = tuple(Factor((symbol,), probe) for symbol, probe in probes.items())
     rows = log_evidence(program, batch, theta=theta, extra=extra).rows
-    return torch.cat([g.mT for g in torch.autograd.grad(rows.sum(), list(probes.values()))], 1)
+    return torch.cat([g.flatten(0, -2).mT for g in torch.autograd.grad(rows.sum(), list(probes.values()))], 1)
 
 
 def decode(fit: Any, z: np.ndarray) -> Table:
@@ -124,8 +125,8 @@ def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
         return {name: piece.reshape(len(z), *means[name].shape[1:]) for name, piece in pieces.items()}
     symbols = log_evidence(fit.program, batch, theta=fit.posterior.theta()).symbols
-    shares = checked_split(z, [s.size for s in symbols])
-    return {symbol.name: share.argmax(1) for symbol, share in zip(symbols, shares, strict=True)}
+    shares = checked_split(z, [math.prod(s.shape) for s in symbols])
+    return {s.name: share.unflatten(1, s.shape).argmax(-1) for s, share in zip(symbols, shares, strict=True)}
 
 
 def checked_split(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:

@@ -327,7 +327,7 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     Args:
         model: a name from :func:`probgen.available`, a Model, or ``program(model_fn, guide_fn)``.
         data: a Table, anything a Table can be made of, a parquet folder, or the argument of a user's own program.
-        method: "auto" (the model's own choice), "em", "map", "svi" or "nuts".
+        method: "auto" (the model's own choice), "em", "online_em", "map", "svi" or "nuts".
         seed: all random numbers come from it.
         **options: of the model (``components``, ``covariance``, ``latent``, ``hidden``, ``prior``, ...) and of the
             method (``max_steps``, ``tolerance``, ``restarts``, ``batch_size``, ``learning_rate``, ``objective``,

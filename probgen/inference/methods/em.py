@@ -29,6 +29,7 @@ from probgen.inference.tracing import Tracer, observe
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
+FEW = 2.0  # rows by which drawn parameters are held near the data
 MOST_NUMBERS = 2**21  # of one factor, 16 MB
 
 Statistics = dict[str, Natural]
@@ -38,7 +39,8 @@ class ExpectationMaximisation(Method):
     """Monotone ascent of the log evidence (plus the log prior) in nats a row.
 
     Options:
-        start: "kmeans" (k-means++), "random", "segments" (of sequences), None for the model's own choice, an array of responsibilities ``(N, K)``, or parameters.
+        start: "kmeans" (k-means++), "random", "segments" (of sequences), "draw" (parameters from their posterior given
+            a few rows), None for the model's own choice, an array of responsibilities ``(N, K)``, or parameters.
     """
 
     defaults = {"start": None}
@@ -137,6 +139,8 @@ class ExpectationMaximisation(Method):
             return self.from_pins(neutral, pins) if pins else neutral
         if not isinstance(start, str):
             return self.from_responsibilities(neutral, symbols, start)
+        if start == "draw":
+            return self.drawn(pooled)
         observed = partly_observed(program, first, neutral)
         with seeded(self.task.seed, "start"):
             sites = evidence.trace.sites
@@ -149,6 +153,15 @@ class ExpectationMaximisation(Method):
         known = labelled_rows(observed)
         _, statistics = expected_statistics(program, self.families, neutral, first, (*extra, *pins), known)
         return maximise(self.families, statistics, neutral)
+
+    def drawn(self, pooled: Statistics) -> Theta:
+        """Parameters drawn given a few rows, so that no two values of a latent begin alike."""
+        drawn: Theta = {}
+        with seeded(self.task.seed, "start"):
+            for name, family in self.families.items():  # the same draws in any precision
+                few = {k: FEW / self.weight * v.sum(0).double().expand_as(v) for k, v in pooled[name].items()}
+                drawn[name] = {k: v.to(self.first.x.dtype) for k, v in family.posterior_draw(few).items()}
+        return drawn
 
     def from_pins(self, neutral: Theta, pins: tuple[Factor, ...]) -> Theta:
         """Parameters that suit continuous states near given values."""
@@ -207,6 +220,8 @@ class ExpectationMaximisation(Method):
         self.statistics = statistics or {}
         if not converged:
             self.theta = program.canonical(maximise(self.families, statistics or {}, self.theta))
+            if unbounded(self.theta):
+                raise FitError(collapse_message(self.families))
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
 
     def result(self) -> Posterior:
@@ -265,6 +280,12 @@ def maximise(families: Mapping[str, Family], statistics: Statistics, current: Th
     """The maximisation step."""
     with torch.no_grad():
         return {name: family.update(statistics[name], current[name]) for name, family in families.items()}
+
+
+def unbounded(theta: Theta) -> bool:
+    """True where a parameter is infinite, as the precision of a component on a single point."""
+    values = (value for group in theta.values() for value in group.values() if value.numel())
+    return any(not bool(value.amax() < torch.inf) for value in values)
 
 
 def added(one: Statistics, other: Statistics) -> Statistics:
