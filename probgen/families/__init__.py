@@ -5,6 +5,7 @@ from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
+from probgen.families.chow_liu_tree import ChowLiuTree
 from probgen.families.columns import Columns
 from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
@@ -39,6 +40,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "ChowLiuTree",
     "Columns",
     "CoupledGaussian",
     "DiagonalGaussian",
