@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from probgen.queries.marginals import Marginals as Marginals
     from probgen.queries.marginals import class_probabilities as class_probabilities
     from probgen.queries.persistence import load as load
+    from probgen.queries.trees import trees as trees
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
@@ -77,6 +78,7 @@ HOME = {
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.persistence": ("load",),
+    "probgen.queries.trees": ("trees",),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.imputation": ("imputation_study",),

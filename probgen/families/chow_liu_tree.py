@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 
 import pyro
 import pyro.distributions as dist
@@ -57,7 +58,7 @@ class ChowLiuTree(Family):
     ) -> None:
         super().__init__(len(levels), table, prior)
         self.levels = Levels(tuple(levels))
-        if not pseudo_rows > 0:
+        if not isinstance(pseudo_rows, Real) or not pseudo_rows > 0:
             raise CapabilityError(
                 f"pseudo_rows must be a positive number of rows, got {pseudo_rows!r}; prior=None is maximum likelihood."
             )
@@ -102,9 +103,15 @@ class ChowLiuTree(Family):
 
     @property
     def free_parameters(self) -> int:
-        """Numbers in the tables, of the largest that a tree over these columns may need; the trees are not counted."""
+        """Of the greatest tables that trees over these columns can have; the trees themselves are not counted."""
         first, *rest = sorted((size - 1 for size in self.levels.sizes), reverse=True)
         return self.table * (first + sum(size * (first + 1) for size in rest))
+
+    def free_parameters_of(self, theta: Parameters) -> int:
+        """Of the tables of these trees; the trees themselves are not counted."""
+        sizes, parents = torch.tensor(self.levels.sizes, device=theta["parents"].device), theta["parents"]
+        above = torch.where(parents < 0, 1, sizes[parents.clamp_min(0)])
+        return int(((sizes - 1) * above).sum())
 
     def log_prior(self, theta: Parameters) -> Tensor:
         return (self.pseudo_counts(theta["parents"]) * self.once(theta["parents"]) * theta["logits"]).sum()
@@ -287,6 +294,16 @@ class ChowLiuTree(Family):
         theta, flat = self.by_row(theta, nothing)
         found = torch.cat([beliefs.marginals()[..., 0].argmax(-1) for beliefs in self.beliefs(theta, flat)])
         return found.reshape(nothing.shape).to(nothing)
+
+    def edge_information(self, theta: Parameters) -> Tensor:
+        """``(K, D)`` mutual information of each column and its parent, in nats; 0 for roots."""
+        nothing = HoledRows(theta["logits"].new_full((1, self.columns), torch.nan), self.levels)
+        tables, parents = self.tables(theta["logits"]), theta["parents"]
+        alone = Beliefs(tables, parents, nothing.evidence()).marginals()[..., 0]
+        above = alone.gather(1, parents.clamp_min(0)[:, :, None].expand_as(alone))[:, :, None]
+        joint = tables * above
+        found = torch.xlogy(joint, tables) - torch.xlogy(joint, alone[..., None])
+        return torch.where(parents < 0, 0.0, found.sum((2, 3)).clamp_min(0.0))
 
     def by_row(self, theta: Parameters, x: Tensor) -> tuple[Parameters, Tensor]:
         """Parameters and rows with one batch dimension each."""
