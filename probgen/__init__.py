@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from probgen.queries.networks import write_network as write_network
     from probgen.queries.persistence import load as load
     from probgen.queries.query import Answer as Answer
-    from probgen.structure.graph import Graph as Graph
+    from probgen.queries.trees import trees as trees
     from probgen.structure.confidence import edge_confidence as edge_confidence
+    from probgen.structure.graph import Graph as Graph
     from probgen.structure.learn import learn_structure as learn_structure
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
@@ -89,6 +90,7 @@ HOME = {
     "probgen.queries.persistence": ("load",),
     "probgen.queries.query": ("Answer",),
     "probgen.structure.graph": ("Graph",),
+    "probgen.queries.trees": ("trees",),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.imputation": ("imputation_study",),

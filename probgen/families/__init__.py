@@ -5,6 +5,7 @@ from probgen.families.base import INTEGRATE_OUT, SUM_OUT, Family, Symbol
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
+from probgen.families.chow_liu_tree import ChowLiuTree
 from probgen.families.columns import Columns
 from probgen.families.conditional_gaussian import ConditionalGaussian
 from probgen.families.conditional_table import ConditionalTable
@@ -47,6 +48,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "ChowLiuTree",
     "Columns",
     "ConditionalGaussian",
     "ConditionalTable",

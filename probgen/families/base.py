@@ -205,6 +205,10 @@ class Family(nn.Module, ABC):
         sites = self.prior().values()
         return sum(biject_to(site.support).inverse_shape(site.shape()).numel() for site in sites)
 
+    def free_parameters_of(self, theta: Parameters) -> int:
+        """As ``free_parameters``, where how many there are depends on what was learned."""
+        return self.free_parameters
+
     @property
     def log_relabellings(self) -> float:
         """Log of how many ways there are to rename the values of a latent drawn from this family."""

@@ -4,7 +4,8 @@ r"""A table's columns, each with the family of its kind, as one distribution.
 
 Columns of one kind stand in one block. With a ``covariance``, the continuous columns share one Gaussian block in the
 coordinates of :class:`Link` (the log of a positive column, the log odds of a bounded one), so that they are coupled
-given the component; without it every column is independent given the component, by the family of its kind.
+given the component; without it every column is independent given the component, by the family of its kind. In the same
+way a family of several discrete columns may couple all that have levels.
 """
 
 from __future__ import annotations
@@ -116,6 +117,7 @@ class Columns(nn.Module):
         families: names of families for some columns, instead of those of their kinds: ``{"visits": "poisson"}``.
         coordinates: called with the number of coupled columns and their link, makes coordinates that :meth:`learn` from
             data and stand between the two.
+        discrete: called with the numbers of levels of the columns that have any, makes the family that couples them.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Columns(nn.Module):
         prior: str | None = "default",
         families: Mapping[str, str] | None = None,
         coordinates: Callable[[int, Link | None], nn.Module] | None = None,
+        discrete: Callable[..., Family] | None = None,
     ) -> None:
         super().__init__()
         columns = list(schema)
@@ -133,10 +136,10 @@ class Columns(nn.Module):
         check_families(families or {}, columns)
         groups: dict[tuple, list[int]] = defaultdict(list)
         for at, column in enumerate(columns):
-            groups[block_key(column, covariance, families or {})].append(at)
+            groups[block_key(column, covariance, families or {}, discrete)].append(at)
         rows = table if isinstance(table, int) else math.prod(table)
         self.blocks = nn.ModuleList(
-            make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior)
+            make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior, discrete)
             for key, index in groups.items()
         )
         for block in self.parts():
@@ -265,12 +268,19 @@ def check_families(families: Mapping[str, str], columns: list[Column]) -> None:
             raise CapabilityError(f"Column {name!r} is {kinds[name]}; families for it: {able}. Got {family!r}.")
 
 
-def block_key(column: Column, covariance: Covariance | None, families: Mapping[str, str]) -> tuple:
+def block_key(
+    column: Column,
+    covariance: Covariance | None,
+    families: Mapping[str, str],
+    discrete: Callable[..., Family] | None,
+) -> tuple:
     """Columns with the same key share a block."""
     if column.name in families:
         return (families[column.name], len(column.levels) if column.kind in LEVELLED else 0)
     if covariance is not None and column.kind in GAUSSIAN_LINKS:
         return ("gaussian", 0)
+    if discrete is not None and column.is_discrete:
+        return ("discrete", 0)
     return (column.kind, len(column.levels) if column.kind in LEVELLED else 0)
 
 
@@ -282,8 +292,13 @@ def make_block(
     table: int,
     covariance: Covariance | None,
     prior: str | None,
+    discrete: Callable[..., Family] | None = None,
 ) -> Block:
     kind, levels = key
+    if kind == "discrete" and discrete is not None:
+        return Block(
+            kind, index, width, discrete([len(column.levels) for column in columns], table=table, prior=prior)
+        )
     if kind == "gaussian":
         family = gaussian(len(index), table, covariance or "diagonal", prior)
         links = [GAUSSIAN_LINKS[column.kind] for column in columns]

@@ -46,6 +46,11 @@ class Part:
         assert self.table.theta is not None
         return self.table.theta
 
+    @property
+    def like(self) -> Tensor:
+        """Numbers of the fit's precision."""
+        return next(value for value in self.parameters.values() if value.is_floating_point())
+
     def mean(self, at: int) -> np.ndarray:
         """``(K,)`` of one column, in the block's coordinates."""
         return numpy(self.table.family.mean(self.parameters)[:, at])
@@ -69,13 +74,13 @@ class Part:
 
     def write(self, y: np.ndarray, at: int) -> np.ndarray:
         """Numbers of one column from the block's coordinates to the model's."""
-        cells = next(iter(self.parameters.values())).new_zeros(*y.shape, len(self.names))
+        cells = self.like.new_zeros(*y.shape, len(self.names))
         cells[..., at] = torch.as_tensor(y).to(cells)
         return numpy(self.block.write(cells)[..., at])
 
     def score(self, x: np.ndarray, at: int) -> np.ndarray:
         """``(K, n)`` log density of one column alone, in model coordinates."""
-        like = next(iter(self.parameters.values()))
+        like = self.like
         cells = like.new_full((len(x), len(self.names)), torch.nan)
         cells[:, at] = torch.as_tensor(x).to(like)
         y, jacobian = (cells, None) if self.block.link is None else self.block.link.read(cells)

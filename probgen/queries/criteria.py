@@ -104,7 +104,9 @@ def free_parameters(fit: Any) -> int:
     """Of all families of the program, of its sites outside families, and of its networks."""
     outside = sum(value[0, 0].numel() for value in fit.posterior.sites.values())
     weights = sum(weight.numel() for weight in fit.program.parameters() if weight.requires_grad)
-    return outside + weights + sum(family.free_parameters for family in families(fit).values())
+    theta = fit.posterior.theta()
+    own = sum(family.free_parameters_of(theta[name]) for name, family in families(fit).items())
+    return outside + weights + own
 
 
 def known_rows(fit: Any, table: Table) -> float:

@@ -212,7 +212,7 @@ def sentence(error: Exception) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------- files
-def read_network(source: str | os.PathLike, format: str | None = None, *, tolerance: float = DIGITS) -> Fit:  # noqa: A002
+def read_network(source: str | os.PathLike, format: str | None = None, *, tolerance: float = DIGITS) -> Fit:
     """A discrete Bayesian network from a file, which may be zipped (``.gz``), or from its text.
 
     Args:
@@ -273,7 +273,7 @@ def write_network(
     path: str | os.PathLike,
     format: str | None = None,
     *,
-    overwrite: bool = False,  # noqa: A002
+    overwrite: bool = False,
 ) -> None:
     """The discrete Bayesian network of a fit as a file; numbers have 15 digits, ``.gz`` is zipped.
 
