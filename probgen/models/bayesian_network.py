@@ -16,7 +16,7 @@ import pyro
 from probgen.data.schema import Schema
 from probgen.families import Nodes
 from probgen.program import Model, Traits
-from probgen.structure import Graph
+from probgen.structure import Graph, settled_structure
 
 
 class BayesianNetwork(Model):
@@ -40,6 +40,10 @@ class BayesianNetwork(Model):
         super().__init__(schema)
         self.graph = Graph.of(structure or {}, [*schema.names, *(hidden_nodes or {})])
         self.nodes = Nodes(schema, self.graph, hidden_nodes or {}, nodes or {}, prior)
+
+    @classmethod
+    def settle_options(cls, source, options, seed):
+        return {**options, "structure": settled_structure(source, options.get("structure"), options, seed)}
 
     @property
     def node_names(self):

@@ -5,7 +5,7 @@ from probgen.structure.confidence import EdgeConfidence, edge_confidence
 from probgen.structure.constraints import Constraints
 from probgen.structure.discrete import DiscreteNetwork
 from probgen.structure.graph import Graph
-from probgen.structure.learn import Step, Structure, learn_structure
+from probgen.structure.learn import Step, Structure, learn_structure, settled_structure
 from probgen.structure.partial import PartialGraph, cpdag
 from probgen.structure.peers import pgmpy_graph
 from probgen.structure.scores import Score, make_score
@@ -28,5 +28,6 @@ __all__ = [
     "learn_structure",
     "make_score",
     "pgmpy_graph",
+    "settled_structure",
     "structural_hamming_distance",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -20,7 +20,7 @@ from probgen.structure.search import Climb, Move, climb, promising, shaken
 from probgen.structure.statistics import Statistics
 from probgen.structure.trees import augmented_tree, check_class, tree
 
-__all__ = ["Options", "Step", "Structure", "learn", "learn_structure"]
+__all__ = ["Options", "Step", "Structure", "learn", "learn_structure", "settled_structure"]
 
 Edge = tuple[str, str]
 MANY = 64  # columns above which a column's parents are looked for among its candidates
@@ -298,6 +298,27 @@ def learn_structure(
     told = {"method": method, "score": score, "target": target, "start": start, "seed": seed, "progress": progress}
     options = Options.of(table, required, forbidden, tiers, max_parents, **told, **search)
     return learn(table, Statistics(table), options)
+
+
+def settled_structure(source: Any, structure: Any, options: Mapping[str, Any], seed: int) -> dict[str, list[str]]:
+    """The parents of every node: given, or learnt from the source by the method that is named (hill climbing by default).
+
+    Raises:
+        CapabilityError: no such method, or a source that is not in memory, from which nothing is learnt.
+    """
+    if structure is not None and not isinstance(structure, str):
+        graph = Graph.of(getattr(structure, "graph", structure), source.schema.names)
+        return {node: list(parents) for node, parents in graph.parents.items()}
+    if not isinstance(source, Table):
+        raise CapabilityError(
+            "A structure is learnt from a table in memory; learn it from a part, pg.learn_structure(table), and give"
+            " structure=..."
+        )
+    if options.get("hidden_nodes"):
+        raise CapabilityError("Hidden nodes need a structure that says where they stand: structure={node: parents}.")
+    progress = bool(options.get("progress", True))
+    found = learn_structure(source, structure or "hill_climbing", seed=seed, progress=progress)
+    return {node: list(parents) for node, parents in found.graph.parents.items()}
 
 
 def learn(table: Table, statistics: Statistics, options: Options) -> Structure:
