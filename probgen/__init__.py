@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from probgen.studies.representation import representation_study as representation_study
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
+    from probgen.studies.structural_em import StructuralEM as StructuralEM
+    from probgen.studies.structural_em import structural_em as structural_em
 
 __version__ = "0.1.0"
 
@@ -97,6 +99,7 @@ HOME = {
     "probgen.studies.main_study": ("study",),
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.selection": ("Selection", "select"),
+    "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),
 }
