@@ -322,7 +322,7 @@ class Network:
         sizes = tuple(symbol.size for symbol in self.symbols)
         left = frozenset(self.number[symbol] for symbol in kept if symbol in self.number)
         self.plan = make_plan(scopes, sizes, 1 << (self.rows - 1).bit_length(), left)
-        check_memory(self.plan, self.rows, self.symbols, self.factors[0].value.element_size())
+        check_memory(self.plan.numbers(self.rows) * self.factors[0].value.element_size(), self.plan, self.symbols)
 
 
 def along_network(pool: list[Factor]) -> tuple[Tensor, list[Any]]:

@@ -172,13 +172,18 @@ def looked_up(factor: Product, symbol: int, codes: dict[int, Tensor], rows: int)
     return value[(slice(None), *others)]
 
 
-def check_memory(plan: Plan, rows: int, symbols: Sequence[Symbol], bytes_each: int) -> None:
-    """Refuse what cannot be held.
+def check_memory(needed: float, plan: Plan, symbols: Sequence[Symbol]) -> None:
+    """Refuse what cannot be held, before it is asked for.
+
+    Args:
+        needed: bytes.
+        plan: of the sums.
+        symbols: by number.
 
     Raises:
         CapabilityError: names the widest clique, the memory it takes, and the approximate route.
     """
-    needed, free = plan.numbers(rows) * bytes_each, free_memory()
+    free = free_memory()
     if needed > MEMORY_SHARE * free:
         clique = [symbols[number] for number in plan.widest]
         shown = ", ".join(symbol.name for symbol in clique[:8]) + (", ..." if len(clique) > 8 else "")

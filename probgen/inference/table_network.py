@@ -33,6 +33,7 @@ class Route:
         cut: for each of them, the axes of known nodes and the scope that is left.
         extra: nodes whose soft evidence is a factor of its own.
         plan: of the sums.
+        numbers: how many numbers are held at once, at most.
         products: for each step, makes the clique's table from what it joins.
         onto: for each step, the step that takes its message, or -1.
     """
@@ -41,6 +42,7 @@ class Route:
     cut: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     extra: tuple[int, ...]
     plan: Plan
+    numbers: int
     products: tuple[Callable[[Sequence[Array]], Array], ...]
     onto: tuple[int, ...]
 
@@ -76,7 +78,7 @@ class TableNetwork:
         """``(*sizes of the targets)``: their probabilities given what is known; all zero where that is impossible."""
         route = self.route(targets, known, soft, forced, frozenset(targets))
         parts = self.parts(route, known, soft)
-        left, _ = up(route, parts)
+        left = up(route, parts)
         table = merged(left, targets, self.sizes)
         total = table.sum()
         return table / total if total > 0 else table
@@ -87,7 +89,7 @@ class TableNetwork:
         """Log probability of what is known (and of soft evidence, as a likelihood)."""
         route = self.route((), known, soft, forced, frozenset())
         scales: list[float] = []
-        left, _ = up(route, self.parts(route, known, soft), scales)
+        left = up(route, self.parts(route, known, soft), scales)
         product = math.prod(float(value) for _, value in left)
         return math.log(product) + sum(scales) if product > 0 else -math.inf
 
@@ -141,7 +143,6 @@ class TableNetwork:
             cut.append((tuple(s for s in scope if s in known), tuple(s for s in scope if s not in known)))
         scopes = tuple((scope, False) for _, scope in cut) + tuple(((node,), False) for node in extra)
         plan = make_plan(scopes, self.sizes, 1, kept)
-        check_memory(plan, 1, self.symbols, 8)
         dims = [scope for scope, _ in scopes] + [step.rest for step in plan.steps]
         products, onto = [], [-1] * len(plan.steps)
         for at, step in enumerate(plan.steps):
@@ -149,7 +150,9 @@ class TableNetwork:
             for n in step.touching:
                 if n >= len(scopes):
                     onto[n - len(scopes)] = at
-        return Route(factors, tuple(cut), extra, plan, tuple(products), tuple(onto))
+        numbers = most_numbers(plan, dims, self.sizes, down=not kept)
+        check_memory(numbers * 8, plan, self.symbols)
+        return Route(factors, tuple(cut), extra, plan, numbers, tuple(products), tuple(onto))
 
     def relevant(
         self, asked: tuple[int, ...], known: frozenset[int], soft: tuple[int, ...], forced: frozenset[int]
@@ -196,45 +199,77 @@ def up(
     scales: list[float] | None = None,
     cliques: list[Array] | None = None,
     messages: list[Array] | None = None,
-) -> tuple[list[tuple[tuple[int, ...], Array]], list[Array]]:
-    """Sum the plan's symbols out; what is left, with its dimensions."""
-    live = list(parts)
+) -> list[tuple[tuple[int, ...], Array]]:
+    """Sum the plan's symbols out: what is left, with its dimensions.
+
+    Args:
+        route: the steps.
+        parts: the tables.
+        scales: gets the log of each message's scale.
+        cliques, messages: get each step's table before the sum, and after it.
+    """
+    live: list[Array | None] = list(parts)
     for step, product in zip(route.plan.steps, route.products, strict=True):
-        table = product([live[n] for n in step.touching])
+        table = product([found for n in step.touching if (found := live[n]) is not None])
+        for n in step.touching:
+            live[n] = None
         message = table.sum(0)
+        if cliques is not None and messages is not None:
+            cliques.append(table)
+            messages.append(message)
         top = message.max() if message.ndim else message
-        if top > 0:
-            message = message / top
+        live.append(message / top if top > 0 else message)
         if scales is not None:
             scales.append(math.log(top) if top > 0 else -math.inf)
-        if cliques is not None and messages is not None:
-            cliques.append(table / top if top > 0 else table)
-            messages.append(message)
-        live.append(message)
+        del table, message
     dims = [scope for _, scope in route.cut] + [(node,) for node in route.extra] + [s.rest for s in route.plan.steps]
-    return [(dims[n], live[n]) for n in route.plan.left], live
+    return [(dims[n], found) for n in route.plan.left if (found := live[n]) is not None]
 
 
 def down(route: Route, cliques: list[Array], messages: list[Array]) -> dict[int, Array]:
-    """Probabilities of every node, from the last clique back to the first."""
-    steps, beliefs = route.plan.steps, list(cliques)
+    """Probabilities of every node, from the last clique back to the first; each clique becomes its own posterior."""
+    steps = route.plan.steps
     found: dict[int, Array] = {}
     for at in range(len(steps) - 1, -1, -1):
-        step, table = steps[at], cliques[at]
-        if route.onto[at] >= 0:
-            above = steps[route.onto[at]]
-            gone = tuple(axis for axis, s in enumerate(above.clique) if s not in step.rest)
-            shared = beliefs[route.onto[at]].sum(gone)
-            own = [s for s in above.clique if s in step.rest]
+        step, onto = steps[at], route.onto[at]
+        if onto >= 0:
+            above = steps[onto].clique
+            gone = tuple(axis for axis, s in enumerate(above) if s not in step.rest)
+            shared = cliques[onto].sum(gone)
+            own = [s for s in above if s in step.rest]
             if tuple(own) != step.rest:
                 shared = shared.transpose([own.index(s) for s in step.rest])
-            table = table * (shared / np.maximum(messages[at], TINY))
+            cliques[at] = cliques[at] * (shared / np.maximum(messages[at], TINY))
         else:
-            total = table.sum()
-            table = table / total if total > 0 else table
-        beliefs[at] = table
+            cliques[at] = cliques[at] / max(float(cliques[at].sum()), TINY)
+        table = cliques[at]
         found[step.symbol] = table.reshape(len(table), -1).sum(1) if table.ndim > 1 else table
     return found
+
+
+def most_numbers(plan: Plan, dims: Sequence[tuple[int, ...]], sizes: Sequence[int], down: bool) -> int:
+    """How many numbers :func:`up`, and then :func:`down`, hold at once: the steps gone through with sizes alone."""
+
+    def count(symbols: Iterable[int]) -> int:
+        return math.prod(sizes[s] for s in symbols)
+
+    first = len(dims) - len(plan.steps)
+    held = most = 0
+    tables = []
+    for step in plan.steps:
+        scope, table = set(dims[step.touching[0]]), 0
+        for n in step.touching[1:]:
+            wider = scope | set(dims[n])
+            made = count(wider)
+            most = max(most, held + table + made)
+            scope, table = wider, made
+        message = count(step.rest)
+        most = max(most, held + table + 2 * message)
+        held += message + (table + message if down else 0) - sum(count(dims[n]) for n in step.touching if n >= first)
+        tables.append((table or count(step.clique), message))
+    if down:
+        most = max([most, *(held + table + 2 * message for table, message in tables)])
+    return most
 
 
 def multiplier(

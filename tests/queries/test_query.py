@@ -229,7 +229,7 @@ def test_a_network_too_wide_names_its_clique_and_the_way_round(monkeypatch):
     structure["y"] = []
     tables = {name: rng.dirichlet(np.ones(2), size=[2] * len(structure[name])) for name in states}
     fit = given_network(states, structure, tables)
-    monkeypatch.setattr("probgen.inference.sum_product.free_memory", lambda: 1e6)
+    monkeypatch.setattr("probgen.inference.sum_product.free_memory", lambda: 1e5)
     with pytest.raises(pg.CapabilityError, match=r"too wide for exact inference.*joins 13 nodes.*method='importance'"):
         fit.query("x0", {"x39": "1"})
     assert fit.query("x0", {"x39": "1"}, method="importance", draws=4000).kind == "importance"
