@@ -118,10 +118,17 @@ def make_plan(scopes: tuple[Scope, ...], sizes: tuple[int, ...], rows: int, kept
 def weight_of(
     symbol: int, of: dict[int, set[int]], live: dict[int, Scope], sizes: tuple[int, ...], rows: int
 ) -> float:
-    """How many numbers the symbol's clique would hold."""
+    """How many numbers the symbol's clique would hold.
+
+    A step that joins steady factors into a larger one counts as if it varied with the rows where its neighbours do:
+    sooner or later the message is multiplied by what varies, and its size is paid for in every row.
+    """
     clique = {s for n in of[symbol] for s in live[n][0]}
+    held = math.prod(sizes[s] for s in clique)
     varies = any(live[n][1] for n in of[symbol])
-    return math.prod(sizes[s] for s in clique) * (rows if varies else 1)
+    if not varies and held > sizes[symbol] * max(math.prod(sizes[s] for s in live[n][0]) for n in of[symbol]):
+        varies = any(live[n][1] for s in clique for n in of[s])
+    return held * (rows if varies else 1)
 
 
 # ------------------------------------------------------------------------------------------------------ the numbers
