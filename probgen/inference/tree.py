@@ -146,10 +146,9 @@ class Passes:
         """``(N,)`` log evidence, not finite where rows underflow; counts, where wanted, grow by those of every block."""
         found = [self.root.new_zeros(0, dtype=torch.float64)]
         for rows in self.blocks:
-            lost = self.lost(rows) if self.careful else None
+            lost = self.lost(rows) if self.careful else False
             belief, message, log = self.beliefs(rows)
-            total = (belief[0] @ self.root[:, None])[:, 0]
-            total = total if lost is None else total.masked_fill(lost, 0.0)
+            total = (belief[0] @ self.root[:, None])[:, 0].masked_fill(~log.isfinite() | lost, 0.0)
             found.append(log + total.double().log())
             if counts is not None:
                 counts.add(rows, belief, message, total)
