@@ -20,12 +20,12 @@ from probgen.data import Column, Schema, Table
 
 PUBLISHED = {"nltcs": -5.99, "plants": -12.54, "jester": -51.29, "accidents": -26.74, "dna": -79.1, "mushrooms": None}
 OPTIONS = {  # states, prior, batch_size, max_steps, members
-    "nltcs": (32, 0.1, 200, 30, 2),
-    "plants": (64, 0.1, 200, 40, 1),
-    "jester": (32, 0.1, 100, 30, 3),
-    "accidents": (64, 0.1, 200, 40, 2),
-    "dna": (8, 0.1, 100, 60, 6),
-    "mushrooms": (32, 0.003, 100, 60, 2),
+    "nltcs": (32, 0.1, 200, 30, 3),
+    "plants": (64, 0.1, 200, 40, 2),
+    "jester": (32, 0.3, 100, 30, 3),
+    "accidents": (64, 0.1, 200, 30, 2),
+    "dna": (8, 0.1, 100, 60, 5),
+    "mushrooms": (32, 0.01, 100, 60, 3),
 }
 ROWS, COLUMNS = 2000, 1000
 

@@ -134,6 +134,8 @@ class Passes:
         self.leaves = None if whole else Leaves(self)
         size = min(block_rows(D, self.states), len(nodes))
         self.blocks = [slice(at, at + size) for at in range(0, len(nodes), max(size, 1))]
+        least = min((float(value.amin()) for value in (self.root, self.A) if value.numel()), default=1.0)
+        self.careful = least < self.tiny**0.25  # elsewhere no state that was lost can come back
         self.memory = [root.new_empty(count * size * self.states) for count in (self.inner, D, D)]
 
     def buffer(self, number: int, nodes: int, rows: int) -> Tensor:
@@ -141,11 +143,12 @@ class Passes:
         return self.memory[number][: nodes * rows * self.states].view(nodes, rows, self.states)
 
     def up(self, counts: Counts | None = None) -> Tensor:
-        """``(N,)`` log evidence; the counts, where they are wanted, grow by those of every block."""
+        """``(N,)`` log evidence, not finite where rows underflow; counts, where wanted, grow by those of every block."""
         found = [self.root.new_zeros(0, dtype=torch.float64)]
         for rows in self.blocks:
+            lost = self.lost(rows) if self.careful else False
             belief, message, log = self.beliefs(rows)
-            total = (belief[0] @ self.root[:, None])[:, 0]
+            total = (belief[0] @ self.root[:, None])[:, 0].masked_fill(~log.isfinite() | lost, 0.0)
             found.append(log + total.double().log())
             if counts is not None:
                 counts.add(rows, belief, message, total)
@@ -165,6 +168,21 @@ class Passes:
             if level.start:
                 torch.bmm(now, self.edges(level).mT, out=message[level.start : level.end])
         return belief, message, log
+
+    def lost(self, rows: slice) -> Tensor:
+        """``(B,)``: rows with a state whose belief may have been lost, and which what is above it calls for."""
+        belief, message, _ = self.beliefs(rows)
+        total = (belief[0] @ self.root[:, None]).clamp_min(self.tiny)
+        expected, found = self.root / total, belief.new_zeros(belief.shape[1], dtype=torch.bool)
+        least = self.tiny**0.5
+        most = torch.finfo(belief.dtype).eps / least
+        for level in self.levels:
+            now = belief[level.start : level.end]
+            if level.start:
+                expected = torch.bmm(self.pull(belief, message, level), self.edges(level))
+            found |= ((now < least) & ~(expected < most)).any(-1).any(0)
+            now.mul_(expected)
+        return found
 
     def edges(self, level: Level) -> Tensor:
         """``(n, K, K)`` probabilities of a level's states given their parents'."""
@@ -191,7 +209,11 @@ class Passes:
         """Divide by the mean over states, in place; returns the logs ``(B,)`` of what was taken out."""
         mean = belief.mean(-1, keepdim=True)
         belief.div_(mean.clamp_min(self.tiny))
-        return mean[..., 0].log().sum(0, dtype=torch.float64)
+        return self.trusted(mean[..., 0]).sum(0, dtype=torch.float64)
+
+    def trusted(self, mean: Tensor) -> Tensor:
+        """Logs of scales; -inf where one is so small that states beside it may have been lost."""
+        return torch.where(mean > self.tiny**0.5, mean, 0.0).log()
 
     def pull(self, belief: Tensor, message: Tensor, level: Level) -> Tensor:
         """``(n, B, K)``: what the parents of a level's nodes expect of their states, per unit of the messages up."""
@@ -216,7 +238,7 @@ class Leaves:
         mean = message.mean(-1, keepdim=True)
         self.cells = cells.unflatten(0, (count, -1)) / mean.clamp_min(passes.tiny)
         self.message = (message / mean.clamp_min(passes.tiny)).flatten(0, 1)
-        self.log = mean.double().log().flatten()
+        self.log = passes.trusted(mean).double().flatten()
         self.first = self.slots * torch.arange(count, device=table.device)[:, None]
 
     def index(self, index: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from probgen.families.hidden_tree import TreeShape
 from probgen.families.spanning_tree import binned, central_parents, mutual_information, spanning_tree
 from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.em import expected_statistics
-from probgen.inference.tree import Nodes, in_log_space, tree_evidence
+from probgen.inference.tree import Nodes, Passes, in_log_space, tree_evidence
 
 K = 2
 SCHEMA = Schema(
@@ -224,11 +224,17 @@ def test_single_precision_keeps_counts_to_five_digits():
         torch.testing.assert_close(mine.double(), other, rtol=1e-5, atol=1e-5 * float(other.max()))
 
 
-def test_rows_that_underflow_are_done_in_log_space():
-    leaves, nodes = random_tree(8, 20, [], True, torch.float32)
-    with torch.no_grad():
-        leaves[2][:-1] -= 95.0 * torch.rand(16, 1)  # single precision ends at e^-87
+@pytest.mark.parametrize("apart", [30.0, 60.0, 95.0])
+@pytest.mark.parametrize("plain", [True, False])
+def test_rows_that_underflow_are_done_in_log_space(apart, plain):
+    leaves, nodes = random_tree(8, 20, [], plain, torch.float32)
+    with (
+        torch.no_grad()
+    ):  # cells are sure of states that the tree hardly lets stand together: e^-87 is the least there is
+        leaves[2][:-1] -= 200.0 * (torch.arange(3) != torch.randint(3, (16, 1)))
+        leaves[1] -= apart * (1 - torch.eye(3))
         leaves[1][0, 0] = -torch.inf  # and a structural zero
+        assert int(Passes(*leaves, nodes).up().isinf().sum()) > 2
     every = torch.arange(20)
     double = [leaf.detach().double().requires_grad_() for leaf in leaves]
     exact = in_log_space(*double, nodes, every)
