@@ -53,6 +53,8 @@ class ChowLiuTree(Family):
         pseudo_rows: a, by which the default prior counts in each tree.
     """
 
+    pseudo_rows: float
+
     def __init__(
         self, levels: Sequence[int], table: int = 1, prior: str | None = "default", pseudo_rows: float = 10.0
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from probgen.families.level_pairs import Levels
 from probgen.families.trees import Beliefs, branch_by_branch
+from probgen.native import call, library, takes
 
 __all__ = ["HoledRows", "hole_scores"]
 
@@ -32,6 +34,11 @@ class HoledRows:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @cached_property
+    def codes(self) -> Tensor:
+        """``(N, D)`` whole numbers, -1 where unknown."""
+        return torch.where(self.x.isnan(), -1.0, self.x).to(torch.int32)
 
     def evidence(self) -> Tensor:
         """``(1, D, C, N)``: 1 for the levels that a cell may have."""
@@ -77,6 +84,8 @@ class HoleScores(torch.autograd.Function):
     def forward(ctx: Any, constant: Tensor, pairs: Tensor, unknown: Tensor, *tree: Any) -> Tensor:  # type: ignore[override]
         ctx.tree = tables, parents, rows = tree
         ctx.shapes = constant.shape, pairs.shape, unknown.shape
+        if takes("trees", tables):
+            return compiled_scores(tables, parents, rows)
         found = [
             torch.cat([beliefs.log_evidence for _, beliefs in block.beliefs(tables, parents)])
             for block in rows.blocks()
@@ -89,6 +98,9 @@ class HoleScores(torch.autograd.Function):
             raise RuntimeError("scores of trees have no second derivative")  # callers that need one do not come here
         (tables, parents, rows), at = ctx.tree, 0
         constant, pairs, unknown = (gradient.new_zeros(shape) for shape in ctx.shapes)
+        if takes("trees", tables):
+            compiled_counts(tables, parents, rows, gradient.contiguous(), pairs, unknown)
+            return gradient.sum(1), pairs, unknown, None, None, None
         for block in rows.blocks():
             weight = gradient[:, at : at + len(block)]
             at += len(block)
@@ -98,6 +110,28 @@ class HoleScores(torch.autograd.Function):
                 unknown[part] += counts.unknown()
                 pairs[part] += counts.pairs()
         return constant, pairs, unknown, None, None, None
+
+
+def compiled_scores(tables: Tensor, parents: Tensor, rows: HoledRows) -> Tensor:
+    """``(K, N)`` log densities by compiled loops."""
+    (K, D, C), sizes = tables.shape[:3], torch.tensor(rows.levels.sizes)
+    order, found = torch.tensor([branch_by_branch(tree) for tree in parents.tolist()]), tables.new_empty(K, len(rows))
+    forward = library("trees").forward  # type: ignore[union-attr]
+    call(forward, len(rows), K, D, C, rows.codes, sizes, order, parents.contiguous(), tables.contiguous(), found)
+    return found
+
+
+def compiled_counts(
+    tables: Tensor, parents: Tensor, rows: HoledRows, weight: Tensor, pairs: Tensor, unknown: Tensor
+) -> None:
+    """Write expected counts, weighted by ``(K, N)``, over zeros ``(K, M, M)`` and ``(K, W)`` by compiled loops."""
+    (K, D, C), levels = tables.shape[:3], rows.levels
+    places = torch.tensor(levels.sizes), torch.tensor(levels.starts), levels.first
+    order = torch.tensor([branch_by_branch(tree) for tree in parents.tolist()])
+    backward, counts = library("trees").backward, (levels.indicators, levels.total)  # type: ignore[union-attr]
+    trees = order, parents.contiguous(), tables.contiguous()
+    call(backward, len(rows), K, D, C, *counts, rows.codes, *places, *trees, weight, pairs, unknown)
+    pairs += pairs.triu(1).mT
 
 
 class ExpectedCounts:

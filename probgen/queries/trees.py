@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import networkx
+import numpy as np
 import torch
 
 from probgen.errors import CapabilityError
@@ -40,20 +41,19 @@ def trees(fit: Any, draw: int = 0) -> list[networkx.DiGraph]:
     return found
 
 
-def graphs(fit: Any, part: Part, weight: Any) -> list[networkx.DiGraph]:
+def graphs(fit: Any, part: Part, weight: np.ndarray) -> list[networkx.DiGraph]:
     """The trees of one table of parameters."""
+    family = part.table.family
+    assert isinstance(family, ChowLiuTree)
     with torch.no_grad(), fit.setting():
-        information = part.table.family.edge_information(part.parameters).tolist()
-    parents = part.parameters["parents"].tolist()
-    return [
-        graph_of(part.names, *tree, float(share)) for *tree, share in zip(parents, information, weight, strict=True)
-    ]
-
-
-def graph_of(names: tuple[str, ...], parents: list[int], information: list[float], weight: float) -> networkx.DiGraph:
-    graph = networkx.DiGraph(weight=weight)
-    graph.add_nodes_from(names)
-    for child, parent in enumerate(parents):
-        if parent >= 0:
-            graph.add_edge(names[parent], names[child], mutual_information=information[child])
-    return graph
+        information = family.edge_information(part.parameters).tolist()
+    found = []
+    for number, parents in enumerate(part.parameters["parents"].tolist()):
+        graph = networkx.DiGraph(weight=float(weight[number]))
+        graph.add_nodes_from(part.names)
+        for child, parent in enumerate(parents):
+            if parent >= 0:
+                strength = information[number][child]
+                graph.add_edge(part.names[parent], part.names[child], mutual_information=strength)
+        found.append(graph)
+    return found

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
-from probgen.families import ChowLiuTree, level_pairs
+from probgen.families import ChowLiuTree, level_pairs, tree_holes
 from probgen.families.trees import Beliefs, UniformTrees, maximum_spanning_trees, top_down
 
 SIZES = [(2, 2, 2, 2, 2), (2, 3, 4, 2), (4, 3), (3,)]
@@ -84,6 +84,16 @@ def quietly(*args, **kwargs):
         return pg.fit(*args, **{"progress": False, "restarts": 1} | kwargs)
 
 
+@pytest.fixture(params=[True, False], ids=["compiled", "plain"])
+def loops(request, monkeypatch):
+    """With compiled loops and without."""
+    if request.param and level_pairs.library("trees") is None:
+        pytest.skip("no C compiler here")
+    if not request.param:
+        for module in (level_pairs, tree_holes):
+            monkeypatch.setattr(module, "takes", lambda *_: False)
+
+
 # --------------------------------------------------------------------------------------------------- the one tree
 def information(x):
     sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -149,6 +159,7 @@ def test_all_labelled_trees_are_equally_probable():
 
 
 # ------------------------------------------------------------------------------------------------------- densities
+@pytest.mark.usefixtures("loops")
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("prior", ["default", None])
 def test_unknown_cells_are_summed_out(sizes, prior):
@@ -161,10 +172,12 @@ def test_unknown_cells_are_summed_out(sizes, prior):
     assert_close(family.score(natural, x), summed, atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize("share", [0.3, 0.7])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_statistics_are_the_counts_of_all_completions(sizes):
+def test_statistics_are_the_counts_of_all_completions(sizes, share):
     """Of all pairs of levels, on the edges of the tree or not."""
-    family, theta, x, weight = case(sizes)
+    family, theta, x, weight = case(sizes, share, rows=60)
     score, found = expected(family, theta, x, weight)
     grid, M = every_row(sizes), family.levels.indicators
     pairs, unknown = torch.zeros(3, M, M), torch.zeros(3, family.levels.total)
@@ -187,18 +200,22 @@ def test_rows_with_trees_of_their_own_have_the_same_density(sizes):
     assert_close(family.log_prob(by_rows(theta, at), x), scores, atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("sizes", SIZES)
-def test_compiled_loops_and_matrix_products_agree(sizes, monkeypatch):
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_compiled_loops_and_tensor_operations_agree(share, monkeypatch):
+    """Twenty columns, more trees than a compiled loop takes at once."""
     if level_pairs.library("pairs") is None:
         pytest.skip("no C compiler here")
-    family, theta, x, weight = case(sizes, share=0.1, table=19)
-    compiled = expected(family, theta, x, weight)
-    monkeypatch.setattr(level_pairs, "takes", lambda *_: False)
-    plain = expected(family, theta, x.clone(), weight)
-    assert_close(compiled[0], plain[0], atol=1e-11, rtol=1e-11)
-    assert_close(compiled[1]["pairs"], plain[1]["pairs"], atol=1e-11, rtol=1e-11)
+    family, theta, x, weight = case((2, 3, 2, 2, 4) * 4, share, table=19)
+    found = [expected(family, theta, x, weight)]
+    for module in (level_pairs, tree_holes):
+        monkeypatch.setattr(module, "takes", lambda *_: False)
+    found.append(expected(family, theta, x, weight))
+    assert_close(found[0][0], found[1][0], atol=1e-10, rtol=1e-10)
+    for key in ("log_normaliser", "pairs", "unknown"):
+        assert_close(found[0][1][key], found[1][1][key], atol=1e-10, rtol=1e-10)
 
 
+@pytest.mark.usefixtures("loops")
 def test_three_hundred_columns_do_not_underflow():
     """A chain and a star, whose densities are known without messages."""
     D = 300
@@ -238,9 +255,7 @@ def test_expectation_maximisation_never_goes_down(prior, share):
     sizes = (2, 3, 2, 4, 2, 2, 3)
     x = punched(dependent(sizes, 150), share)
     x = x[~np.isnan(x).all(1)]
-    fit = quietly(
-        "chow_liu_mixture", table_of(x, sizes), components=3, prior=prior, max_steps=25, start="random"
-    )
+    fit = quietly("chow_liu_mixture", table_of(x, sizes), components=3, prior=prior, max_steps=25, start="random")
     assert fit.diagnostics["largest_fall"] > -1e-9
     assert fit.history["objective"][-1] > fit.history["objective"][0] + 0.01
 
