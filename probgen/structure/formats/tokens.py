@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+
 from probgen.errors import DataError
 
 __all__ = ["Tokens", "quoted"]
