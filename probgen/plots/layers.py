@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from scipy.optimize import isotonic_regression
 
@@ -64,25 +65,41 @@ def layout(
         heights: likewise.
         gap: the least distances between boxes, across and down.
     """
-    layer = layers(graph)
-    rows, segments = with_bends(graph, layer)
-    rows = ordered(rows, segments)
+    layer: dict[str, int] = {}
+    x: dict[Any, float] = {}
     wide = lambda key: LANE if isinstance(key, Bend) else widths[key] + gap[0]  # noqa: E731
-    x = placed(rows, segments, {key: wide(key) for row in rows for key in row})
-    left = min(x[node] - widths[node] / 2 for node in graph.nodes)
-    right = max(x[node] + widths[node] / 2 for node in graph.nodes)
+    right = 0.0
+    for part in parts(graph):  # side by side
+        found = layers(part)
+        rows, segments = with_bends(part, found)
+        room = {key: wide(key) for row in rows for key in row}
+        at = placed(ordered(rows, segments), segments, room)
+        left = min(at[key] - room[key] / 2 for key in at) - right
+        right = max(at[key] + room[key] / 2 for key in at) - left
+        layer, x = layer | found, x | {key: at[key] - left - gap[0] / 2 for key in at}
+    spans = spans_of(layer, heights, gap[1])
+    passing = sorted((key for key in x if isinstance(key, Bend)), key=lambda bend: bend.layer)
+    bends = {(chain[0].parent, chain[0].child): [x[bend] for bend in chain] for chain in chains([passing])}
+    centre = {node: (x[node], sum(spans[layer[node]]) / 2) for node in graph.nodes}
+    return Layout(centre, layer, bends, spans, (right - gap[0], spans[-1][1]))
+
+
+def spans_of(layer: Mapping[str, int], heights: Mapping[str, float], gap: float) -> list[tuple[float, float]]:
+    """Top and bottom of every layer."""
     spans, top = [], 0.0
-    for row in rows:
-        height = max((heights[key] for key in row if not isinstance(key, Bend)), default=0.0)
+    for number in range(max(layer.values()) + 1):
+        height = max(heights[node] for node, own in layer.items() if own == number)
         spans.append((top, top + height))
-        top += height + gap[1]
-    bends: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in rows:
-        for key in row:
-            if isinstance(key, Bend):
-                bends[key.parent, key.child].append(x[key] - left)
-    centre = {node: (x[node] - left, sum(spans[layer[node]]) / 2) for node in graph.nodes}
-    return Layout(centre, layer, dict(bends), spans, (right - left, spans[-1][1]))
+        top += height + gap
+    return spans
+
+
+def parts(graph: Graph) -> list[Graph]:
+    """What is connected, the largest first; nodes without edges together at the end."""
+    found = sorted(nx.weakly_connected_components(graph.to_networkx()), key=len, reverse=True)
+    joined = [nodes for nodes in found if len(nodes) > 1]
+    alone = {node for nodes in found if len(nodes) == 1 for node in nodes}
+    return [graph.without(set(graph.nodes) - nodes) for nodes in [*joined, *([alone] if alone else [])]]
 
 
 # ---------------------------------------------------------------------------------------------------------- layers
@@ -91,9 +108,8 @@ def layers(graph: Graph) -> dict[str, int]:
     room = max(5, round(1.6 * len(graph) ** 0.5))
     found: dict[str, int] = {}
     filled: dict[int, int] = defaultdict(int)
-    for node in sorted(graph.nodes, key=lambda node: not (graph.parents[node] or graph.children[node])):
-        place_of = [found[parent] for parent in graph.parents[node] if parent in found]
-        place = max(place_of, default=-1) + 1
+    for node in graph.nodes:
+        place = max((found[parent] for parent in graph.parents[node]), default=-1) + 1
         while filled[place] >= room:
             place += 1
         found[node], filled[place] = place, filled[place] + 1
@@ -124,7 +140,14 @@ def with_bends(graph: Graph, layer: Mapping[str, int]) -> tuple[Rows, Segments]:
             segments.append((above, bend))
             above = bend
         segments.append((above, child))
-    return rows, segments
+    return [around(row) for row in rows], segments
+
+
+def around(row: list[Any]) -> list[Any]:
+    """A layer with the edges that pass it in its middle."""
+    nodes = [key for key in row if not isinstance(key, Bend)]
+    half = len(nodes) // 2
+    return [*nodes[:half], *(key for key in row if isinstance(key, Bend)), *nodes[half:]]
 
 
 # ----------------------------------------------------------------------------------------------------------- order
@@ -184,16 +207,28 @@ def crossings(rows: Rows, segments: Segments) -> int:
 def placed(rows: Rows, segments: Segments, widths: Mapping[Any, float], sweeps: int = 40) -> dict[Any, float]:
     """Horizontal places: each key near what it is joined to, in the order of its layer, without overlap."""
     joined = neighbours(segments)
+    for chain in chains(rows):  # an edge goes straight down as far as it can
+        joined |= {bend: [*chain, chain[0].parent, chain[0].child] for bend in chain}
     x: dict[Any, float] = {}
     for row in rows:
         steps = np.cumsum([widths[key] for key in row])
         x |= {key: float(step - widths[key] / 2 - steps[-1] / 2) for key, step in zip(row, steps, strict=True)}
     for sweep in range(sweeps):
         for row in rows if sweep % 2 else reversed(rows):
-            wanted = [np.mean([x[other] for other in joined[key]]) if joined.get(key) else x[key] for key in row]
-            weight = [4.0 if isinstance(key, Bend) else 1.0 + len(joined.get(key, ())) for key in row]
+            wanted = [np.mean([x[other] for other in joined.get(key, [key])]) for key in row]
+            weight = [1.0 + len(joined.get(key, ())) for key in row]
             x |= dict(zip(row, apart(wanted, weight, [widths[key] for key in row]), strict=True))
     return x
+
+
+def chains(rows: Rows) -> list[list[Bend]]:
+    """The bends of every edge."""
+    found: dict[tuple[str, str], list[Bend]] = defaultdict(list)
+    for row in rows:
+        for key in row:
+            if isinstance(key, Bend):
+                found[key.parent, key.child].append(key)
+    return list(found.values())
 
 
 def apart(wanted: Sequence[Any], weight: Sequence[float], widths: Sequence[float]) -> list[float]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 from probgen.errors import CapabilityError, DataError
 from probgen.plots.layers import Layout, layout
@@ -21,10 +24,12 @@ from probgen.structure.graph import Graph, check_known
 __all__ = ["network"]
 
 KNOWN = CYCLE[1]
-WIDTH, HEAD, LINE, PAD = 1.62, 0.27, 0.155, 0.07  # of a box, in inches
+BAR, SHARE, SIDE = 0.62, 0.42, 0.08  # widths of a bar, of its number, and of what is left free, in inches
+HEAD, LINE, PAD = 0.27, 0.155, 0.07  # heights of a name, of a state, and of what is left free
 MOST_BARS = 6
 DRAWS = 4000  # for means and standard deviations
-SIZES = {"name": 8.5, "label": 7.0}  # of letters, in points
+MOST_LETTERS = 16  # of a state
+SIZES = {"name": 8.5, "text": 7.5, "label": 7.0}  # of letters, in points
 MARGIN = 0.12
 
 
@@ -92,18 +97,20 @@ def beliefs(fit: Any, given: Mapping[str, Any]) -> dict[str, Belief]:
     row = fit.read({name: [given.get(name)] for name in fit.schema.names})
     if float(fit.log_prob(row).value[0]) == -np.inf:
         raise DataError(f"What is given has probability 0 under this network: {dict(given)}.")
-    continuous = any(not column.is_discrete and not given.keys() & {column.name} for column in fit.schema)
-    cells = {cell["column"]: cell for cell in fit.marginals(row, draws=DRAWS if continuous else 1).records()}
+    shares = {cell["column"]: cell["probabilities"] for cell in fit.marginals(row, draws=1).records()}
+    continuous = [column for column in fit.schema if not column.is_discrete]
+    drawn = fit.fill(row.take(np.zeros(DRAWS, dtype=int)), draws=1)[0].values if continuous else row.values
     found = {node: Belief(hidden=True) for node in fit.program.graph.nodes}
-    for column in fit.schema:
-        cell = cells.get(column.name)
+    for at, (column, known) in enumerate(zip(fit.schema, row.known[0], strict=True)):
         if column.is_discrete:
-            state = row.column(column.name)[0]
-            shares = cell["probabilities"] if cell else {level: float(level == state) for level in column.levels}
-            found[column.name] = Belief(bars_of(shares), known=cell is None)
+            code = row.values[0, at]
+            sure = {level: float(number == code) for number, level in enumerate(column.levels)}
+            found[column.name] = Belief(bars_of(sure if known else shares[column.name]), known=bool(known))
         else:
-            text = spread(cell["mean"], cell["sd"], column.kind) if cell else f"{row.column(column.name)[0]:.4g}"
-            found[column.name] = Belief(text=text, known=cell is None)
+            text = (
+                f"{row.values[0, at]:.4g}" if known else spread(drawn[:, at].mean(), drawn[:, at].std(), column.kind)
+            )
+            found[column.name] = Belief(text=text, known=bool(known))
     return found
 
 
@@ -119,9 +126,20 @@ def bars_of(shares: Mapping[Any, float]) -> tuple[tuple[str, float], ...]:
 
 def size_of(node: str, belief: Belief) -> tuple[float, float]:
     """Width and height of a box."""
-    name = 0.085 * len(shortened(str(node), 22)) + 0.24
-    width = max(WIDTH, name) if belief.bars else max(0.7, name, 0.07 * len(belief.text) + 0.24)
+    inner = BAR + SHARE + label_width(belief) if belief.bars else letters_width(belief.text, SIZES["text"])
+    width = max(inner, letters_width(shortened(str(node), 22), SIZES["name"], "bold"), 0.45) + 2 * SIDE
     return width, HEAD + LINE * belief.lines + (PAD if belief.lines else 0.02)
+
+
+def label_width(belief: Belief) -> float:
+    """Of the longest state, in inches."""
+    return max(letters_width(shortened(state, MOST_LETTERS), SIZES["label"]) for state, _ in belief.bars) + 0.05
+
+
+@cache
+def letters_width(text: str, points: float, weight: str = "normal") -> float:
+    """Of a text, in inches."""
+    return TextPath((0, 0), text, points, prop=FontProperties(weight=weight)).get_extents().width / 72 if text else 0.0
 
 
 # --------------------------------------------------------------------------------------------------------- drawing
@@ -177,21 +195,27 @@ def ports_of(graph: Graph, plan: Layout, boxes: Mapping[str, tuple[float, float]
 
 
 def path_of(
-    edge: tuple[str, str], plan: Layout, boxes: Mapping[str, tuple[float, float]], ports: Mapping[tuple[Any, str], float]
+    edge: tuple[str, str],
+    plan: Layout,
+    boxes: Mapping[str, tuple[float, float]],
+    ports: Mapping[tuple[Any, str], float],
 ) -> Path:
     """Straight down where an edge passes a layer, a bow from one layer to the next."""
     parent, child = edge
     first, last = plan.layer[parent], plan.layer[child]
     x = [ports[edge, "out"], *plan.bends.get(edge, ()), ports[edge, "in"]]
-    points = [(x[0], plan.centre[parent][1] + boxes[parent][1] / 2)]
-    codes = [Path.MOVETO]
+    begin, end = (plan.centre[n][1] + side * boxes[n][1] / 2 for n, side in ((parent, 1), (child, -1)))
+    points, codes = [(x[0], begin)], [Path.MOVETO]
     for at, layer in enumerate(range(first, last)):
         low, high = plan.spans[layer][1], plan.spans[layer + 1][0]
         middle = (low + high) / 2
-        points += [(x[at], low), (x[at], middle), (x[at + 1], middle), (x[at + 1], high)]
-        codes += [Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
-    points.append((x[-1], plan.centre[child][1] - boxes[child][1] / 2))
-    return Path(points, [*codes, Path.LINETO])
+        bow = [(x[at], low), (x[at], middle), (x[at + 1], middle), (x[at + 1], high)]
+        straight = low > points[-1][1] + 1e-6
+        points += bow if straight else bow[1:]
+        codes += [Path.LINETO] * straight + [Path.CURVE4] * 3
+    if end > points[-1][1] + 1e-6:  # an arrow needs a length to have a direction
+        points, codes = [*points, (x[-1], end)], [*codes, Path.LINETO]
+    return Path(points, codes)
 
 
 def draw_edge(axes: Axes, path: Path, scale: float, weight: float | None) -> None:
@@ -238,27 +262,37 @@ def draw_box(
     if belief.text:
         axes.text(
             x, top + HEAD + LINE / 2, belief.text, ha="center", va="center",
-            color=mixed(KNOWN, INK, 0.3) if belief.known else MUTED, fontsize=letters["label"] + 0.5, zorder=5,
+            color=mixed(KNOWN, INK, 0.3) if belief.known else MUTED, fontsize=letters["text"], zorder=5,
         )  # fmt: skip
+    begin = left + SIDE + label_width(belief) if belief.bars else left
     for at, (state, share) in enumerate(belief.bars):
-        draw_bar(axes, left, top + HEAD + LINE * at, width, state, share, colour, letters["label"])
+        draw_bar(axes, (begin, left + width - SIDE), top + HEAD + LINE * at, state, share, colour, letters["label"])
 
 
 def draw_bar(
-    axes: Axes, left: float, top: float, width: float, state: str, share: float, colour: str, letters: float
+    axes: Axes, ends: tuple[float, float], top: float, state: str, share: float, colour: str, letters: float
 ) -> None:
     """State, bar, per cent."""
-    begin, end, middle = left + 0.43 * width, left + width - 0.36, top + LINE / 2
-    axes.text(begin - 0.05, middle, shortened(state, 10), ha="right", va="center", color=MUTED, fontsize=letters, zorder=5)
+    begin, end, middle = ends[0], ends[1] - SHARE, top + LINE / 2
+    axes.text(
+        begin - 0.05,
+        middle,
+        shortened(state, MOST_LETTERS),
+        ha="right",
+        va="center",
+        color=MUTED,
+        fontsize=letters,
+        zorder=5,
+    )
     for reach, shade in ((1.0, GRID), (share, colour)):
         axes.add_patch(
             Rectangle((begin, top + 0.03), reach * (end - begin), LINE - 0.06, facecolor=shade, linewidth=0, zorder=4)
         )
-    axes.text(end + 0.32, middle, percent_of(share), ha="right", va="center", color=INK, fontsize=letters, zorder=5)
+    axes.text(ends[1], middle, percent_of(share), ha="right", va="center", color=INK, fontsize=letters, zorder=5)
 
 
 def percent_of(share: float) -> str:
     """Per cent with one place below ten and near a hundred."""
     if share in (0.0, 1.0):
-        return f"{100 * share:.0f}"
-    return f"{100 * share:.1f}" if 0.0005 <= share <= 0.9995 else ("<0.1" if share < 0.5 else ">99.9")
+        return f"{100 * share:.0f}%"
+    return f"{100 * share:.1f}%" if 0.0005 <= share <= 0.9995 else ("<0.1%" if share < 0.5 else ">99.9%")

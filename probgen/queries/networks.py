@@ -72,7 +72,7 @@ def network(schema: Schema | Mapping[str, Any], structure: Any, tables: Mapping[
                 f"Node {column.name!r} is {column.kind}; a network is written with discrete nodes and real ones. Fit"
                 " 'bayesian_network' to data instead."
             )
-    program: Any = find("bayesian_network")(columns, structure=Graph.of(structure, columns.names), prior=None)
+    program = built(columns, Graph.of(structure, columns.names))
     check_known(tables, columns.names, "tables")
     order: Mapping[str, Sequence[str]] = program.nodes.order
     gaussian = {name: regressions(tables, columns, name, order[name]) for name in continuous_nodes(columns)}
@@ -85,6 +85,12 @@ def network(schema: Schema | Mapping[str, Any], structure: Any, tables: Mapping[
     except DataError as error:
         raise DataError(f"{sentence(error)}.") from None
     return given_fit(program, {name: logits_of(found.tables[name]) for name in discrete} | gaussian, {})
+
+
+def built(columns: Schema, graph: Graph) -> Any:
+    """The program, its parameters without priors."""
+    made: Any = find("bayesian_network")
+    return made(columns, structure=graph, prior=None)
 
 
 def column_of(name: str, states: Any) -> Column:
@@ -157,8 +163,8 @@ def regressions(tables: Mapping[str, Any], schema: Schema, node: str, parents: S
     continuous = parents[len(discrete) :]
     states = {parent: schema[parent].levels for parent in discrete}
     found = nested(tables[node], states, discrete, node, lambda value, name: regression(value, name, continuous))
-    found = torch.from_numpy(found.reshape(-1, len(continuous) + 2))
-    return {"weight": found[:, None, :-1].contiguous(), "variance": found[:, -1:].square()}
+    theta = torch.from_numpy(found.reshape(-1, len(continuous) + 2))
+    return {"weight": theta[:, None, :-1].contiguous(), "variance": theta[:, -1:].square()}
 
 
 def regression(value: Any, node: str, parents: Sequence[str]) -> np.ndarray:
@@ -199,7 +205,7 @@ def discrete_fit(found: DiscreteNetwork, tolerance: float, origin: Mapping[str, 
     checked = normalised(found, tolerance)
     graph = Graph({name: checked.parents[name] for name in checked.states})
     columns = Schema(tuple(column_of(name, states) for name, states in checked.states.items()))
-    program: Any = find("bayesian_network")(columns, structure=graph, prior=None)
+    program = built(columns, graph)
     fit = given_fit(program, {name: logits_of(table) for name, table in checked.tables.items()}, origin)
     fit.diagnostics["rows_rescaled_by_up_to"] = max(float(np.abs(t.sum(-1) - 1).max()) for t in found.tables.values())
     return fit
