@@ -8,6 +8,7 @@ from probgen.plots.density import density_differences, density_rows
 from probgen.plots.embedding import embedding_plane
 from probgen.plots.imputation import imputation_columns, interval_coverage
 from probgen.plots.missing import missing_patterns, missing_shares
+from probgen.plots.network import network
 from probgen.plots.selection import selection_curve
 from probgen.plots.style import house
 from probgen.plots.training import training_curve
@@ -28,6 +29,7 @@ __all__ = [
     "interval_coverage",
     "missing_patterns",
     "missing_shares",
+    "network",
     "pair_against",
     "reliability_curve",
     "selection_curve",

@@ -25,7 +25,7 @@ from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.families.base import Parameters
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.tracing import Given
-from probgen.program import Model, find
+from probgen.program import find
 from probgen.queries.fit import Fit
 from probgen.structure.discrete import DiscreteNetwork, normalised
 from probgen.structure.formats import SUFFIXES, find_format, guess_format
@@ -72,9 +72,9 @@ def network(schema: Schema | Mapping[str, Any], structure: Any, tables: Mapping[
                 f"Node {column.name!r} is {column.kind}; a network is written with discrete nodes and real ones. Fit"
                 " 'bayesian_network' to data instead."
             )
-    program = find("bayesian_network")(columns, structure=Graph.of(structure, columns.names), prior=None)
+    program = built(columns, Graph.of(structure, columns.names))
     check_known(tables, columns.names, "tables")
-    order: Mapping[str, Sequence[str]] = program.nodes.order  # type: ignore[union-attr,assignment]
+    order: Mapping[str, Sequence[str]] = program.nodes.order
     gaussian = {name: regressions(tables, columns, name, order[name]) for name in continuous_nodes(columns)}
     discrete = [name for name in columns.names if columns[name].is_discrete]
     states = {name: columns[name].levels for name in discrete}
@@ -85,6 +85,12 @@ def network(schema: Schema | Mapping[str, Any], structure: Any, tables: Mapping[
     except DataError as error:
         raise DataError(f"{sentence(error)}.") from None
     return given_fit(program, {name: logits_of(found.tables[name]) for name in discrete} | gaussian, {})
+
+
+def built(columns: Schema, graph: Graph) -> Any:
+    """The program, its parameters without priors."""
+    made: Any = find("bayesian_network")
+    return made(columns, structure=graph, prior=None)
 
 
 def column_of(name: str, states: Any) -> Column:
@@ -157,8 +163,8 @@ def regressions(tables: Mapping[str, Any], schema: Schema, node: str, parents: S
     continuous = parents[len(discrete) :]
     states = {parent: schema[parent].levels for parent in discrete}
     found = nested(tables[node], states, discrete, node, lambda value, name: regression(value, name, continuous))
-    found = torch.from_numpy(found.reshape(-1, len(continuous) + 2))
-    return {"weight": found[:, None, :-1].contiguous(), "variance": found[:, -1:].square()}
+    theta = torch.from_numpy(found.reshape(-1, len(continuous) + 2))
+    return {"weight": theta[:, None, :-1].contiguous(), "variance": theta[:, -1:].square()}
 
 
 def regression(value: Any, node: str, parents: Sequence[str]) -> np.ndarray:
@@ -181,10 +187,10 @@ def regression(value: Any, node: str, parents: Sequence[str]) -> np.ndarray:
     return found
 
 
-def given_fit(program: Model, theta: Theta, origin: Mapping[str, Any]) -> Fit:
+def given_fit(program: Any, theta: Theta, origin: Mapping[str, Any]) -> Fit:
     """A point estimate that nobody fitted."""
     columns, dtype, D = program.schema, torch.float64, len(program.schema)
-    graph: Graph = program.graph  # type: ignore[assignment]
+    graph: Graph = program.graph
     identity = Standardiser(np.zeros(D), np.ones(D), np.array([column.is_continuous for column in columns]))
     versions = {name: version(name) for name in ("probgen", "torch", "pyro-ppl", "numpy")}
     provenance = {"seed": None, **origin, "versions": {**versions, "python": platform.python_version()}}
@@ -199,7 +205,7 @@ def discrete_fit(found: DiscreteNetwork, tolerance: float, origin: Mapping[str, 
     checked = normalised(found, tolerance)
     graph = Graph({name: checked.parents[name] for name in checked.states})
     columns = Schema(tuple(column_of(name, states) for name, states in checked.states.items()))
-    program = find("bayesian_network")(columns, structure=graph, prior=None)
+    program = built(columns, graph)
     fit = given_fit(program, {name: logits_of(table) for name, table in checked.tables.items()}, origin)
     fit.diagnostics["rows_rescaled_by_up_to"] = max(float(np.abs(t.sum(-1) - 1).max()) for t in found.tables.values())
     return fit
@@ -326,7 +332,7 @@ def tables_of(fit: Fit) -> DiscreteNetwork:
         CapabilityError: a node that is not discrete.
     """
     check_network(fit)
-    nodes = fit.program.nodes
+    nodes: Any = fit.program.nodes
     names = [*fit.schema.names, *(name for name in nodes.names if name not in fit.schema.names)]
     for name in names:
         if not nodes.columns[name].is_discrete:
@@ -411,7 +417,8 @@ def to_pgmpy(fit: Fit) -> Any:
         CapabilityError: continuous nodes with discrete parents, or other kinds of nodes; another model.
     """
     check_network(fit)
-    columns = fit.program.nodes.columns
+    program: Any = fit.program
+    columns = program.nodes.columns
     if any(column.is_discrete for column in columns.values()):
         return discrete_to_pgmpy(tables_of(fit))
     for name, column in columns.items():
@@ -422,12 +429,12 @@ def to_pgmpy(fit: Fit) -> Any:
 
     made = LinearGaussianBayesianNetwork()
     made.add_nodes_from(fit.schema.names)
-    made.add_edges_from(fit.program.graph.edges)
+    made.add_edges_from(program.graph.edges)
     theta, standardiser = fit.posterior.theta(), fit.standardiser
     assert standardiser is not None
     shift = dict(zip(fit.schema.names, standardiser.shift, strict=True))
     scale = dict(zip(fit.schema.names, standardiser.scale, strict=True))
-    for name, parents in fit.program.nodes.order.items():
+    for name, parents in program.nodes.order.items():
         *weights, offset = theta[name]["weight"][0, 0].double().tolist()
         weights = [weight * scale[name] / scale[parent] for weight, parent in zip(weights, parents, strict=True)]
         offset = shift[name] + scale[name] * offset

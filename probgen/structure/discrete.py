@@ -131,8 +131,8 @@ def rescaled(network: DiscreteNetwork, node: str, tolerance: float) -> tuple[np.
         (table < 0, "has the negative probability {value:g} for state {state!r} given {row}"),
     ):
         if wrong.any():
-            *place, last = (int(i) for i in np.argwhere(wrong)[0])
-            found = {"row": where(place), "value": table[(*place, last)], "state": network.states[node][last]}
+            *row, last = (int(i) for i in np.argwhere(wrong)[0])
+            found = {"row": where(row), "value": table[(*row, last)], "state": network.states[node][last]}
             raise DataError(f"the table of node {node!r} {what.format(**found)}")
     sums = table.sum(-1)
     off = np.abs(sums - 1.0)

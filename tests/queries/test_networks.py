@@ -540,14 +540,14 @@ def test_rounded_files_are_rescaled():
     with pytest.warns(pg.DataWarning, match=r"by up to 0.0005 .node 'wet grass' given rain=yes.; they are rescaled"):
         fit = pg.read_network(RAIN.replace("0.0, 0.5, 0.5", "0.0, 0.5, 0.4995"))
     np.testing.assert_allclose(fit.parameters()["wet grass"]["probs"].sum(-1), 1.0, rtol=1e-15)
-    with pytest.raises(pg.DataError, match="sum to 0.9995"):
+    with pytest.raises(pg.DataError, match=r"sum to 0.9995"):
         pg.read_network(RAIN.replace("0.0, 0.5, 0.5", "0.0, 0.5, 0.4995"), tolerance=1e-6)
     with pytest.warns(pg.DataWarning):
         pg.read_network(RAIN.replace("0.7, 0.2, 0.1", "0.33, 0.33, 0.33"), tolerance=0.02)
 
 
 def test_data_with_a_state_that_the_file_does_not_have(asia):
-    with pytest.raises(pg.DataError, match="Column 'tub' .* row 0: the value 'maybe' is none of its levels"):
+    with pytest.raises(pg.DataError, match=r"Column 'tub' .* row 0: the value 'maybe' is none of its levels"):
         score(asia, tub="maybe")
 
 
@@ -593,7 +593,7 @@ def test_order_of_parents_is_kept_in_files(tmp_path):
 
 def test_nodes_of_a_file_that_the_table_does_not_have(asia, patients, tmp_path):
     seen = pg.Table(patients.to_pandas().drop(columns="either"), schema=asia.schema.drop("either"))
-    with pytest.raises(pg.CapabilityError, match="names 'either', .* go into hidden_nodes"):
+    with pytest.raises(pg.CapabilityError, match=r"names 'either', .* go into hidden_nodes"):
         pg.fit("bayesian_network", seen, structure=asia.program.graph, progress=False)
     fit = pg.fit(
         "bayesian_network",

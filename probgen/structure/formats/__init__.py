@@ -49,4 +49,4 @@ def guess_format(text: str, suffix: str = "") -> str | None:
     of_suffix = [name for name, endings in SUFFIXES.items() if suffix.lower() in endings]
     if of_suffix and (of_suffix[0] in found or suffix.lower() != ".xml"):
         return of_suffix[0]
-    return (found or of_suffix or [None])[0]
+    return next(iter(found or of_suffix), None)

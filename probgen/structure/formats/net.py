@@ -28,10 +28,10 @@ def read(text: str) -> DiscreteNetwork:
             states[name] = tuple(attribute(tokens, name, "states"))
         elif word == "potential":
             tokens.take("(")
-            name, *given = [part for part in tokens.until(")") if part != "|"]
+            name, *others = [part for part in tokens.until(")") if part != "|"]
             if name in parents:
                 raise tokens.error(f"node {name!r} has two potentials")
-            parents[name], numbers[name] = tuple(given), as_numbers(attribute(tokens, name, "data"), tokens)
+            parents[name], numbers[name] = tuple(others), as_numbers(attribute(tokens, name, "data"), tokens)
         else:
             raise tokens.error(f"expected a net, a discrete node or a potential, found {word!r}")
     for name, given in parents.items():

@@ -75,6 +75,6 @@ def write(network: DiscreteNetwork) -> str:
         SubElement(distribution, "PRIVATE", NAME=str(name))
         rows = SubElement(distribution, "DPIS")
         for place in np.ndindex(table.shape[:-1]):
-            row = SubElement(rows, "DPI", **({"INDEXES": " ".join(map(str, place))} if given else {}))
+            row = SubElement(rows, "DPI", {"INDEXES": " ".join(map(str, place))} if given else {})
             row.text = " ".join(f"{value:.15g}" for value in table[place])
     return pretty(document)
