@@ -73,8 +73,8 @@ def by_pyagrum(table, score):
     learner.useScoreBIC() if score == "bic" else learner.useScoreBDeu()
     learner.useNoPrior()
     learner.useGreedyHillClimbing()
-    found = learner.learnBN()
-    return Graph.of([(found.variable(a).name(), found.variable(b).name()) for a, b in found.arcs()], table.names)
+    arcs = learner.learnDAG().arcs()
+    return Graph.of([(learner.nameFromId(a), learner.nameFromId(b)) for a, b in arcs], table.names)
 
 
 def trees():

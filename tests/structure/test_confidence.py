@@ -15,7 +15,7 @@ def confidence(table, method="hill_climbing", **options):
 
 def test_sure_edges_are_in_all_graphs_and_others_are_not(drawn):
     true, table = drawn("asia", 3000)
-    found = confidence(table, resamples=20)
+    found = confidence(table, resamples=10)
     names = list(table.names)
     shares = found.edges
     np.testing.assert_array_equal(shares, shares.T)

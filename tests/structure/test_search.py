@@ -60,7 +60,7 @@ def test_asia_is_found(method, drawn):
 
 
 def test_alarm_is_found_better_than_by_one_climb(drawn):
-    true, table = drawn("alarm", 4000)
+    true, table = drawn("alarm", 1000)
     one, many = learn(table, restarts=0), learn(table, restarts=5)
     assert many.score > one.score + 10
     assert compare(many.graph, true).recall > 0.8
@@ -83,7 +83,7 @@ def test_the_gain_of_an_edge_is_what_is_lost_without_it(categories):
 
 
 def test_the_same_seed_finds_the_same_graph_whatever_ran_before(drawn):
-    table = drawn("alarm", 500)[1]
+    table = drawn("alarm", 200)[1]
     first = learn(table, seed=3, restarts=2)
     learn(table.take(slice(0, 100)))
     again = learn(table, seed=3, restarts=2)

@@ -69,7 +69,7 @@ def test_gains_of_numbers_are_those_of_their_correlation(mixed):
 
 @pytest.mark.reference
 def test_the_tree_is_pgmpys(drawn):
-    table = drawn("sachs", 2000)[1]
+    table = drawn("asia", 2000)[1]
     ours, theirs = learn(table).graph, pgmpy_graph(table, "chow_liu")
     judge = make_score("log_likelihood", Statistics(table))
     assert judge.total(ours) == pytest.approx(judge.total(Graph.of(sorted(theirs.directed), table.names)), abs=1e-6)
