@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from probgen.program import available as available
     from probgen.program import program as program
     from probgen.queries.criteria import Criteria as Criteria
+    from probgen.queries.ensemble import Ensemble as Ensemble
+    from probgen.queries.ensemble import ensemble as ensemble
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
     from probgen.queries.marginals import Marginals as Marginals
@@ -86,6 +88,7 @@ HOME = {
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
     "probgen.queries.criteria": ("Criteria",),
+    "probgen.queries.ensemble": ("Ensemble", "ensemble"),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),

@@ -17,11 +17,11 @@ from probgen.data import Column, Schema, Table
 from probgen.data.batches import Batch, Batches, Standardiser
 from probgen.data.sequences import Steps
 from probgen.inference import kalman
+from probgen.inference.completion import fill_batch
 from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.em import expected_statistics
 from probgen.inference.posterior import Posterior
 from probgen.program import find
-from probgen.inference.completion import fill_batch
 
 LENGTHS = (5, 1, 4, 7, 5)
 L, D = 2, 3

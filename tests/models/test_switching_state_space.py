@@ -16,10 +16,10 @@ from probgen.data.batches import Batches, Standardiser
 from probgen.families import SwitchingPath
 from probgen.families.base import Table as Drawn
 from probgen.inference import switching
+from probgen.inference.completion import fill_batch
 from probgen.inference.evidence import log_evidence
 from probgen.inference.merging_filter import merged
 from probgen.program import find
-from probgen.inference.completion import fill_batch
 
 L, D = 2, 3
 

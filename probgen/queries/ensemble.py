@@ -1,0 +1,157 @@
+r"""Several fits as one distribution: a mixture of their densities.
+
+.. math:: p(x) = \sum_m w_m \, p_m(x), \qquad \hat w = \arg\max_w \sum_{n \text{ held out}} \log \sum_m w_m \, p_m(x_n)
+
+The weights are learnt from rows that no member was fitted to ("stacking"; Wolpert, 1992; Smyth and Wolpert, 1999). Members
+may be of different models; where all of them are exact, so is the mixture: densities, holes, fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from probgen.data.table import Table
+from probgen.errors import CapabilityError
+from probgen.estimate import Estimate
+from probgen.inference.runtime import seeded
+from probgen.queries.fit import Fit, same_coding
+
+__all__ = ["Ensemble", "ensemble"]
+
+ITERATIONS = 1000
+
+
+class Ensemble:
+    """A mixture of fits of the same columns.
+
+    Attributes:
+        members: the fits.
+        weights: ``(M,)``, summing to one.
+    """
+
+    def __init__(self, members: Sequence[Fit], weights: Any = None) -> None:
+        self.members = tuple(members)
+        check_members(self.members)
+        self.weights = checked_weights(weights, len(self.members))
+
+    @property
+    def schema(self) -> Any:
+        """The columns."""
+        return self.members[0].schema
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{w:.3f} {fit.name}" for w, fit in zip(self.weights, self.members, strict=True))
+        return f"Ensemble({parts})"
+
+    def log_probs(self, table: Any) -> np.ndarray:
+        """``(M, N)``: every member's log density of the known cells."""
+        found = [fit.log_prob(table) for fit in self.members]
+        return np.stack([np.asarray(one.value) for one in found])
+
+    def log_prob(self, table: Any) -> Estimate:
+        """Log density of the known cells of every row, in nats and in the original units of the data."""
+        return Estimate(mixed(self.log_probs(table), self.weights), "exact")
+
+    def embed(self, table: Any) -> np.ndarray:
+        """``(N, M)``: the probability that each member drew the row."""
+        joint = self.log_probs(table) + log_weights(self.weights)[:, None]
+        shares = np.exp(joint - joint.max(0))
+        return (shares / shares.sum(0)).T
+
+    def fill(self, table: Any, draws: int = 20, *, seed: int = 0) -> list[Table]:
+        """Completed tables: for every row and draw a member by its probability, then the member's own draw."""
+        rows = self.members[0].read(table)
+        shares = torch.as_tensor(self.embed(rows))
+        with seeded(seed, "members"):
+            chosen = torch.multinomial(shares, draws, replacement=True).numpy().T  # (draws, N)
+        values = np.repeat(rows.values[None], draws, 0)
+        for number, fit in enumerate(self.members):
+            wanted = chosen == number
+            places = np.nonzero(wanted.any(0))[0]
+            if len(places):
+                drawn = np.stack([one.values for one in fit.fill(rows.take(places), draws, seed=seed)])
+                values[:, places] = np.where(wanted[:, places, None], drawn, values[:, places])
+        return [rows.with_values(one) for one in values]
+
+    def sample(self, n: int, *, seed: int = 0) -> Table:
+        """N new rows, each from a member drawn by its weight."""
+        with seeded(seed, "members"):
+            counts = torch.multinomial(torch.as_tensor(self.weights), n, replacement=True)
+        sizes = np.bincount(counts.numpy(), minlength=len(self.members))
+        parts = [f.sample(int(k), seed=seed).values for f, k in zip(self.members, sizes, strict=True) if k]
+        order = np.random.default_rng(seed).permutation(n)
+        return Table.from_codes(np.concatenate(parts)[order], self.schema)
+
+
+def ensemble(fits: Sequence[Fit], table: Any = None, weights: Any = None) -> Ensemble:
+    """A mixture of fits.
+
+    Args:
+        fits: of the same columns, with densities.
+        table: rows that no member was fitted to; the weights maximise their density.
+        weights: given instead; equal where neither is.
+
+    Raises:
+        CapabilityError: fits of other columns or without exact densities, or weights that are none.
+    """
+    made = Ensemble(fits, weights)
+    if table is None or weights is not None:
+        return made
+    return Ensemble(fits, learnt_weights(made.log_probs(table)))
+
+
+def learnt_weights(log_probs: np.ndarray) -> np.ndarray:
+    """Maximum likelihood by EM, from ``(M, N)`` log densities; concave, so that the start does not matter."""
+    scores = np.exp(log_probs - log_probs.max(0))
+    weights = np.full(len(scores), 1.0 / len(scores))
+    for _ in range(ITERATIONS):
+        shares = weights[:, None] * scores
+        moved = (shares / shares.sum(0)).mean(1)
+        if np.abs(moved - weights).max() < 1e-8:
+            break
+        weights = moved
+    return weights
+
+
+def mixed(log_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Log of the weighted mean of densities, ``(N,)``."""
+    joint = log_probs + log_weights(weights)[:, None]
+    top = joint.max(0)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore"):
+        return top + np.log(np.exp(joint - top).sum(0))
+
+
+def log_weights(weights: np.ndarray) -> np.ndarray:
+    """Logs, -inf where a weight is zero."""
+    with np.errstate(divide="ignore"):
+        return np.log(weights)
+
+
+def check_members(members: tuple[Fit, ...]) -> None:
+    """Fits of the same columns in the same coding, with exact densities."""
+    if not members or not all(isinstance(fit, Fit) for fit in members):
+        raise CapabilityError("An ensemble needs at least one fit, in a list.")
+    first = members[0]
+    for fit in members:
+        if fit.schema.names != first.schema.names or not same_coding(fit.schema, first.schema):
+            raise CapabilityError(
+                f"{fit.name!r} was fitted to other columns (or other levels of them) than {first.name!r}; fit all members"
+                " to tables with one schema."
+            )
+        if fit.traits.density not in ("exact", "exact_short"):
+            raise CapabilityError(f"{fit.name!r} has no exact density ({fit.traits.density}); it cannot be a member.")
+
+
+def checked_weights(weights: Any, members: int) -> np.ndarray:
+    """Probabilities, equal where none are given."""
+    if weights is None:
+        return np.full(members, 1.0 / members)
+    found = np.asarray(weights, dtype=float)
+    if found.shape != (members,) or not np.isfinite(found).all() or (found < 0).any() or not found.sum() > 0:
+        raise CapabilityError(f"weights must be {members} numbers, none negative, not all zero; got {weights!r}.")
+    return found / found.sum()

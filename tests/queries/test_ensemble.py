@@ -1,0 +1,64 @@
+"""Mixtures of fits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import probgen as pg
+from tests.networks import random_network
+
+
+@pytest.fixture(scope="module")
+def members():
+    return [random_network(seed)[0] for seed in (30, 31, 32)]
+
+
+def test_densities_are_averaged_and_holes_summed(members):
+    made = pg.ensemble(members, weights=[1, 2, 1])
+    table = members[0].sample(50, seed=1).hide("c")
+    expected = np.log(
+        sum(w * np.exp(f.log_prob(table).value) for w, f in zip([0.25, 0.5, 0.25], members, strict=True))
+    )
+    np.testing.assert_allclose(made.log_prob(table).value, expected, rtol=1e-12)
+    np.testing.assert_allclose(made.embed(table).sum(1), 1.0)
+
+
+def test_weights_are_those_of_the_source(members):
+    made = pg.ensemble(members, weights=[0.2, 0.5, 0.3])
+    found = pg.ensemble(members, made.sample(20_000, seed=2))
+    np.testing.assert_allclose(found.weights, [0.2, 0.5, 0.3], atol=0.08)
+    table = made.sample(20_000, seed=2)
+    assert found.log_prob(table).mean().value >= made.log_prob(table).mean().value
+
+
+def test_fills_follow_the_mixture(members):
+    made = pg.ensemble(members[:2])
+    row = members[0].sample(1, seed=3).hide("a", "f")
+    many = row.take(np.zeros(4000, dtype=int))
+    drawn = made.fill(many, 1, seed=4)[0]
+    np.testing.assert_array_equal(drawn.values[:, 1:5], many.values[:, 1:5])
+    states = np.array([[a, f] for a in range(2) for f in range(3)], dtype=float)
+    values = np.repeat(row.values, 6, 0)
+    values[:, [0, 5]] = states
+    share = np.exp(made.log_prob(pg.Table.from_codes(values, row.schema)).value)
+    share = share / share.sum()
+    counts = np.array([(drawn.values[:, [0, 5]] == s).all(1).mean() for s in states])
+    assert np.abs((counts - share) / np.sqrt(share * (1 - share) / 4000)).max() < 4.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: pg.ensemble([]), "at least one fit"),
+        (lambda m: pg.ensemble(m, weights=[1, 2]), "must be 3 numbers"),
+        (lambda m: pg.ensemble(m, weights=[1, -2, 1]), "none negative"),
+        (
+            lambda m: pg.ensemble([*m, pg.fit("latent_class", {"x": [1.0, 2.0, 3.5]}, components=1, progress=False)]),
+            "other columns",
+        ),
+    ],
+)
+def test_bad_members_are_refused(members, change, message):
+    with pytest.raises(pg.CapabilityError, match=message):
+        change(members)
