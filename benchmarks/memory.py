@@ -31,6 +31,7 @@ def extracted(name):
 def held(fit):
     """Predicted and held bytes of one question."""
     network = network_of(fit)
+    assert network is not None
     last = {len(network.names) - 1: 0}
     network.marginals(None, last, {})  # the route is worked out
     predicted = 8 * list(network.routes.values())[-1].numbers

@@ -62,7 +62,7 @@ def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[st
 
 
 def draw_codes(
-    buckets: Sequence[Bucket | ChainBucket | PathBucket | SwitchingBucket | AddedBucket],
+    buckets: Sequence[Any],
     rows: int,
     given: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:

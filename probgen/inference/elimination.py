@@ -410,8 +410,8 @@ def in_blocks(touching: list[Factor]) -> Tensor | None:
 
 
 def along_chains(
-    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket | TreeBucket]
-) -> tuple[Tensor, list[Bucket | ChainBucket | TreeBucket]]:
+    chains: tuple[ChainFactor, ...], pool: list[Factor], buckets: list[Bucket | ChainBucket]
+) -> tuple[Tensor, list[Bucket | ChainBucket]]:
     """Sum the chains' states out: log evidence of each sequence."""
     initial, transition, steps = chains[0].initial, chains[0].transition, chains[0].steps
     for chain in chains[1:]:
