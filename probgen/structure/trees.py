@@ -84,7 +84,7 @@ def spanning_forest(gains: np.ndarray, root: int | None) -> np.ndarray:
         else:
             node = int(np.argmax(np.where(left, strength, -np.inf)))
         left[node] = False
-        better = left & (gains[node] > best)
+        better = gains[node] > best
         best[better], parent[better] = gains[node][better], node
     return found
 

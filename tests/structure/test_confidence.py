@@ -61,6 +61,12 @@ def test_resampled_weights_are_drawn_rows(categories):
     assert totals.var(0)[0, 0] == pytest.approx(counts[0, 0] * (1 - counts[0, 0] / 300), rel=0.4)
 
 
+def test_resampling_keeps_the_weight_of_a_weighted_table(categories):
+    weights = np.repeat([0.5, 2.0], 150)
+    drawn = Statistics(categories.with_weights(weights)).resampled(np.random.default_rng(0))
+    assert drawn.total == drawn.counts((0,)).sum() == pytest.approx(weights.sum())
+
+
 def test_resampling_with_holes_and_numbers(mixed):
     values = mixed.values.copy()
     values[np.random.default_rng(0).random(values.shape) < 0.1] = np.nan

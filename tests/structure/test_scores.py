@@ -131,6 +131,13 @@ def test_equal_values_are_not_a_density_without_end():
     assert make_score("bic", Statistics(table)).gain(1, (), 0) < 0
 
 
+def test_a_few_equal_numbers_are_not_either():
+    values = np.random.default_rng(0).normal(size=400)
+    values[:3] = 0.123
+    table = Table({"level": np.repeat(["u", "v"], [3, 397]), "x": values})
+    assert make_score("bic", Statistics(table)).gain(1, (), 0) < 0
+
+
 @pytest.mark.parametrize("name", ["bic", "aic", "bdeu", "bds", "k2", "log_likelihood"])
 @pytest.mark.parametrize("holes", [False, True])
 def test_all_pairs_at_once_are_the_pairs(name, holes, categories, holed):
