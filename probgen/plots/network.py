@@ -107,11 +107,15 @@ def beliefs(fit: Any, given: Mapping[str, Any]) -> dict[str, Belief]:
             sure = {level: float(number == code) for number, level in enumerate(column.levels)}
             found[column.name] = Belief(bars_of(sure if known else shares[column.name]), known=bool(known))
         else:
-            text = (
-                f"{row.values[0, at]:.4g}" if known else spread(drawn[:, at].mean(), drawn[:, at].std(), column.kind)
-            )
+            y = drawn[:, at]
+            text = number(row.column(column.name)[0]) if known else spread(y.mean(), y.std(), column.kind)
             found[column.name] = Belief(text=text, known=bool(known))
     return found
+
+
+def number(value: Any) -> str:
+    """A known number, or the day of a date."""
+    return str(value)[:10] if isinstance(value, np.datetime64) else f"{value:.4g}"
 
 
 def bars_of(shares: Mapping[Any, float]) -> tuple[tuple[str, float], ...]:

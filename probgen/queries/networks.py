@@ -122,20 +122,19 @@ def nested(value: Any, states: Mapping[str, Sequence], left: Sequence[str], node
     if isinstance(value, Mapping):
         for state in value:
             if state not in states[name]:
-                raise DataError(
-                    f"The table of {node!r} names the state {state!r} of {name!r}, which has: {', '.join(map(str, states[name]))}."
-                )
+                listed = ", ".join(map(str, states[name]))
+                raise DataError(f"The table of {node!r} names the state {state!r} of {name!r}, which has: {listed}.")
         missing = [state for state in states[name] if state not in value]
         if missing:
             raise DataError(f"The table of {node!r} says nothing for {name}={missing[0]}; give all of its states.")
         value = [value[state] for state in states[name]]
-    listed = list(value) if np.iterable(value) and not isinstance(value, str) else [value]
-    if len(listed) != len(states[name]):
+    parts = list(value) if np.iterable(value) and not isinstance(value, str) else [value]
+    if len(parts) != len(states[name]):
         raise DataError(
-            f"The table of {node!r} has {len(listed)} entries where {name!r} has {len(states[name])} states:"
+            f"The table of {node!r} has {len(parts)} entries where {name!r} has {len(states[name])} states:"
             f" {', '.join(map(str, states[name]))}."
         )
-    return np.stack([nested(part, states, left[1:], node, leaf) for part in listed])
+    return np.stack([nested(part, states, left[1:], node, leaf) for part in parts])
 
 
 def vector(value: Any, node: str) -> np.ndarray:
@@ -192,11 +191,12 @@ def given_fit(program: Any, theta: Theta, origin: Mapping[str, Any]) -> Fit:
     columns, dtype, D = program.schema, torch.float64, len(program.schema)
     graph: Graph = program.graph
     identity = Standardiser(np.zeros(D), np.ones(D), np.array([column.is_continuous for column in columns]))
+    diagnostics = {"converged": True, "steps": 0, "nodes": len(graph), "edges": len(graph.edges)}
     versions = {name: version(name) for name in ("probgen", "torch", "pyro-ppl", "numpy")}
     provenance = {"seed": None, **origin, "versions": {**versions, "python": platform.python_version()}}
     return Fit(
-        program.to(dtype).eval(), columns, identity, Posterior.at(theta), "given", {}, {"converged": True, "steps": 0, "nodes": len(graph), "edges": len(graph.edges)},
-        provenance, 0.0, dtype, torch.device("cpu"),
+        program.to(dtype).eval(), columns, identity, Posterior.at(theta), "given", {}, diagnostics, provenance, 0.0,
+        dtype, torch.device("cpu"),
     )  # fmt: skip
 
 
