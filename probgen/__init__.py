@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from probgen.program import available as available
     from probgen.program import program as program
     from probgen.queries.criteria import Criteria as Criteria
+    from probgen.queries.ensemble import ensemble as ensemble
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
     from probgen.queries.marginals import Marginals as Marginals
@@ -75,6 +76,7 @@ HOME = {
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
     "probgen.queries.criteria": ("Criteria",),
+    "probgen.queries.ensemble": ("ensemble",),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.persistence": ("load",),

@@ -383,6 +383,26 @@ def test_fills_have_the_conditional_frequencies():
     assert np.abs(share - density).max() < 4 * 0.5 / 4000**0.5
 
 
+def test_an_ensemble_has_the_mean_density(tmp_path):
+    sizes = (2, 3, 2, 4)
+    table = table_of(dependent(sizes, 150), sizes)
+    fits = [
+        quietly("chow_liu_mixture", table, components=2, max_steps=6, seed=seed, start="random") for seed in range(3)
+    ]
+    both, holed = pg.ensemble(fits), table_of(punched(table.values[:20]), sizes)
+    scores = np.stack([fit.log_prob(holed).value for fit in fits])
+    np.testing.assert_allclose(both.log_prob(holed).value, np.logaddexp.reduce(scores, 0) - np.log(3), rtol=1e-12)
+    np.testing.assert_allclose(both.embed(holed), np.mean([fit.embed(holed) for fit in fits], 0))
+    assert both.fill(holed, 5)[4].known.all()
+    both.save(tmp_path / "three.probgen")
+    again = pg.load(tmp_path / "three.probgen")
+    np.testing.assert_array_equal(again.log_prob(holed).value, both.log_prob(holed).value)
+    other = quietly("chow_liu_mixture", table, components=3, max_steps=2)
+    for wrong in ([fits[0], other], []):
+        with pytest.raises(pg.CapabilityError, match="nsemble"):
+            pg.ensemble(wrong)
+
+
 def test_columns_with_a_family_of_their_own_stay_outside():
     sizes = (2, 3, 4)
     table = table_of(dependent(sizes, 150), sizes)
