@@ -56,7 +56,7 @@ class ChowLiuTree(Family):
     pseudo_rows: float
 
     def __init__(
-        self, levels: Sequence[int], table: int = 1, prior: str | None = "default", pseudo_rows: float = 10.0
+        self, levels: Sequence[int], table: int = 1, prior: str | None = "default", pseudo_rows: float = 5.0
     ) -> None:
         super().__init__(len(levels), table, prior)
         self.levels = Levels(tuple(levels))

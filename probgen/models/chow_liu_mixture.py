@@ -27,7 +27,7 @@ class ChowLiuMixture(Model):
         self,
         schema: Schema,
         components: int = 8,
-        pseudo_rows: float = 10.0,
+        pseudo_rows: float = 5.0,
         families: dict | None = None,
         prior: str | None = "default",
     ) -> None:

@@ -8,20 +8,24 @@ may be of different models; where all of them are exact, so is the mixture: dens
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from probgen.data.table import Table
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, DataError
 from probgen.estimate import Estimate
 from probgen.inference.runtime import seeded
 from probgen.queries.fit import Fit, same_coding
 
-__all__ = ["Ensemble", "ensemble"]
+__all__ = ["Ensemble", "ensemble", "load_ensemble"]
 
+WEIGHTS = "weights.json"
 ITERATIONS = 1000
 
 
@@ -77,6 +81,16 @@ class Ensemble:
                 values[:, places] = np.where(wanted[:, places, None], drawn, values[:, places])
         return [rows.with_values(one) for one in values]
 
+    def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """A folder with a file for each member and their weights; ``pg.load`` reads it."""
+        folder = Path(path)
+        if folder.exists() and not overwrite:
+            raise DataError(f"{folder} exists; give another path, or overwrite=True to replace what is in it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, fit in enumerate(self.members):
+            fit.save(folder / f"member_{number:02d}.probgen", overwrite=overwrite)
+        (folder / WEIGHTS).write_text(json.dumps(self.weights.tolist()), encoding="utf-8")
+
     def sample(self, n: int, *, seed: int = 0) -> Table:
         """N new rows, each from a member drawn by its weight."""
         with seeded(seed, "members"):
@@ -85,6 +99,18 @@ class Ensemble:
         parts = [f.sample(int(k), seed=seed).values for f, k in zip(self.members, sizes, strict=True) if k]
         order = np.random.default_rng(seed).permutation(n)
         return Table.from_codes(np.concatenate(parts)[order], self.schema)
+
+
+def load_ensemble(folder: Path) -> Ensemble:
+    """An ensemble from its folder."""
+    from probgen.queries.persistence import load
+
+    try:
+        weights = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))
+        members = [load(folder / f"member_{number:02d}.probgen") for number in range(len(weights))]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{folder} is no folder of an ensemble ({error}); save it again.") from error
+    return Ensemble(members, weights)
 
 
 def ensemble(fits: Sequence[Fit], table: Any = None, weights: Any = None) -> Ensemble:

@@ -19,6 +19,7 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.posterior import Posterior
 from probgen.program import UserProgram, find
+from probgen.queries.ensemble import load_ensemble
 from probgen.queries.fit import Fit
 from probgen.structure.graph import Graph
 
@@ -72,12 +73,14 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def load(path: str | Path) -> Fit:
-    """A fit from its file.
+def load(path: str | Path) -> Any:
+    """A fit from its file, or an ensemble from its folder.
 
     Raises:
         DataError: the file is missing, foreign, damaged, or made by a newer format.
     """
+    if Path(path).is_dir():
+        return load_ensemble(Path(path))
     config, tensors = read(Path(path))
     try:
         schema = Schema.from_json(json.dumps(config["schema"]))

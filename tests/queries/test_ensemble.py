@@ -47,6 +47,17 @@ def test_fills_follow_the_mixture(members):
     assert np.abs((counts - share) / np.sqrt(share * (1 - share) / 4000)).max() < 4.5
 
 
+def test_save_and_load(members, tmp_path):
+    made = pg.ensemble(members, weights=[1, 2, 1])
+    made.save(tmp_path / "three")
+    table = members[0].sample(20, seed=5).hide("b")
+    np.testing.assert_array_equal(pg.load(tmp_path / "three").log_prob(table).value, made.log_prob(table).value)
+    with pytest.raises(pg.DataError, match="exists"):
+        made.save(tmp_path / "three")
+    with pytest.raises(pg.DataError, match="no folder of an ensemble"):
+        pg.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
