@@ -288,6 +288,20 @@ def test_bif_with_defaults_and_whole_tables():
         np.testing.assert_allclose(fit.parameters()["light"]["probs"], [[0.6, 0.4], [0.05, 0.95]])
 
 
+def test_a_whole_table_given_two_parents():
+    """JavaBayes' file of Charniak's dog (1991): out with 0.97 where it is ill and the family is in."""
+    dog = pg.read_network("""network "Dog-Problem" { }
+    variable "family" { type discrete[2] { true false }; property "position = (112, 69)"; }
+    variable "bowel" { type discrete[2] { true false }; }
+    variable "dog" { type discrete[2] { true false }; }
+    probability ( "family" ) { table 0.15 0.85; }
+    probability ( "bowel" ) { table 0.01 0.99; }
+    probability ( "dog" "bowel" "family" ) { table 0.99 0.97 0.9 0.3 0.01 0.03 0.1 0.7; }
+    """)
+    assert np.exp(score(dog, dog="true", bowel="true", family="false")) == pytest.approx(0.97 * 0.01 * 0.85)
+    assert np.exp(score(dog, dog="true", bowel="false", family="true")) == pytest.approx(0.9 * 0.99 * 0.15)
+
+
 # ---------------------------------------------------------------------------------------------------------- pgmpy
 @pytest.mark.reference
 def test_pgmpy_and_back(pgmpy, asia, odd):
@@ -615,7 +629,10 @@ def test_pyro_sees_the_edges(asia):
     """What ``pyro.render_model`` draws."""
     with asia.setting():
         batch = next(asia.batches(asia.sample(2), 2).pieces())
-        found = pyro.infer.inspect.get_model_relations(asia.program.model, (batch,))["sample_sample"]
+        relations = pyro.infer.inspect.get_model_relations(asia.program.model, (batch,))
+    drawn = pyro.infer.inspect.generate_graph_specification(relations)["edge_list"]
+    assert set(asia.program.graph.edges) == {edge for edge in drawn if set(edge) <= set(asia.schema.names)}
+    found = relations["sample_sample"]
     parents = {name: [p for p in found[name] if p in asia.schema.names] for name in asia.schema.names}
     assert Graph({name: [p for p in given if p != name] for name, given in parents.items()}) == asia.program.graph
     assert nx.is_directed_acyclic_graph(asia.program.graph.to_networkx())
