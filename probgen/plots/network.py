@@ -14,7 +14,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
-from probgen.errors import CapabilityError, DataError
+from probgen.errors import CapabilityError
 from probgen.plots.layers import Layout, layout
 from probgen.plots.missing import shortened
 from probgen.plots.style import ACCENT, CYCLE, FAINT, GRID, INK, MUTED, PAPER, axes_or_new, mixed
@@ -27,7 +27,6 @@ KNOWN = CYCLE[1]
 BAR, SHARE, SIDE = 0.62, 0.42, 0.08  # widths of a bar, of its number, and of what is left free, in inches
 HEAD, LINE, PAD = 0.27, 0.155, 0.07  # heights of a name, of a state, and of what is left free
 MOST_BARS = 6
-DRAWS = 4000  # for means and standard deviations
 MOST_LETTERS = 16  # of a state
 SIZES = {"name": 8.5, "text": 7.5, "label": 7.0}  # of letters, in points
 MARGIN = 0.12
@@ -94,22 +93,19 @@ def network(
 def beliefs(fit: Any, given: Mapping[str, Any]) -> dict[str, Belief]:
     """What the fit believes of every node, given some."""
     check_known(given, fit.schema.names, "given")
-    row = fit.read({name: [given.get(name)] for name in fit.schema.names})
-    if float(fit.log_prob(row).value[0]) == -np.inf:
-        raise DataError(f"What is given has probability 0 under this network: {dict(given)}.")
-    shares = {cell["column"]: cell["probabilities"] for cell in fit.marginals(row, draws=1).records()}
-    continuous = [column for column in fit.schema if not column.is_discrete]
-    drawn = fit.fill(row.take(np.zeros(DRAWS, dtype=int)), draws=1)[0].values if continuous else row.values
-    found = {node: Belief(hidden=True) for node in fit.program.graph.nodes}
-    for at, (column, known) in enumerate(zip(fit.schema, row.known[0], strict=True)):
-        if column.is_discrete:
-            code = row.values[0, at]
-            sure = {level: float(number == code) for number, level in enumerate(column.levels)}
-            found[column.name] = Belief(bars_of(sure if known else shares[column.name]), known=bool(known))
+    answer, found = fit.query(given=given), {}
+    for node in fit.program.graph.nodes:
+        column = fit.program.node(node)
+        hidden = node not in fit.schema.names
+        if node in given and column.is_discrete:
+            sure = {level: float(str(level) == str(given[node])) for level in column.levels}
+            found[node] = Belief(bars_of(sure), known=True)
+        elif node in given:
+            found[node] = Belief(text=f"{float(given[node]):.4g}", known=True)
+        elif column.is_discrete:
+            found[node] = Belief(bars_of(answer[node]), hidden=hidden)
         else:
-            y = drawn[:, at]
-            text = number(row.column(column.name)[0]) if known else spread(y.mean(), y.std(), column.kind)
-            found[column.name] = Belief(text=text, known=bool(known))
+            found[node] = Belief(text=spread(answer[node].mean, answer[node].sd, column.kind))
     return found
 
 
