@@ -59,6 +59,7 @@ def test_asia_is_found(method, drawn):
     assert (found.class_distance, found.precision, found.recall) == (0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_alarm_is_found_better_than_by_one_climb(drawn):
     true, table = drawn("alarm", 1000)
     one, many = learn(table, restarts=0), learn(table, restarts=5)
