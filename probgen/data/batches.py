@@ -55,8 +55,10 @@ class Standardiser:
         """Moments over the known cells, added up over the source's pieces."""
         columns = list(source.schema)
         sums = np.zeros((3, len(columns)))
-        for piece in source.pieces(PIECE_ROWS):
-            sums += moments(piece.values, piece.row_weights, columns)
+        scaled = [at for at, column in enumerate(columns) if column.is_continuous]
+        for piece in source.pieces(PIECE_ROWS) if scaled else ():
+            values = piece.values if len(scaled) == len(columns) else piece.values[:, scaled]
+            sums[:, scaled] += moments(values, piece.row_weights, [columns[at] for at in scaled])
         count, mean = sums[0], sums[1] / np.maximum(sums[0], 1e-300)
         spread = np.sqrt(np.maximum(sums[2] / np.maximum(count, 1e-300) - mean**2, 0.0))
         shift, scale = np.zeros(len(columns)), np.ones(len(columns))
@@ -162,8 +164,14 @@ class Batch:
     def column(self, name: str) -> Tensor:
         """One column, ``(B,)``."""
         if name not in self._parts:
-            self._parts[name] = self.x[:, self.schema.index(name)]
+            part = self._columns[self.schema.index(name)]
+            self._parts[name] = mark_complete(part) if known(self.x) is None else part
         return self._parts[name]
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        """``(D, B)``, each column by itself in memory."""
+        return self.x.mT.contiguous()
 
     def select(self, names: tuple[str, ...]) -> Tensor:
         """Some columns, ``(B, len(names))``."""

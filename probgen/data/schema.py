@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from probgen.errors import SchemaError
@@ -159,9 +159,7 @@ class Schema:
 
     def to_json(self) -> str:
         """Text from which :meth:`from_json` makes an equal schema."""
-        return json.dumps(
-            {"target": self.target, "columns": [asdict(c) for c in self.columns]}, indent=1, default=plain
-        )
+        return json.dumps({"target": self.target, "columns": [vars(c) for c in self.columns]}, indent=1, default=plain)
 
     @classmethod
     def from_json(cls, text: str) -> Schema:

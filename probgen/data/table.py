@@ -190,7 +190,13 @@ class Table:
     def fingerprint(self) -> str:
         """A hash of values, weights and schema."""
         digest = hashlib.sha256(self.schema.to_json().encode())
-        digest.update(np.where(self.known, self.values, np.nan).tobytes())
+        small = all(column.is_discrete for column in self.schema)  # codes, of which two bytes are enough
+        values = (
+            np.nan_to_num(self.values, nan=-1.0).astype(np.int16)
+            if small
+            else np.where(self.known, self.values, np.nan)
+        )
+        digest.update(values.tobytes())
         digest.update(b"" if self.weights is None else self.weights.tobytes())
         digest.update(b"" if self.lengths is None else self.lengths.tobytes())
         return digest.hexdigest()[:16]
@@ -321,11 +327,14 @@ class Table:
             raise DataError(
                 f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
             )
+        some: np.ndarray = seen.any(0)
         for place, column in enumerate(self.schema):
-            known = self.values[seen[:, place], place]
-            if len(known) == 0:
+            if not some[place]:
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
-            if not column.is_discrete and np.all(known == known[0]):
+            if column.is_discrete:
+                continue
+            known = self.values[seen[:, place], place]
+            if np.all(known == known[0]):
                 shown = decode_column(known[:1], column)[0]
                 raise DataError(
                     f"Column {column.name!r} is constant ({plain(shown)!r} in all known rows); drop it before fitting."

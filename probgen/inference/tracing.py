@@ -19,6 +19,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
+from probgen.data.holes import known
 from probgen.errors import CapabilityError
 from probgen.families.base import Cells, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath
@@ -200,9 +201,10 @@ class KnownCodes:
     _found: ClassVar[WeakTensorKeyDictionary] = WeakTensorKeyDictionary()
 
     def __init__(self, column: Tensor, size: int) -> None:
-        holes = column.isnan()
-        self.version, self.size, self.nothing = column._version, size, bool(holes.all())
-        self.codes = None if bool(holes.any()) else column.long()  # where all are known
+        seen = known(column)
+        self.version, self.size = column._version, size
+        self.nothing = seen is not None and not bool(seen.any())
+        self.codes = column.long() if seen is None else None  # where all are known
         self._column = weakref.ref(column)  # the column would keep itself alive
 
     @classmethod

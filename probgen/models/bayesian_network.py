@@ -23,7 +23,7 @@ class BayesianNetwork(Model):
     """Columns, and hidden nodes, that depend on their parents in a graph: ``{node: [parents]}``, edges, or a name."""
 
     traits = Traits(
-        methods=("em", "map", "svi", "nuts", "gibbs"),
+        methods=("em", "online_em", "map", "svi", "nuts", "gibbs"),
         network=True,
         summary="a directed acyclic graph of columns, given or learnt, with hidden nodes",
     )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -420,10 +421,9 @@ def check_size(program: Model, source: Any) -> None:
 
 def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[str, Any]) -> Fit:
     outcome.program.eval()
-    versions = {name: version(name) for name in ("torch", "pyro-ppl", "numpy")}
     provenance = {
         **origin,
-        "versions": {"probgen": version("probgen"), "python": platform.python_version(), **versions},
+        "versions": versions(),
         "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
     }
     offset = 0.0
@@ -435,6 +435,13 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
         outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
     )  # fmt: skip
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of what a fit was made with."""
+    found = {name: version(name) for name in ("torch", "pyro-ppl", "numpy")}
+    return {"probgen": version("probgen"), "python": platform.python_version(), **found}
 
 
 def shifted(values: list[float], key: str, offset: float) -> list[float]:

@@ -64,7 +64,7 @@ class ExpectationMaximisation(Method):
             )
         self.narrow_pieces()
         self.previous = -np.inf
-        self.falls = 0.0
+        self.falls, self.steps = 0.0, 0
         self.statistics: Statistics = {}
         self.held: dict[int, dict[str, Tensor]] = {}  # where each piece's approximations ended
         start = task.program.start if task.options["start"] is None else task.options["start"]
@@ -131,6 +131,9 @@ class ExpectationMaximisation(Method):
         neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
         if self.settled and isinstance(start, str):  # nothing is hidden: statistics do not depend on parameters
             self.varies = False
+            if self.at_once and len(first) == len(self.task.batches):
+                self.statistics = pooled
+                return maximise(self.families, pooled, neutral)
             return neutral
         evidence = log_evidence(program, first, theta=neutral, settle=isinstance(start, str))
         symbols, pins = evidence.symbols, tuple(pin_path(first, b.path) for b in evidence.paths if b.path.rotated)
@@ -201,7 +204,22 @@ class ExpectationMaximisation(Method):
     # -- iterating ---------------------------------------------------------------------------------------------
     def step(self) -> Step:
         with collapse_told(self.families):
-            return self.iteration()
+            return self.maximum() if self.statistics and self.at_once and not self.steps else self.iteration()
+
+    def maximum(self) -> Step:
+        """Nothing is hidden and updates are maxima: the first parameters are the last ones."""
+        natural = {name: family.natural(self.theta[name]) for name, family in self.families.items()}
+        total = sum(
+            float(torch.where(count != 0, value * count, 0.0).sum())
+            for name, group in natural.items()
+            for value, count in zip(group.values(), self.statistics[name].values(), strict=True)
+        )
+        objective = (total + self.log_prior()) / self.weight
+        return Step({"objective": objective, "log_likelihood": total / self.weight}, True, True)
+
+    def log_prior(self) -> float:
+        """Of the current parameters, of families that have a prior."""
+        return sum(float(f.log_prior(self.theta[n])) for n, f in self.families.items() if f.prior_choice is not None)
 
     def iteration(self) -> Step:
         """Expectation, then maximisation."""
@@ -210,8 +228,8 @@ class ExpectationMaximisation(Method):
             held = self.held.setdefault(number, {})
             value, found = expected_statistics(program, self.families, self.theta, piece, held=held)
             total, statistics = total + value, found if statistics is None else added(statistics, found)
-        prior = sum(float(f.log_prior(self.theta[n])) for n, f in self.families.items() if f.prior_choice is not None)
-        objective = (total + prior) / self.weight
+        objective = (total + self.log_prior()) / self.weight
+        self.steps += 1
         if not np.isfinite(objective):
             raise FitError(collapse_message(self.families))
         rise, self.previous = objective - self.previous, objective
