@@ -20,7 +20,10 @@ from probgen.structure import Graph, settled_structure
 
 
 class BayesianNetwork(Model):
-    """Columns, and hidden nodes, that depend on their parents in a graph: ``{node: [parents]}``, edges, or a name."""
+    """Columns, and hidden nodes, that depend on their parents in a graph: ``{node: [parents]}``, edges, or a name.
+
+    ``nodes={"column": kind}`` chooses other families; see :class:`~probgen.families.nodes.Nodes` for the kinds.
+    """
 
     traits = Traits(
         methods=("em", "online_em", "map", "svi", "nuts", "gibbs"),

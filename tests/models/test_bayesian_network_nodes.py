@@ -18,6 +18,7 @@ from probgen.errors import CapabilityError
 from probgen.families.noisy_max import NoisyMax
 from probgen.inference.posterior import Posterior
 from probgen.inference.potential import Potential
+from probgen.inference.sum_product import make_plan
 
 NO_YES = ("no", "yes")
 
@@ -127,6 +128,15 @@ def test_thirty_parents_known_and_unknown():
     q = (1 - p["leak"]) * np.prod((1 - strength) ** known[:, :m], 1)
     given = np.log(np.where(known[:, m] == 1, 1 - q, q)) + np.log(np.where(known[:, :m] == 1, share, 1 - share)).sum(1)
     np.testing.assert_allclose(log_probs(fit, known), given, rtol=1e-10)
+
+
+def test_the_sum_over_unknown_causes_is_linear_in_their_number():
+    m = 100  # symbols: m parents, then m maxima, the last of which is the child
+    joins = [((max(m + i - 1, m), i, m + i), False) for i in range(1, m)]
+    seen = [((i,), True) for i in range(2 * m) if i < m or i == 2 * m - 1]
+    plan = make_plan((((m, 0), False), *joins, *seen), (2,) * (2 * m), 8192, frozenset())
+    assert plan.width <= 16
+    assert plan.by_row <= 8 * 2 * m
 
 
 def test_em_of_a_noisy_or_finds_the_maximum_likelihood():
