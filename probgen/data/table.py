@@ -327,9 +327,9 @@ class Table:
             raise DataError(
                 f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
             )
-        some: np.ndarray = seen.any(0)
+        some = np.asarray(seen.any(0))
         for place, column in enumerate(self.schema):
-            if not some[place]:
+            if not bool(some[place]):
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
             if column.is_discrete:
                 continue
