@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
@@ -42,6 +43,7 @@ __all__ = [
     "TreeBucket",
     "eliminate",
     "most_probable",
+    "numbers_by_row",
 ]
 
 
@@ -322,12 +324,22 @@ class Network:
         sizes = tuple(symbol.size for symbol in self.symbols)
         left = frozenset(self.number[symbol] for symbol in kept if symbol in self.number)
         self.plan = make_plan(scopes, sizes, 1 << (self.rows - 1).bit_length(), left)
+
+    def check_memory(self) -> None:
+        """Refuse what cannot be held; see :func:`probgen.inference.sum_product.check_memory`."""
         check_memory(self.plan.numbers(self.rows) * self.factors[0].value.element_size(), self.plan, self.symbols)
+
+
+def numbers_by_row(factors: list[Factor]) -> int:
+    """How many numbers are held for each row while the symbols of plain factors are summed out."""
+    pool = [factor for factor in factors if type(factor) is Factor]
+    return Network(pool).plan.by_row if is_network(pool) else 0
 
 
 def along_network(pool: list[Factor]) -> tuple[Tensor, list[Any]]:
     """Products of probabilities, scaled row by row; logarithms where even so they leave the range of their numbers."""
     network = Network(pool)
+    network.check_memory()
     products, tops = as_products(network.factors, network.number)
     left, scales, joined = carry_out(network.plan, products)
     if out_of_range([part.value for part in left], scales):
@@ -354,6 +366,7 @@ def most_probable(factors: list[Factor], targets: set[Symbol] | None = None) -> 
     if not any(factor.symbols for factor in pool):
         return added([factor.value for factor in pool]), {}
     network = Network(pool)
+    network.check_memory()
     live: list[Factor | None] = list(network.factors)
     choices: list[tuple[tuple[Symbol, ...], Tensor]] = []
     for step in network.plan.steps:
@@ -377,6 +390,7 @@ def most_probable(factors: list[Factor], targets: set[Symbol] | None = None) -> 
 def summed_to(pool: list[Factor], targets: set[Symbol]) -> list[Factor]:
     """Factors over the targets alone, everything else summed out."""
     network = Network(pool, targets)
+    network.check_memory()
     products, tops = as_products(network.factors, network.number)
     left, scales, _ = carry_out(network.plan, products)
     made = [Factor(tuple(network.symbols[n] for n in part.symbols), part.value.log()) for part in left]
@@ -393,6 +407,8 @@ def added(terms: list[Tensor]) -> Tensor:
 
 def out_of_range(left: list[Tensor], scales: list[Tensor]) -> bool:
     """True where a row ended at zero, or a message shrank so far that others may have been lost beside it."""
+    if get_proxy_mode() is not None:  # a graph is being traced: it cannot branch on values
+        return False
     with torch.no_grad():
         lost = any(bool((value <= 0).any()) for value in left)
         least = 0.8 * math.log(torch.finfo(left[0].dtype).tiny)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch
+from probgen.inference.elimination import numbers_by_row
+from probgen.inference.posterior import Theta
+from probgen.inference.tracing import Given, observe
 
-__all__ = ["by_pattern"]
+__all__ = ["affordable", "by_pattern"]
 
 LEAST = 64  # rows of a group of its own
+FEW = 64  # rows that are always taken together
+MOST_NUMBERS = 2**25  # that are held at once, where rows can be cut
 
 
 def by_pattern(batch: Batch) -> list[tuple[Tensor | None, Batch]]:
@@ -21,6 +28,23 @@ def by_pattern(batch: Batch) -> list[tuple[Tensor | None, Batch]]:
     if kept is None:
         kept = batch.__dict__["_by_pattern"] = split(batch)
     return kept
+
+
+def affordable(program: Any, batch: Batch, theta: Theta) -> list[tuple[Tensor | None, Batch]]:
+    """The pieces of :func:`by_pattern`, cut so that sums over a wide network hold few numbers at once."""
+    found = []
+    for rows, group in by_pattern(batch):
+        if len(group) <= FEW:
+            found.append((rows, group))
+            continue
+        tracer = observe(program, group, Given(theta), settle=True)
+        most = max(FEW, MOST_NUMBERS // max(1, numbers_by_row(tracer.factors)))
+        if most >= len(group):
+            found.append((rows, group))
+            continue
+        places = torch.arange(len(batch), device=batch.x.device) if rows is None else rows
+        found += [(places[at], part(group, at)) for at in torch.arange(len(group), device=places.device).split(most)]
+    return found
 
 
 def split(batch: Batch) -> list[tuple[Tensor | None, Batch]]:

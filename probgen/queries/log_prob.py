@@ -14,7 +14,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
 from probgen.inference.amortised import log_weights
-from probgen.inference.patterns import by_pattern
+from probgen.inference.patterns import affordable
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
 
@@ -60,7 +60,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
 
 def every_row(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Tensor:
     """``(S, B)`` log weights; of a network rows with the same known cells together."""
-    groups = by_pattern(batch) if fit.traits.network and not local else [(None, batch)]
+    network = fit.traits.network and not local
+    groups = affordable(fit.program, batch, fit.posterior.theta()) if network else [(None, batch)]
     found = [torch.cat(list(weights(fit, group, draws, step, local)), 0).double() for _, group in groups]
     if len(groups) == 1 and groups[0][0] is None:
         return found[0]

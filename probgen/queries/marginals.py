@@ -10,7 +10,7 @@ import numpy as np
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.evidence import posterior_marginals
-from probgen.inference.patterns import by_pattern
+from probgen.inference.patterns import affordable
 
 __all__ = ["Marginals", "class_probabilities", "marginals", "node_probabilities"]
 
@@ -122,7 +122,7 @@ def node_probabilities(fit: Any, table: Table) -> dict[str, np.ndarray]:
     done = 0
     with fit.setting():
         for batch in fit.batches(once, min(ROWS, fit.program.piece_rows)).pieces():
-            for rows, group in by_pattern(batch):
+            for rows, group in affordable(fit.program, batch, fit.posterior.theta()):
                 _, shares = posterior_marginals(fit.program, group, fit.posterior.theta())
                 places = np.arange(len(batch)) if rows is None else rows.cpu().numpy()
                 for name, values in shares.items():

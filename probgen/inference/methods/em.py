@@ -19,6 +19,7 @@ from probgen.data.batches import PIECE_ROWS, Batch, total_weight
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Family, Natural, Symbol
 from probgen.families.gaussian_joint import CoupledGaussian
+from probgen.inference.elimination import numbers_by_row
 from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.patterns import by_pattern
@@ -31,6 +32,7 @@ __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
 FEW = 2.0  # rows by which drawn parameters are held near the data
 MOST_NUMBERS = 2**21  # of one factor, 16 MB
+MOST_IN_CLIQUES = 2**25  # of all cliques of a network together
 
 Statistics = dict[str, Natural]
 
@@ -62,7 +64,7 @@ class ExpectationMaximisation(Method):
                 f"method 'em' needs a program whose parameters all belong to families; {task.program.name!r} is not one."
                 " Use method='svi' or method='nuts'."
             )
-        self.narrow_pieces()
+        self.narrow_pieces(tracer)
         self.previous = -np.inf
         self.falls, self.steps = 0.0, 0
         self.statistics: Statistics = {}
@@ -102,8 +104,11 @@ class ExpectationMaximisation(Method):
             for _, group in by_pattern(piece):
                 yield group
 
-    def narrow_pieces(self) -> None:
-        """Couple rows and pieces so that marginal precision matrices of rows with holes fit in memory."""
+    def narrow_pieces(self, tracer: Tracer) -> None:
+        """Couple rows and pieces so that marginal precision matrices of rows with holes, and cliques, fit in memory."""
+        by_row = numbers_by_row(tracer.factors)
+        if by_row:
+            self.task.batches.resize(int(np.clip(MOST_IN_CLIQUES // by_row, 64, self.task.batches.rows)))
         coupled = [f for f in self.families.values() if isinstance(f, CoupledGaussian)]
         numbers = sum(f.table * f.columns**2 for f in coupled if f.has_large_temporaries(self.first.x))
         if numbers and self.first.x.isnan().any():
@@ -116,7 +121,7 @@ class ExpectationMaximisation(Method):
         """
         rows = MOST_NUMBERS // max(f.table for f in self.families.values())
         if self.task.program.traits.network:  # cliques, not tables, are what takes memory
-            rows = max(self.task.program.piece_rows, 256)
+            return
         if not self.first.in_sequences and self.first.x.device.type == "cpu" and rows < self.task.batches.rows:
             self.task.batches.resize(max(rows, 256))
 
