@@ -122,6 +122,7 @@ class Batch:
         total: N, the number of rows of the whole table (the plate scales by N / B).
         steps: the sequences in which the rows stand, or None; weights are then one a sequence.
         first: number of the first row in the table that is read in pieces.
+        numbers: of the rows from there on, where they are not in order; empty where they are.
     """
 
     def __init__(
@@ -136,12 +137,16 @@ class Batch:
     ) -> None:
         self.x, self.schema, self.weights, self._steps = x, schema, weights, steps
         self.total = len(x) if total is None else total
-        self.first = 0
+        self.first, self.numbers = 0, torch.empty(0)
         self._features = features
         self._parts: dict[Any, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def number(self, row: int) -> int:
+        """A row's number in the table that is read in pieces."""
+        return self.first + (int(self.numbers[row]) if len(self.numbers) else row)
 
     def rows(self) -> pyro.plate:
         """The plate over rows; a minibatch stands for the whole table."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -213,7 +213,7 @@ class Regressed(Observable):
 
     def __init__(self, family: GeneralisedLinear, table: Table, codes: tuple, regressors: tuple) -> None:
         self.family, self.table, self.codes, self.regressors = family, table, codes, regressors
-        self.first = 0  # number of the batch's first row in its table
+        self.number: Callable[[int], int] = int  # of a row in its table
         super().__init__(torch.Size(), torch.Size(), validate_args=False)
 
     def factor(self, value: Any) -> Factor:
@@ -240,7 +240,7 @@ class Regressed(Observable):
             at = int(torch.nonzero(u[row].isnan())[0])
             raise CapabilityError(
                 f"Node {self.family.name!r} depends on the continuous column {self.family.names[at]!r}, which is unknown in"
-                f" row {self.first + row}; a {type(self.family).__name__} has no closed density then. Fill the column first"
+                f" row {self.number(row)}; a {type(self.family).__name__} has no closed density then. Fill the column first"
                 " (a network without this edge can), or ask approximately: fit.query(..., method='importance')."
             )
 

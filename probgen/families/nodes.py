@@ -125,7 +125,7 @@ class Nodes(nn.Module):
 
         def at(*index: Any) -> Any:
             found = table(*index)
-            found.first = batch.first
+            found.number = batch.number
             found.barren = self.barren(batch, name) if name in self.drawn_again else None
             return found
 

@@ -39,6 +39,7 @@ class NoisyMax(ProbabilityRows):
     """
 
     additive = False
+    closed = False  # which cause had which effect is hidden
 
     def __init__(
         self,

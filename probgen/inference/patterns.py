@@ -73,4 +73,6 @@ def fixed() -> torch.Generator:
 def part(batch: Batch, rows: Tensor) -> Batch:
     """Some rows, which stand for themselves."""
     weights = None if batch.weights is None else batch.weights[rows]
-    return Batch(batch.x[rows], batch.schema, weights=weights)
+    found = Batch(batch.x[rows], batch.schema, weights=weights)
+    found.first, found.numbers = batch.first, rows
+    return found

@@ -449,7 +449,7 @@ def test_an_unknown_regressor_of_a_known_child_is_refused(by_sex):
         log_probs(fit, rows)
     with pytest.raises(CapabilityError, match=told):
         quick(Table.from_codes(rows, MIXED), GIVEN, nodes=KINDS)
-    many = np.tile(values, (20, 1))  # in the second piece of the table
+    many = people(9100)  # in the second piece of the table
     many[9000, 1] = np.nan
     with pytest.raises(CapabilityError, match="row 9000"):
         log_probs(fit, many)
