@@ -121,7 +121,7 @@ CASES = [
     ("time as text", lambda: steps("who", day="2020-01-01"), pg.DataError, "count the days"),
     ("numpy number", lambda: Table(changed(b=np.inf), schema=TABLE.schema), pg.DataError, "the value inf is"),
     ("folder of a save", lambda: fitted().save("nowhere/x.probgen"), pg.DataError, "no folder nowhere"),
-    ("folder as a model", lambda: pg.load("."), pg.DataError, "not a probgen model file"),
+    ("folder as a model", lambda: pg.load("."), pg.DataError, "no folder of an ensemble"),
     ("no model file", lambda: pg.load("nowhere.probgen"), pg.DataError, "no file"),
 ]  # fmt: skip
 

@@ -217,9 +217,9 @@ class Table:
         """Every different row once, weighted by how often it came, and which of them each row is.
 
         Example:
-            >>> table, which = Table({"a": ["x", "y", "x"], "b": ["u", None, "u"]}).distinct()
+            >>> table, which = Table({"a": ["x", "y", "x", "x"], "b": ["u", None, "u", "v"]}).distinct()
             >>> len(table), table.weights.tolist(), which.tolist()
-            (2, [2.0, 1.0], [0, 1, 0])
+            (3, [2.0, 1.0, 1.0], [0, 1, 0, 2])
         """
         if self.lengths is not None:
             raise DataError("Rows that stand in sequences cannot be merged.")

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probgen.data.batches import Standardiser
+from probgen.data.batches import Batch, Standardiser
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.families.base import Parameters
@@ -342,7 +342,7 @@ def tables_of(fit: Fit) -> DiscreteNetwork:
     states = {name: tuple(nodes.columns[name].levels) for name in names}
     parents = {name: tuple(nodes.order[name]) for name in names}
     with torch.no_grad(), fit.setting(), Given(fit.posterior.theta()):
-        drawn = nodes.draw()
+        drawn = nodes.draw(Batch(torch.full((1, len(fit.schema)), torch.nan), fit.schema))
         tables = {name: probabilities(drawn[name], [len(states[n]) for n in (*parents[name], name)]) for name in names}
     return DiscreteNetwork(states, parents, tables)
 

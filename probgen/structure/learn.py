@@ -123,7 +123,9 @@ class Options:
         start = given.pop("start", None)
         made = cls(
             constraints=Constraints.of(required, forbidden, tiers, max_parents, table.names),
-            start=None if start is None else Graph.of(getattr(start, "graph", start), table.names),
+            start=None
+            if start is None
+            else Graph.of(start.graph if isinstance(start, Structure) else start, table.names),
             **given,
         )
         check_options(made, table)
@@ -307,7 +309,7 @@ def settled_structure(source: Any, structure: Any, options: Mapping[str, Any], s
         CapabilityError: no such method, or a source that is not in memory, from which nothing is learnt.
     """
     if structure is not None and not isinstance(structure, str):
-        graph = Graph.of(getattr(structure, "graph", structure), source.schema.names)
+        graph = Graph.of(structure.graph if isinstance(structure, Structure) else structure, source.schema.names)
         return {node: list(parents) for node, parents in graph.parents.items()}
     if not isinstance(source, Table):
         raise CapabilityError(

@@ -133,7 +133,7 @@ def test_refusals(wet, mixture):
         plots.network(wet, {"rian": "yes"})
     with pytest.raises(pg.DataError, match="no state 'often'"):
         plots.network(wet, {"rain": "often"})
-    with pytest.raises(pg.DataError, match="has probability 0"):
+    with pytest.raises(pg.DataError, match="probability zero under this model"):
         plots.network(wet, {"rain": "yes", "wet": "dry"})
     with pytest.raises(pg.CapabilityError, match="A graph has no probabilities"):
         plots.network(ASIA, {"lung": "yes"})
