@@ -6,7 +6,7 @@ import tracemalloc
 from pathlib import Path
 
 import probgen as pg
-from probgen.queries.query import network_of
+from probgen.queries.network_tables import network_of
 
 NETWORKS = ("water", "mildew", "barley", "munin1")
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from probgen.program import Traits as Traits
     from probgen.program import available as available
     from probgen.program import program as program
+    from probgen.queries.answers import Answer as Answer
     from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.ensemble import Ensemble as Ensemble
     from probgen.queries.ensemble import ensemble as ensemble
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from probgen.queries.networks import to_pgmpy as to_pgmpy
     from probgen.queries.networks import write_network as write_network
     from probgen.queries.persistence import load as load
-    from probgen.queries.query import Answer as Answer
     from probgen.queries.trees import trees as trees
     from probgen.structure.confidence import edge_confidence as edge_confidence
     from probgen.structure.graph import Graph as Graph
@@ -93,7 +93,7 @@ HOME = {
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),
     "probgen.queries.persistence": ("load",),
-    "probgen.queries.query": ("Answer",),
+    "probgen.queries.answers": ("Answer",),
     "probgen.structure.graph": ("Graph",),
     "probgen.queries.trees": ("trees",),
     "probgen.studies.classification": ("classification_study",),

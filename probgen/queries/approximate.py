@@ -10,16 +10,21 @@ import torch
 
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError, ConvergenceWarning
+from probgen.inference.completion import gather
 from probgen.inference.network_chains import NetworkChains
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, Intervention, Tracer, observe
+from probgen.queries.answers import Answer, Evidence, Numbers, out_of_reach
+from probgen.queries.network_tables import network_of
 
 __all__ = ["ask"]
 
 LEAST_ESS = 100
 
 
-def ask(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, method: str, draws: int, seed: int) -> Any:
+def ask(
+    fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, method: str, draws: int, seed: int
+) -> Answer:
     """An answer with Monte-Carlo errors."""
     with seeded(seed, method), torch.no_grad(), fit.setting():
         if method == "gibbs":
@@ -28,10 +33,8 @@ def ask(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, method: st
 
 
 # ------------------------------------------------------------------------------------------------ weighted draws
-def by_importance(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, draws: int) -> Any:
+def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int) -> Any:
     """Likelihood weighting (Fung and Chang, 1990): unknown nodes are drawn given their parents, known ones weigh."""
-    from probgen.queries.query import Answer, out_of_reach
-
     tracer, batch = forward(fit, evidence, draws)
     log_weights = log_weights_of(fit, tracer, batch, evidence)
     top = float(log_weights.max())
@@ -65,7 +68,7 @@ def by_importance(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, 
     )
 
 
-def forward(fit: Any, evidence: Any, draws: int) -> tuple[Tracer, Batch]:
+def forward(fit: Any, evidence: Evidence, draws: int) -> tuple[Tracer, Batch]:
     """The program run forwards, known cells kept."""
     values = np.full((1, len(fit.schema)), np.nan)
     for name, code in evidence.codes.items():
@@ -102,8 +105,6 @@ def log_weights_of(fit: Any, tracer: Tracer, batch: Batch, evidence: Any) -> np.
 
 def drawn_values(fit: Any, tracer: Tracer, batch: Batch, name: str) -> np.ndarray:
     """``(draws,)`` values of one node, in the table's units (codes for states)."""
-    from probgen.inference.completion import gather
-
     if name not in fit.schema.names:
         return tracer.sites[name].value.numpy()
     filled = batch.__dict__.setdefault("_filled", None)
@@ -114,8 +115,6 @@ def drawn_values(fit: Any, tracer: Tracer, batch: Batch, name: str) -> np.ndarra
 
 def weighted_numbers(values: np.ndarray, share: np.ndarray) -> Any:
     """Moments and quantiles of weighted draws."""
-    from probgen.queries.query import Numbers
-
     mean = float(share @ values)
     sd = float(np.sqrt(share @ np.square(values - mean)))
     order = np.argsort(values)
@@ -125,10 +124,8 @@ def weighted_numbers(values: np.ndarray, share: np.ndarray) -> Any:
 
 
 # -------------------------------------------------------------------------------------------------------- chains
-def by_chains(fit: Any, names: tuple[str, ...], evidence: Any, shown: dict, draws: int) -> Any:
+def by_chains(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int) -> Any:
     """Gibbs sampling of discrete networks (Geman and Geman, 1984; Pearl, 1987), many chains side by side."""
-    from probgen.queries.query import Answer, network_of, out_of_reach
-
     network = network_of(fit)
     if network is None:
         raise CapabilityError(f"method='gibbs' is for networks of tables; ask {fit.name!r} by method='importance'.")

@@ -19,6 +19,8 @@ from probgen.inference.evidence import log_evidence
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
+from probgen.queries.answers import impossible
+from probgen.queries.query import read_evidence, row_of
 
 __all__ = ["fill", "sample", "sample_given"]
 
@@ -75,8 +77,6 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
 
 def sample_given(fit: Any, n: int, given: Mapping[str, Any], do: Mapping[str, Any], seed: int) -> Table:
     """New rows in which some columns are observed, and some are set by intervention."""
-    from probgen.queries.query import impossible, read_evidence, row_of
-
     if not isinstance(n, int | np.integer) or n < 1:
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
     evidence = read_evidence(fit, given, do, {})

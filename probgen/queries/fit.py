@@ -26,8 +26,8 @@ from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
 
 if TYPE_CHECKING:
+    from probgen.queries.answers import Answer
     from probgen.queries.criteria import Criteria
-    from probgen.queries.query import Answer
 
 __all__ = ["Fit", "fit"]
 

@@ -12,7 +12,8 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Symbol
 from probgen.inference.elimination import most_probable as maximised
 from probgen.inference.tracing import Given, Tracer, observe
-from probgen.queries.query import impossible, read_evidence, row_of
+from probgen.queries.answers import impossible
+from probgen.queries.query import read_evidence, row_of
 from probgen.structure.graph import check_known
 
 __all__ = ["most_probable"]

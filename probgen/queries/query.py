@@ -3,150 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 
-from probgen.data.batches import Batch
 from probgen.data.schema import Column
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
-from probgen.families.base import Symbol
 from probgen.inference.table_network import TableNetwork
-from probgen.inference.tracing import Given, observe
+from probgen.queries import approximate
+from probgen.queries.answers import Answer, Evidence, Numbers, impossible
+from probgen.queries.network_tables import network_of
 from probgen.structure.graph import check_known
 
 __all__ = ["Answer", "Evidence", "Numbers", "ask", "network_of", "read_evidence"]
 
 MOST_STATES = 4096  # of several targets together, where each state is scored
 DRAWS = 4000
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """What is known of a continuous or count node.
-
-    Attributes:
-        mean, sd: of its distribution.
-        q05, median, q95: quantiles.
-    """
-
-    mean: float
-    sd: float
-    q05: float
-    median: float
-    q95: float
-
-    @classmethod
-    def of(cls, draws: np.ndarray) -> Numbers:
-        low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
-        return cls(float(draws.mean()), float(draws.std(ddof=1)), float(low), float(middle), float(high))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Probabilities of nodes given what is known.
-
-    Attributes:
-        marginals: node -> ``{state: probability}``.
-        numbers: continuous and count nodes.
-        joint: ``(*levels of the targets)`` probabilities of all discrete targets together, where they were asked for.
-        targets: names of the joint table's axes.
-        states: labels along them.
-        given: what was known.
-        kind: "exact", "importance" or "gibbs".
-        standard_errors: Monte-Carlo errors, with the shape of ``marginals``, of approximate answers.
-        ess: effective number of draws of an approximate answer.
-    """
-
-    marginals: dict[str, dict[Any, float]]
-    numbers: dict[str, Numbers] = field(default_factory=dict)
-    joint: np.ndarray | None = None
-    targets: tuple[str, ...] = ()
-    states: tuple[tuple, ...] = ()
-    given: dict[str, Any] = field(default_factory=dict)
-    kind: str = "exact"
-    standard_errors: dict[str, dict[Any, float]] | None = None
-    ess: float | None = None
-    _evidence: Callable[[], float] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def log_probability(self) -> float:
-        """Log probability (density) of what was known, in nats."""
-        assert self._evidence is not None
-        return self._evidence()
-
-    def __getitem__(self, name: str) -> Any:
-        found: dict[str, Any] = {**self.marginals, **self.numbers}
-        check_known([name], found, "The question")
-        return found[name]
-
-    def most_probable(self) -> dict[str, Any]:
-        """Each discrete node's own most probable state; for the most probable states together ask ``fit.most_probable``."""
-        return {name: max(states, key=states.__getitem__) for name, states in self.marginals.items()}
-
-    def records(self) -> list[dict[str, Any]]:
-        """One dictionary a state of a node, and one a number."""
-        rows: list[dict[str, Any]] = []
-        for name, states in self.marginals.items():
-            errors = (self.standard_errors or {}).get(name, {})
-            rows += [
-                {"node": name, "state": state, "probability": share}
-                | ({"standard_error": errors[state]} if errors else {})
-                for state, share in states.items()
-            ]
-        rows += [{"node": name, **vars(found)} for name, found in self.numbers.items()]
-        return rows
-
-    def __str__(self) -> str:
-        head = f"given {', '.join(f'{k} = {v}' for k, v in self.given.items())}" if self.given else "nothing given"
-        lines = [f"{head} ({self.kind})" if self.kind != "exact" else head]
-        wide = max((len(str(name)) for name in [*self.marginals, *self.numbers]), default=0)
-        for name, states in self.marginals.items():
-            shown = "  ".join(f"{state} {share:.4f}{self._error(name, state)}" for state, share in states.items())
-            lines.append(f"{name:{wide}}  {shown}")
-        for name, found in self.numbers.items():
-            lines.append(
-                f"{name:{wide}}  mean {found.mean:.4g}  sd {found.sd:.3g}  90% in [{found.q05:.4g}, {found.q95:.4g}]"
-            )
-        if self.joint is not None:
-            lines += self._joint_lines()
-        return "\n".join(lines)
-
-    def _error(self, name: str, state: Any) -> str:
-        return "" if self.standard_errors is None else f" ±{self.standard_errors[name][state]:.4f}"
-
-    def _joint_lines(self) -> list[str]:
-        assert self.joint is not None
-        order = np.argsort(-self.joint, axis=None, kind="stable")[:12]
-        lines = ["together: " + ", ".join(self.targets)]
-        for place in order:
-            at = np.unravel_index(place, self.joint.shape)
-            lines.append(
-                f"  {self.joint[at]:.4f}  " + ", ".join(str(s[i]) for s, i in zip(self.states, at, strict=True))
-            )
-        rest = self.joint.size - len(order)
-        return [*lines, f"  ... {rest} more"] if rest > 0 else lines
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known, in codes.
-
-    Attributes:
-        codes: node -> code or number (in the table's own units).
-        soft: discrete node -> ``(L,)`` likelihoods of its states.
-        forced: nodes set by intervention.
-    """
-
-    codes: dict[str, float]
-    soft: dict[str, np.ndarray]
-    forced: frozenset[str]
 
 
 def ask(
@@ -162,8 +37,6 @@ def ask(
     seed: int = 0,
 ) -> Answer:
     """See :meth:`probgen.queries.fit.Fit.query`."""
-    from probgen.queries import approximate
-
     if method not in ("exact", "importance", "gibbs"):
         raise CapabilityError(f"method must be 'exact', 'importance' or 'gibbs', got {method!r}.")
     evidence = read_evidence(fit, given or {}, do or {}, soft or {})
@@ -248,38 +121,6 @@ def likelihood_of(column: Column, value: Any) -> np.ndarray:
 
 
 # --------------------------------------------------------------------------------------------------------- tables
-_NETWORKS: WeakKeyDictionary[Any, TableNetwork | None] = WeakKeyDictionary()
-
-
-def network_of(fit: Any) -> TableNetwork | None:
-    """The fit as a network of tables, found once; None where it is something else, or has several posterior draws."""
-    if fit not in _NETWORKS:
-        _NETWORKS[fit] = tables_of(fit) if len(fit.posterior) == 1 and fit.traits.density == "exact" else None
-    return _NETWORKS[fit]
-
-
-def tables_of(fit: Any) -> TableNetwork | None:
-    """From one run of the program with nothing known: every site a symbol with one factor over it and its parents."""
-    with torch.no_grad(), fit.setting():
-        batch = Batch(torch.full((1, len(fit.schema)), torch.nan), fit.schema)
-        tracer = observe(fit.program, batch, Given(fit.posterior.theta()))
-    sites = list(tracer.sites.values())
-    if not sites or len(tracer.factors) != len(sites) or not all(isinstance(s.value, Symbol) for s in sites):
-        return None
-    if any(
-        not f.symbols or f.symbols[-1] != s.value or f.value.dim() > len(f.symbols)
-        for f, s in zip(tracer.factors, sites, strict=True)
-    ):
-        return None
-    number = {site.value: at for at, site in enumerate(sites)}
-    return TableNetwork(
-        [site.name for site in sites],
-        [site.value.size for site in sites],
-        [tuple(number[symbol] for symbol in factor.symbols[:-1]) for factor in tracer.factors],
-        [factor.value.double().exp().cpu().numpy() for factor in tracer.factors],
-    )
-
-
 def ask_tables(
     fit: Any, network: TableNetwork, names: tuple[str, ...], evidence: Evidence, shown: dict, joint: bool
 ) -> Answer:
@@ -307,24 +148,6 @@ def ask_tables(
         marginals, {}, together, names, tuple(column.levels for column in columns), shown,
         _evidence=lambda: network.log_probability(known, soft, forced),
     )  # fmt: skip
-
-
-def impossible(shown: Mapping[str, Any]) -> DataError:
-    """What is said of evidence that the model rules out."""
-    told = ", ".join(f"{name} = {value}" for name, value in shown.items())
-    return DataError(
-        f"What is given has probability zero under this model ({told}): nothing follows from it. Check these values, or"
-        " fit with a prior, which leaves no state impossible."
-    )
-
-
-def out_of_reach(shown: Mapping[str, Any], draws: int) -> DataError:
-    """What is said where no draw agrees with the evidence: it need not be impossible."""
-    told = ", ".join(f"{name} = {value}" for name, value in shown.items())
-    return DataError(
-        f"None of {draws} weighted draws agrees with what is given ({told}): it is impossible under this network, or very"
-        " improbable. Check these values, raise draws, or ask with method='exact'."
-    )
 
 
 # ----------------------------------------------------------------------------------------------------- information

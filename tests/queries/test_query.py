@@ -7,7 +7,7 @@ import pytest
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
-from probgen.queries.query import network_of
+from probgen.queries.network_tables import network_of
 from tests.networks import LEVELS, enumerated, given_network, random_network
 
 ORDER = list(LEVELS)
