@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from probgen.errors import SchemaError
@@ -116,9 +117,13 @@ class Schema:
     def __getitem__(self, key: str | int) -> Column:
         return self.columns[key if isinstance(key, int) else self.index(key)]
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.names)}
 
     def index(self, name: str) -> int:
         """Place of a column.
@@ -126,9 +131,9 @@ class Schema:
         Raises:
             SchemaError: no such column; the message lists them.
         """
-        if name not in self.names:
+        if name not in self._places:
             raise SchemaError(f"There is no column {name!r}. Columns: {', '.join(map(str, self.names))}.")
-        return self.names.index(name)
+        return self._places[name]
 
     def with_kind(
         self, name: str, kind: str, levels: Sequence[Any] | None = None, bounds: tuple[float, float] | None = None

@@ -59,6 +59,7 @@ class Nodes(nn.Module):
         check_known(graph.nodes, columns, "The structure", " Nodes that are no columns go into hidden_nodes.")
         check_known(choices, columns, "nodes")
         self.names, self.columns, self.graph = graph.nodes, columns, graph
+        self.places = {name: place for place, name in enumerate(graph.nodes)}
         self.order = {name: parents_in_order(parents, columns) for name, parents in graph.parents.items()}
         kinds = {name: read_choice(columns[name], choices.get(name)) for name in graph.nodes}
         for name, (kind, _) in kinds.items():
@@ -93,7 +94,7 @@ class Nodes(nn.Module):
 
     def of(self, name: str) -> nn.Module:
         """The node's family."""
-        return self.families[self.names.index(name)]
+        return self.families[self.places[name]]
 
     def is_regressed(self, name: str) -> bool:
         """A node whose continuous parents have to be known."""
