@@ -50,16 +50,16 @@ class ProbabilityRows(Categorical):
 
     def log_prior(self, theta: Parameters) -> Tensor:
         pseudo = self.concentration - 1.0
-        return torch.where(pseudo > 0, pseudo * theta["logits"], 0.0).sum()
+        return (pseudo * theta["logits"].clamp_min(-1e30)).sum()  # impossible values have no pseudo-observations
 
     def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
         return {"logits": possible_log(sites["probs"])}
 
     def update(self, statistics: Natural, current: Parameters) -> Parameters:
-        counts = self.counts(statistics)
+        counts = self.counts(statistics).clamp_min(0.0)
         total = counts.sum(-1, keepdim=True)
-        shares = counts / torch.where(total > 0, total, 1.0)
-        return {"logits": torch.where(total > 0, possible_log(shares), current["logits"])}
+        logits = (counts / total).log()  # -inf where nothing was counted
+        return {"logits": logits if bool((total > 0).all()) else torch.where(total > 0, logits, current["logits"])}
 
     def expected_counts(self, statistics: Natural) -> Tensor | None:
         return statistics["logits"].sum(0)

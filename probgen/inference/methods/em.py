@@ -90,7 +90,9 @@ class ExpectationMaximisation(Method):
             or not isinstance(start, str | None)
         ):
             return
-        if source.lengths is None and all(column.is_discrete for column in source.schema) and not source.known.all():
+        program = self.task.program
+        hidden = len(program.node_names) > len(program.schema) or not source.known.all()
+        if hidden and source.lengths is None and all(column.is_discrete for column in source.schema):
             once, _ = source.distinct()
             if len(once) <= 0.8 * len(source):
                 self.task.batches = batches.over(once)
