@@ -36,6 +36,7 @@ def test_em_is_the_gradient_mode():
             np.testing.assert_allclose(mode.parameters()[name][key], value, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_variational_means_are_near_the_mode():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

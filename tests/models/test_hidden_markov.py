@@ -294,6 +294,7 @@ def test_filled_steps_follow_the_posterior(known_model):
     assert drawn.var() == pytest.approx(variance, rel=0.12)
 
 
+@pytest.mark.slow
 @pytest.mark.stats
 def test_forecast_intervals_cover(known_model):
     whole = known_model.sample(1500, steps=17, seed=11).values.reshape(1500, 17)

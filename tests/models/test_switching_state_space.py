@@ -377,6 +377,7 @@ def test_verbs_of_long_sequences(tmp_path):
         fit.criteria(table)
 
 
+@pytest.mark.slow
 def test_forecast_intervals_cover():
     table, _ = planted(20, 60, seed=3, holes=0.0)
     past = Table.from_sequences([table.take([i]).values[:57] for i in range(20)], kind="real", names=list(table.names))
