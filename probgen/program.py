@@ -98,6 +98,10 @@ class Model(nn.Module, ABC):
         """What can be asked about: the columns, and hidden nodes that have names."""
         return self.schema.names
 
+    def outline(self) -> list[str]:
+        """Lines about the model itself for a summary."""
+        return []
+
     def node(self, name: str) -> Column:
         """A column, or a named hidden node as one."""
         return self.schema[name]

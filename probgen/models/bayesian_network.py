@@ -55,6 +55,9 @@ class BayesianNetwork(Model):
     def node(self, name):
         return self.nodes.columns[name]
 
+    def outline(self):
+        return [f"{node} | {', '.join(parents)}" if parents else node for node, parents in self.graph.parents.items()]
+
     def prepare(self, batches):
         self.nodes.prepare(batches)
 

@@ -68,7 +68,7 @@ def tables(fit: Any, most: int) -> list[str]:
     """Transition tables, then component tables, in so many lines."""
     if fit.standardiser is None:
         return []
-    lines: list[str] = []
+    lines: list[str] = ["", *fit.program.outline()] if fit.program.outline() else []
     for chain in state_chains(fit):
         lines += ["", *chain_lines(chain)]
     for found in components(fit):
