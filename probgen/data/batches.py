@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
 from probgen.data.sequences import Steps
 
-__all__ = ["Batch", "Batches", "Source", "Standardiser", "features", "n_features"]
+__all__ = ["Batch", "Batches", "Source", "Standardiser", "features", "first_rows", "n_features"]
 
 AFFINE = ("real", "datetime")
 LOGARITHMIC = ("positive", "semicontinuous")
@@ -298,6 +298,19 @@ def features(x: Tensor, schema: Schema) -> Tensor:
     pieces = [read_column(x[..., at], column) for at, column in enumerate(schema)]
     masks = [x[..., at : at + 1].isnan().to(x) for at, column in enumerate(schema) if column.incomplete]
     return torch.cat(pieces + masks, -1)
+
+
+def first_rows(pieces: Iterable[Batch], rows: int) -> tuple[Tensor, Tensor | None]:
+    """Cells and weights of the first pieces that together hold that many rows."""
+    kept: list[Batch] = []
+    for batch in pieces:
+        kept.append(batch)
+        if sum(map(len, kept)) >= rows:
+            break
+    x = torch.cat([batch.x for batch in kept])
+    if all(batch.weights is None for batch in kept):
+        return x, None
+    return x, torch.cat([torch.ones_like(b.x[:, 0]) if b.weights is None else b.weights for b in kept])
 
 
 def n_features(schema: Schema) -> int:

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from probgen.data.batches import Batch
+from probgen.data.batches import Batch, first_rows
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Family, Latent, Observable, Symbol, once_per_tensor
@@ -152,16 +152,10 @@ class Columns(nn.Module):
 
     def learn(self, pieces: Iterable[Batch]) -> None:
         """Coordinates from the first rows of the data, at most ``ROWS`` of them, before anything is fitted."""
-        kept: list[Batch] = []
-        for batch in pieces:
-            kept.append(batch)
-            if sum(map(len, kept)) >= ROWS:
-                break
-        x = torch.cat([batch.x for batch in kept])
-        weights = [batch.weights for batch in kept if batch.weights is not None]
+        x, weights = first_rows(pieces, ROWS)
         for block in self.parts():
             if hasattr(block.link, "learn"):
-                block.link.learn(block.select(x), torch.cat(weights) if weights else None)
+                block.link.learn(block.select(x), weights)
 
     @property
     def coupled(self) -> int:

@@ -13,18 +13,17 @@ through them is maximised. The update takes the one of both steps that rises mor
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
 from probgen.families.base import Natural, Parameters
-from probgen.families.columns import Link
 from probgen.families.discrete_regression import MultinomialLogit
 from probgen.families.gaussian_regression import DiagonalRegression
-from probgen.families.generalised_linear import GeneralisedLinear, quadratic
-from probgen.families.hurdle import ZeroOrPositive, log_of_positive
+from probgen.families.generalised_linear import GeneralisedLinear, Given, quadratic
+from probgen.families.hurdle import TwoParts, ZeroOrPositive, log_of_positive
 from probgen.families.negative_binomial import HIGHEST, LOWEST, OverdispersedPoisson, log_rising, rest_of_density
 
 __all__ = ["HurdleRegression", "NegativeBinomialRegression", "PoissonRegression"]
@@ -37,15 +36,8 @@ SHAPE_SPREAD = 1.5
 class CountRegression(GeneralisedLinear):
     """A count whose log mean is linear."""
 
-    def __init__(
-        self,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None = "default",
-        name: str = "a node",
-        names: Sequence[str] = (),
-    ) -> None:
-        super().__init__(1, parents, links, prior, name, names)
+    def __init__(self, given: Given, prior: str | None = "default") -> None:
+        super().__init__(1, given, prior)
 
     @property
     def sums(self) -> int:
@@ -86,15 +78,8 @@ class PoissonRegression(CountRegression):
 class NegativeBinomialRegression(CountRegression):
     """More variance than the mean; parameters ``weights`` and ``log_shape (K,)``."""
 
-    def __init__(
-        self,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None = "default",
-        name: str = "a node",
-        names: Sequence[str] = (),
-    ) -> None:
-        super().__init__(parents, links, prior, name, names)
+    def __init__(self, given: Given, prior: str | None = "default") -> None:
+        super().__init__(given, prior)
         self.register_buffer("shape_center", torch.tensor(1.0))
         self.shape_center: Tensor
 
@@ -193,23 +178,19 @@ def powers(s: Tensor) -> Tensor:
     return torch.cos(torch.arange(NODES).to(s) * torch.acos((s / REACH).clamp(-1.0, 1.0))[..., None])
 
 
-class HurdleRegression(GeneralisedLinear):
+class HurdleRegression(TwoParts, GeneralisedLinear):
     """A spike at zero with linear log odds, and a positive part whose logarithm is linear with normal noise.
 
     Parameters are those of a logistic regression (of being positive) and ``weight (K, 1, U + 1)``, ``variance (K, 1)``.
     """
 
-    def __init__(
-        self,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None = "default",
-        name: str = "a node",
-        names: Sequence[str] = (),
-    ) -> None:
-        super().__init__(1, parents, links, prior, name, names)
-        self.occurrence = MultinomialLogit(2, parents, links, prior, name, names)
-        self.amount = DiagonalRegression(1, self.table, prior, len(links))
+    occurrence: MultinomialLogit
+    amount: DiagonalRegression
+
+    def __init__(self, given: Given, prior: str | None = "default") -> None:
+        super().__init__(1, given, prior)
+        self.occurrence = MultinomialLogit(2, given, prior)
+        self.amount = DiagonalRegression(1, self.table, prior, self.regressors)
 
     def learn(self, u: Tensor) -> None:
         super().learn(u)
@@ -220,25 +201,10 @@ class HurdleRegression(GeneralisedLinear):
         return self.occurrence.sums
 
     # -- parameters --------------------------------------------------------------------------------------------
-    def prior(self) -> dict[str, dist.Distribution]:
-        return {**self.occurrence.prior(), **self.amount.prior()}
-
-    def assemble(self, sites: Mapping[str, Tensor]) -> Parameters:
-        return {**self.occurrence.assemble(sites), **self.amount.assemble(sites)}
-
-    def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
-        return {**self.occurrence.disassemble(theta), **self.amount.disassemble(theta)}
-
     def describe(self, theta: Parameters) -> Parameters:
         occurrence = {f"occurrence_{k}": v[:, 0] for k, v in self.occurrence.describe(theta).items()}
         slopes, constant = self.in_units(theta["weight"][:, 0])
         return {**occurrence, "slopes": slopes, "constant": constant, "variance": theta["variance"][:, 0]}
-
-    def log_prior(self, theta: Parameters) -> Tensor:
-        return self.occurrence.log_prior(theta) + self.amount.log_prior(theta)
-
-    def start(self) -> Parameters:
-        return {**self.occurrence.start(), **self.amount.start()}
 
     def calibrate(self, statistics: Natural) -> None:
         self.occurrence.calibrate(statistics)

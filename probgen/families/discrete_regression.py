@@ -7,7 +7,7 @@ r"""Discrete variables given continuous parents: multinomial logistic regression
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import pyro.distributions as dist
 import torch
@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from probgen.families.base import Natural, Parameters
-from probgen.families.columns import Link
-from probgen.families.generalised_linear import GeneralisedLinear, bend, quadratic
+from probgen.families.generalised_linear import GeneralisedLinear, Given, bend, quadratic
 from probgen.families.newton import backtrack, newton
 
 __all__ = ["MultinomialLogit", "ProportionalOdds"]
@@ -28,17 +27,8 @@ LOWEST_GAP, HIGHEST_GAP, FURTHEST = -11.0, 4.0, 1e6
 class DiscreteRegression(GeneralisedLinear):
     """L levels; see :class:`~probgen.families.generalised_linear.GeneralisedLinear` for the rest."""
 
-    def __init__(
-        self,
-        levels: int,
-        predictors: int,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None,
-        name: str,
-        names: Sequence[str],
-    ) -> None:
-        super().__init__(predictors, parents, links, prior, name, names)
+    def __init__(self, levels: int, predictors: int, given: Given, prior: str | None = "default") -> None:
+        super().__init__(predictors, given, prior)
         self.levels = levels
 
     @property
@@ -54,16 +44,8 @@ class DiscreteRegression(GeneralisedLinear):
 class MultinomialLogit(DiscreteRegression):
     """Log odds of every level against the first are linear; R = L - 1."""
 
-    def __init__(
-        self,
-        levels: int,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None = "default",
-        name: str = "a node",
-        names: Sequence[str] = (),
-    ) -> None:
-        super().__init__(levels, levels - 1, parents, links, prior, name, names)
+    def __init__(self, levels: int, given: Given, prior: str | None = "default") -> None:
+        super().__init__(levels, levels - 1, given, prior)
 
     def calibrate(self, statistics: Natural) -> None:
         counts = statistics["totals"].sum(0) + 0.5
@@ -93,16 +75,8 @@ class ProportionalOdds(DiscreteRegression):
     is, a sum over expected counts of the levels.
     """
 
-    def __init__(
-        self,
-        levels: int,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None = "default",
-        name: str = "a node",
-        names: Sequence[str] = (),
-    ) -> None:
-        super().__init__(levels, 1, parents, links, prior, name, names)
+    def __init__(self, levels: int, given: Given, prior: str | None = "default") -> None:
+        super().__init__(levels, 1, given, prior)
         self.register_buffer("gaps_center", torch.zeros(levels - 2))
         self.gaps_center: Tensor
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
@@ -42,10 +43,27 @@ from probgen.families.columns import Link
 from probgen.families.conditional_gaussian import through
 from probgen.families.conditional_table import row_number
 
-__all__ = ["GeneralisedLinear", "damped", "quadratic"]
+__all__ = ["GeneralisedLinear", "Given", "damped", "quadratic"]
 
 SLOPE_SPREAD, CONSTANT_SPREAD = 2.5, 5.0  # of the prior, for regressors of unit variance
 FARTHEST = 8.0  # standard deviations that a regressor reaches, before data are seen
+
+
+@dataclass(frozen=True)
+class Given:
+    """The parents of a regression.
+
+    Attributes:
+        parents: the discrete parents' numbers of levels; K is their product.
+        links: of the continuous parents, U of them.
+        name: of the variable, for messages.
+        names: of its continuous parents, for messages.
+    """
+
+    parents: tuple[int, ...]
+    links: tuple[Link | None, ...]
+    name: str = "a node"
+    names: tuple[str, ...] = ()
 
 
 class GeneralisedLinear(DependentFamily):
@@ -53,28 +71,18 @@ class GeneralisedLinear(DependentFamily):
 
     Args:
         predictors: R, the number of linear predictors.
-        parents: the discrete parents' numbers of levels; K is their product.
-        links: of the continuous parents, U of them.
+        given: the parents.
         prior: "default" (independent normals) or None (maximum likelihood).
-        name: of the variable, and ``names`` of its continuous parents, for messages.
     """
 
     additive = False
     refusal = "A generalised linear model has a density only given its regressors; call its table with them."
     levels = 0  # number of values, for discrete variables
 
-    def __init__(
-        self,
-        predictors: int,
-        parents: tuple[int, ...],
-        links: tuple[Link | None, ...],
-        prior: str | None,
-        name: str,
-        names: Sequence[str],
-    ) -> None:
-        super().__init__(None, math.prod(parents), prior)
-        self.parents, self.links, self.name, self.names = tuple(parents), links, name, tuple(names)
-        self.regressors, self.predictors = len(links), predictors
+    def __init__(self, predictors: int, given: Given, prior: str | None = "default") -> None:
+        super().__init__(None, math.prod(given.parents), prior)
+        self.parents, self.links, self.name, self.names = given.parents, given.links, given.name, given.names
+        self.regressors, self.predictors = len(given.links), predictors
         self.register_buffer("shift", torch.zeros(self.regressors))
         self.register_buffer("scale", torch.ones(self.regressors))
         self.register_buffer("farthest", torch.full((self.regressors + 1,), FARTHEST))

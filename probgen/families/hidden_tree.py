@@ -18,7 +18,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from probgen.data.batches import Batch
+from probgen.data.batches import Batch, first_rows
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import DependentFamily, Factor, Natural, Observable, Parameters, Symbol, Table
@@ -173,13 +173,9 @@ class HiddenTree(DependentFamily):
 
     def learn(self, pieces: Iterable[Batch]) -> None:
         """The Chow-Liu tree of the first rows; further trees are those of the same rows under random weights."""
-        kept: list[Batch] = []
-        for batch in pieces:
-            kept.append(batch)
-            if sum(map(len, kept)) >= ROWS:
-                break
-        codes, sizes = binned(torch.cat([batch.x for batch in kept]), self.schema)
-        weights = torch.cat([torch.ones_like(b.x[:, 0]) if b.weights is None else b.weights for b in kept])
+        x, weights = first_rows(pieces, ROWS)
+        codes, sizes = binned(x, self.schema)
+        weights = torch.ones_like(x[:, 0]) if weights is None else weights
         random = torch.Generator().manual_seed(0)
         for m in range(self.components):
             if m:

@@ -12,21 +12,19 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from probgen.families.base import Natural, Parameters
+from probgen.families.base import Family, Natural, Parameters
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.columnwise import ExponentialFamily
 from probgen.families.log_normal import LogNormal, finite
 
-__all__ = ["Hurdle"]
+__all__ = ["Hurdle", "TwoParts"]
 
 
-class Hurdle(ExponentialFamily):
-    """D columns; ``logits`` of being positive, ``loc`` and ``precision`` of the positive part's logarithm."""
+class TwoParts(Family):
+    """What families of two parts share: ``occurrence`` of something positive, and its ``amount``."""
 
-    def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
-        super().__init__(columns, table, prior)
-        self.occurrence = Bernoulli(columns, table, prior)
-        self.amount = LogNormal(columns, table, prior)
+    occurrence: Family
+    amount: Family
 
     def prior(self) -> dict[str, dist.Distribution]:
         return {**self.occurrence.prior(), **self.amount.prior()}
@@ -37,14 +35,26 @@ class Hurdle(ExponentialFamily):
     def disassemble(self, theta: Parameters) -> dict[str, Tensor]:
         return {**self.occurrence.disassemble(theta), **self.amount.disassemble(theta)}
 
-    def describe(self, theta: Parameters) -> Parameters:
-        return {**self.occurrence.describe(theta), **self.amount.describe(theta)}
-
     def log_prior(self, theta: Parameters) -> Tensor:
         return self.occurrence.log_prior(theta) + self.amount.log_prior(theta)
 
     def start(self) -> Parameters:
         return {**self.occurrence.start(), **self.amount.start()}
+
+
+class Hurdle(TwoParts, ExponentialFamily):
+    """D columns; ``logits`` of being positive, ``loc`` and ``precision`` of the positive part's logarithm."""
+
+    occurrence: Bernoulli
+    amount: LogNormal
+
+    def __init__(self, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
+        super().__init__(columns, table, prior)
+        self.occurrence = Bernoulli(columns, table, prior)
+        self.amount = LogNormal(columns, table, prior)
+
+    def describe(self, theta: Parameters) -> Parameters:
+        return {**self.occurrence.describe(theta), **self.amount.describe(theta)}
 
     def calibrate(self, statistics: Natural) -> None:
         self.occurrence.calibrate(occurrences(statistics))

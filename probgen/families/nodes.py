@@ -17,7 +17,7 @@ from probgen.families.conditional_gaussian import ConditionalGaussian, through
 from probgen.families.conditional_table import ConditionalTable
 from probgen.families.count_regression import HurdleRegression, NegativeBinomialRegression, PoissonRegression
 from probgen.families.discrete_regression import MultinomialLogit, ProportionalOdds
-from probgen.families.generalised_linear import GeneralisedLinear
+from probgen.families.generalised_linear import GeneralisedLinear, Given
 from probgen.families.noisy_max import NoisyMax
 from probgen.families.tree_table import TreeTable, read_tree
 from probgen.structure.graph import Graph, check_known
@@ -76,6 +76,7 @@ class Nodes(nn.Module):
         continuous = [parent for parent in parents if is_gaussian(parent)]
         sizes, links = tuple(p.cardinality for p in discrete), tuple(link_of(p) for p in continuous)
         plain = "default" if isinstance(prior, Mapping) else prior
+        given = Given(sizes, links, name, tuple(p.name for p in continuous))
         if kind in ORDERED:
             return NoisyMax(column.cardinality, sizes, prior, tuple(self.order[name]))
         if kind == "tree":
@@ -83,13 +84,13 @@ class Nodes(nn.Module):
             return TreeTable(column.cardinality, sizes, prior, name, parents, tree=tree, **options)
         if kind in ("logistic", "ordered_logistic"):
             make = MultinomialLogit if kind == "logistic" else ProportionalOdds
-            return make(column.cardinality, sizes, links, plain, name, [p.name for p in continuous])
+            return make(column.cardinality, given, plain)
         if column.is_discrete:
             return ConditionalTable(column.cardinality, sizes, prior, name)
         if is_gaussian(column) and kind is None:
             return ConditionalGaussian(sizes, link_of(column), links, plain)
         if continuous:
-            return REGRESSIONS[cast("str", kind)](sizes, links, plain, name, [p.name for p in continuous])
+            return REGRESSIONS[cast("str", kind)](given, plain)
         return Columns([column], sizes or 1, None, plain, {} if kind in (None, "hurdle") else {name: kind})
 
     def of(self, name: str) -> nn.Module:
