@@ -76,7 +76,11 @@ class Standardiser:
         return cls(shift, scale, continuous, -share * np.where(continuous, np.log(scale), 0.0))
 
     def forward(self, values: np.ndarray) -> np.ndarray:
-        return (values - self.shift) / self.scale
+        if not self.continuous.any():
+            return values.copy()
+        x = values - self.shift
+        x /= self.scale
+        return x
 
     def inverse(self, x: np.ndarray) -> np.ndarray:
         return x * self.scale + self.shift
@@ -250,23 +254,23 @@ class Batches:
 
     def resize(self, rows: int) -> None:
         """Read in pieces of this many rows from now on."""
-        self.rows, self._kept = rows, None
+        if min(self.rows, self.total) != min(rows, self.total):
+            self._kept = None
+        self.rows = rows
 
     def pieces(self) -> Iterator[Batch]:
         """All rows in order. A table in memory keeps its tensors, so that data statistics are made once."""
-        if self._kept is not None:
-            yield from self._kept
-            return
-        keep = hasattr(self.source, "values")
-        made, first = [], 0
+        if self._kept is None and hasattr(self.source, "values"):
+            self._kept = list(self.made())
+        yield from self.made() if self._kept is None else self._kept
+
+    def made(self) -> Iterator[Batch]:
+        """The source's pieces as batches, made now."""
+        first = 0
         for table in self.source.pieces(self.rows):
             batch = self.batch(table)
             batch.first, first = first, first + len(batch)
-            if keep:
-                made.append(batch)
             yield batch
-        if keep:
-            self._kept = made
 
     def batch(self, table: Any) -> Batch:
         """A table as one batch that stands for the whole source."""

@@ -146,7 +146,7 @@ def row_number(codes: Any, sizes: Any) -> Tensor:
     """The configuration of several codes, the last one running fastest."""
     number = codes[0].long()
     for code, size in zip(codes[1:], sizes[1:], strict=True):
-        number = number * size + code.long()
+        number = torch.add(code.long(), number, alpha=size)
     return number
 
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ class Outcome:
     memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
+@cache
 def method_names() -> list[str]:
     """Names of the methods: the files of ``probgen.inference.methods``."""
     return [info.name for info in pkgutil.iter_modules(methods_package.__path__) if info.name != "base"]
 
 
+@cache
 def find_method(name: str) -> type[Method]:
     """The method of this name."""
     if name not in method_names():

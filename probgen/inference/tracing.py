@@ -24,7 +24,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Cells, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath
 
-__all__ = ["Given", "Intervention", "Site", "Tracer", "observe"]
+__all__ = ["Given", "Intervention", "Site", "Starting", "Tracer", "leaves_of", "observe"]
 
 
 class Given(Messenger):
@@ -51,6 +51,26 @@ class Given(Messenger):
         if message["name"] in self.sites:
             message["infer"]["_data"] = message["value"] if message["is_observed"] else None
             message["value"], message["done"] = self.sites[message["name"]], True
+
+
+class Starting(Messenger):
+    """Answer ``family.draw(name)`` with the parameters that the family starts at, the natural ones as leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theta: dict[str, Parameters] = {}
+        self.natural: dict[str, Natural] = {}
+
+    def _pyro_parameters(self, message: dict) -> None:
+        family, name = message["args"]
+        self.theta[name] = family.start()
+        self.natural[name] = leaves_of(family, self.theta[name])
+        message["value"], message["done"] = Table(family, self.natural[name], self.theta[name]), True
+
+
+def leaves_of(family: Family, theta: Parameters) -> Natural:
+    """Natural parameters whose gradient is wanted."""
+    return {key: value.detach().requires_grad_() for key, value in family.natural(theta).items()}
 
 
 class Intervention(Messenger):

@@ -358,7 +358,9 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
 
 def of_counted_rows(program: Model, source: Any, standardiser: Standardiser) -> Standardiser:
     """The standardiser with the mean log Jacobian of the rows whose density counts."""
-    counted = program.counted(Batches(source, standardiser).batch(source)) if hasattr(source, "values") else None
+    if type(program).counted is Model.counted or not hasattr(source, "values"):
+        return standardiser
+    counted = program.counted(Batches(source, standardiser).batch(source))
     if counted is None:
         return standardiser
     cells = source.known & counted.cpu().numpy()[:, None] & standardiser.continuous

@@ -19,14 +19,14 @@ from probgen.data.batches import PIECE_ROWS, Batch, total_weight
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Family, Natural, Symbol
 from probgen.families.gaussian_joint import CoupledGaussian
-from probgen.inference.elimination import numbers_by_row
-from probgen.inference.evidence import log_evidence
+from probgen.inference.elimination import eliminate, numbers_by_row
+from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.patterns import by_pattern
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.starts import NEARLY_CERTAIN, assign, pin_path
-from probgen.inference.tracing import Tracer, observe
+from probgen.inference.tracing import Starting, Tracer, leaves_of, observe
 
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
@@ -57,7 +57,7 @@ class ExpectationMaximisation(Method):
         self.merge_repeated_rows()
         tracer = self.inspect()
         self.families = tracer.families
-        self.settled = not any(factor.symbols or type(factor) is not Factor for factor in tracer.factors)
+        self.settled = is_settled(tracer)
         self.at_once = self.settled and all(f.closed for f in self.families.values())  # one step is the maximum
         if not self.families or tracer.global_sites_outside_families():
             raise CapabilityError(
@@ -75,10 +75,18 @@ class ExpectationMaximisation(Method):
         self.keep_in_cache()
 
     def inspect(self) -> Tracer:
-        """One run of the program on the first piece, to learn its families and discrete sites."""
-        self.first = next(self.task.batches.pieces())
-        with seeded(self.task.seed, "inspect"):
-            return observe(self.task.program, self.first, settle=True)
+        """One run of the program on the first piece, to learn its families and discrete sites.
+
+        Where nothing is hidden in a network, the statistics of the piece come with it.
+        """
+        self.first, starting = next(self.task.batches.pieces()), Starting()
+        with seeded(self.task.seed, "inspect"), torch.set_grad_enabled(self.task.program.traits.network):
+            tracer = observe(self.task.program, self.first, starting, settle=True)
+        self.neutral, self.counted = starting.theta, None
+        if self.task.program.traits.network and is_settled(tracer):
+            rows, _ = eliminate(tracer.factors)
+            self.counted = gradients(Evidence(rows, trace=tracer).total(self.first.weights), starting.natural)
+        return tracer
 
     def merge_repeated_rows(self) -> None:
         """Of a network whose columns are all discrete, every different row once, where that halves them."""
@@ -129,14 +137,14 @@ class ExpectationMaximisation(Method):
 
     # -- starting ----------------------------------------------------------------------------------------------
     def first_theta(self, start: Any) -> Theta:
-        program, neutral = self.task.program, {name: f.start() for name, f in self.families.items()}
+        program, neutral = self.task.program, self.neutral
         first = next(self.task.batches.pieces())
-        _, pooled = expected_statistics(program, self.families, neutral, first)
+        pooled = self.counted or expected_statistics(program, self.families, neutral, first)[1]
         for name, family in self.families.items():
             if family.prior_choice is not None:
                 family.calibrate(pooled[name])
         neutral = maximise(self.families, {n: spread_over_rows(s) for n, s in pooled.items()}, neutral)
-        if self.settled and isinstance(start, str):  # nothing is hidden: statistics do not depend on parameters
+        if self.settled and isinstance(start, str):
             self.varies = False
             if self.at_once and len(first) == len(self.task.batches):
                 self.statistics = pooled
@@ -289,16 +297,26 @@ def expected_statistics(
 
     Approximations begin at what is ``held`` and leave there where they end, so that their bound never falls.
     """
-    leaves = {n: {k: v.detach().requires_grad_() for k, v in f.natural(theta[n]).items()} for n, f in families.items()}
+    leaves = {name: leaves_of(family, theta[name]) for name, family in families.items()}
     settle = not extra and pin is None if settle is None else settle
     evidence = log_evidence(program, batch, natural=leaves, extra=extra, settle=settle, held=held)
     if held is not None:
         held.update(evidence.hold())
     weights = batch.weights if weights is None else weights
     target = evidence.total(weights) if pin is None else pinned_total(evidence, pin, batch.weights)
+    return float(target.detach()), gradients(target, leaves)
+
+
+def gradients(target: Tensor, leaves: Statistics) -> Statistics:
+    """Of the evidence with respect to natural parameters."""
     flat = [leaf for group in leaves.values() for leaf in group.values()]
-    gradients = iter(torch.autograd.grad(target, flat, allow_unused=True, materialize_grads=True))
-    return float(target.detach()), {name: {key: next(gradients) for key in group} for name, group in leaves.items()}
+    found = iter(torch.autograd.grad(target, flat, allow_unused=True, materialize_grads=True))
+    return {name: {key: next(found) for key in group} for name, group in leaves.items()}
+
+
+def is_settled(tracer: Tracer) -> bool:
+    """Nothing is hidden: statistics do not depend on parameters."""
+    return not any(factor.symbols or type(factor) is not Factor for factor in tracer.factors)
 
 
 def maximise(families: Mapping[str, Family], statistics: Statistics, current: Theta) -> Theta:
