@@ -20,11 +20,14 @@ class Posterior:
         parameters: readable parameters of the families, keyed by family and parameter.
         sites: global sample sites outside families (users' programs), keyed by name.
         point: True for a point estimate, which is one chain of one draw.
+        statistics: ``(chains, draws)`` of every draw by the sampler, under ArviZ's names: ``lp``, ``acceptance_rate``,
+            ``step_size``, ``n_steps``, ``diverging``, ``energy``; empty where there was no sampler.
     """
 
     parameters: dict[str, Parameters] = field(default_factory=dict)
     sites: Parameters = field(default_factory=dict)
     point: bool = True
+    statistics: Parameters = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int]:
