@@ -7,11 +7,18 @@ internals is a change in this file only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from pyro import poutine
+from pyro.infer import config_enumerate
+from pyro.infer.mcmc.util import TraceEinsumEvaluator
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from pyro.poutine.subsample_messenger import _Subsample
+from pyro.poutine.trace_struct import Trace
 
-__all__ = ["Messenger", "effectful", "in_plates", "is_bookkeeping"]
+__all__ = ["Messenger", "Trace", "effectful", "enumerated", "in_plates", "is_bookkeeping", "log_joint", "traced"]
 
 
 def in_plates(message: dict) -> bool:
@@ -22,3 +29,24 @@ def in_plates(message: dict) -> bool:
 def is_bookkeeping(message: dict) -> bool:
     """True for what Pyro records as a sample statement but is none: a plate's indices, a deterministic value."""
     return isinstance(message["fn"], _Subsample) or bool(message["infer"].get("_deterministic"))
+
+
+def is_subsampled(message: dict) -> bool:
+    """True for the indices of a plate that draws some of its rows by itself."""
+    fn = message["fn"]
+    return isinstance(fn, _Subsample) and fn.subsample_size is not None and fn.subsample_size < fn.size
+
+
+def traced(model: Callable, *arguments: Any) -> Trace:
+    """The sites of one run."""
+    return poutine.trace(model).get_trace(*arguments)
+
+
+def enumerated(model: Callable, nesting: int) -> Callable:
+    """The model with every discrete latent site enumerated, in dimensions to the left of its plates."""
+    return poutine.enum(config_enumerate(model), first_available_dim=-1 - nesting)
+
+
+def log_joint(trace: Trace, nesting: int | None) -> Any:
+    """Log density of a trace; discrete sites are summed out where ``nesting``, the depth of its plates, is given."""
+    return TraceEinsumEvaluator(trace, nesting is not None, nesting).log_prob(trace)

@@ -143,7 +143,7 @@ def check_kinds(model: Model, schema: Schema) -> None:
 class UserProgram(Model):
     """A user's own functions as a model."""
 
-    traits = Traits(density="none", methods=("nuts", "map", "svi"), summary="a user's own Pyro program")
+    traits = Traits(density="none", methods=("chees", "nuts", "map", "svi"), summary="a user's own Pyro program")
 
     def __init__(self, model_function: Callable, guide_function: Callable | None = None) -> None:
         super().__init__(Schema(()))

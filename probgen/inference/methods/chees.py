@@ -1,0 +1,326 @@
+r"""Hamiltonian Monte Carlo with many chains in step: ChEES (Hoffman, Radul and Sountsov, 2021).
+
+All chains share a step size, a metric and the length of their trajectories, and move together in one call of a compiled
+graph. The length T maximises how much squares change, by time,
+
+.. math:: \frac1{4T}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
+
+with z the points in the metric's coordinates; trajectories are jittered by a Halton sequence. The step size aims at a
+mean acceptance, and the metric is learnt from all chains in windows that double.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probgen.errors import CapabilityError
+from probgen.inference.ascent import Ascent
+from probgen.inference.chain_starts import chain_starts
+from probgen.inference.compiled import Compiled
+from probgen.inference.diagnostics import effective_sample_size, split_rhat
+from probgen.inference.methods.base import Method, Step
+from probgen.inference.metric import Metric
+from probgen.inference.posterior import Posterior
+from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.step_size import DualAveraging
+
+__all__ = ["ChEES"]
+
+DIVERGENT = 1000.0  # error of the energy
+FIRST_WINDOW = 16
+ASCENT_STEPS = 200
+RATE, FORGET = 0.1, 0.1  # of steps of the logarithm of the trajectory's length, and of what they are made of
+STATISTICS = ("lp", "acceptance_rate", "energy", "diverging", "n_steps", "step_size")
+
+
+@dataclass
+class State:
+    """All chains: points ``(C, P)``, log densities ``(C,)`` and gradients ``(C, P)``."""
+
+    points: Tensor
+    values: Tensor
+    gradients: Tensor
+
+
+@dataclass
+class Move:
+    """A proposal, the momenta at its end, and how far the energy is off."""
+
+    state: State
+    momenta: Tensor
+    error: Tensor
+    energy: Tensor
+
+
+class Length:
+    """The mean length of trajectories: steps along the derivative of the logarithm of criterion by time.
+
+    Attributes:
+        log: logarithm of the present length.
+        average: of the length to keep.
+    """
+
+    def __init__(self) -> None:
+        self.log, self.average, self.slope, self.criterion, self.count = 0.0, 0.0, 0.0, 0.0, 0
+
+    def update(self, slope: float, criterion: float, low: float, high: float) -> None:
+        """One step, within bounds of the logarithm.
+
+        Args:
+            slope: time travelled times the criterion's derivative by it.
+            criterion: its value.
+            low, high: bounds.
+        """
+        if not (math.isfinite(slope) and math.isfinite(criterion)):
+            return
+        self.count += 1
+        weight = max(FORGET, 1.0 / self.count)
+        self.slope += weight * (slope - self.slope)
+        self.criterion += weight * (criterion - self.criterion)
+        rise = min(max(self.slope / (self.criterion + 1e-300) - 1.0, -1.0), 1.0)
+        self.log = min(max(self.log + RATE * rise, low), high)
+        kept = self.count**-0.6
+        self.average = (1 - kept) * self.average + kept * self.log
+
+    def pack(self) -> Tensor:
+        return torch.tensor([self.log, self.average, self.slope, self.criterion, self.count], dtype=torch.float64)
+
+    def unpack(self, packed: Tensor) -> None:
+        self.log, self.average, self.slope, self.criterion, count = packed.tolist()
+        self.count = int(count)
+
+
+class ChEES(Method):
+    """Many chains that share what they learn.
+
+    Options:
+        chains, draws, warmup: how many; draws are of each chain.
+        target_acceptance: of the step size's adaptation.
+        max_leapfrogs: steps of one trajectory, at most.
+        compile: "auto", "graph", "inductor" or "eager"; see :class:`~probgen.inference.compiled.Compiled`.
+        start: as for EM; "prior" starts every chain at a draw from the prior.
+    """
+
+    defaults = {
+        "chains": 32, "draws": 400, "warmup": 400, "target_acceptance": 0.8, "max_leapfrogs": 1024,
+        "compile": "auto", "start": None,
+    }  # fmt: skip
+    max_steps = 10**9
+    iterates = "transition"
+
+    def init(self) -> None:
+        task, options = self.task, self.task.options
+        check_counts(options, chains=2, draws=4, warmup=20)
+        self.batch = next(iter(task.batches.pieces()))
+        with seeded(task.seed, "chees start"):
+            self.potential, points, near = chain_starts(task, self.batch, options["chains"])
+            data = self.batch if self.potential.users is not None else None
+            self.density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
+        self.seconds = {"compile": self.density.seconds, "warmup": 0.0, "sampling": 0.0}
+        self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "chees"))
+        self.count, self.leapfrogs, self.length = 0, 0, Length()
+        self.kept: list[Tensor] = []
+        self.told: list[Tensor] = []
+        self.window: list[tuple[Tensor, Tensor]] = []
+        self.ends = windows(options["warmup"])
+        self.begin(points, near)
+
+    def begin(self, points: Tensor, near: bool) -> None:
+        """Dispersed chains climb; what the climb shows of the scales is the first metric."""
+        began = time.process_time()
+        ascent = Ascent(self.density, points)
+        self.metric = Metric.unit(points)
+        if not near:
+            ascent.run(ASCENT_STEPS, enough=1.0)
+            if ascent.moves:
+                self.metric = Metric.diagonal(ascent.variance())
+        lost = ~ascent.values.isfinite()
+        if bool(lost.any()) and not bool(lost.all()):  # begin where another chain is
+            places = torch.nonzero(~lost)[:, 0][torch.arange(int(lost.sum())) % int((~lost).sum())]
+            ascent.points[lost] = ascent.points[places]
+            ascent.values, ascent.gradients = self.density(ascent.points)
+        self.state = State(ascent.points, ascent.values, ascent.gradients)
+        self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()))
+        self.seconds["warmup"] += time.process_time() - began
+
+    def first_step_size(self) -> float:
+        """Halved until one leapfrog step is accepted about half the time, on average over chains."""
+        log_step = math.log(1.0)
+        for _ in range(60):
+            move = self.proposed(math.exp(log_step), 1)
+            accepted = float((-move.error).clamp(max=0.0).exp().mean())
+            if accepted > 0.5:
+                break
+            log_step -= math.log(2.0)
+        return math.exp(log_step)
+
+    # -- moving ------------------------------------------------------------------------------------------------
+    def proposed(self, step: float, count: int) -> Move:
+        """Fresh momenta, and a trajectory of leapfrog steps."""
+        state, metric = self.state, self.metric
+        points, gradients = state.points, state.gradients
+        momenta = torch.randn(points.shape, generator=self.generator, dtype=points.dtype, device=points.device)
+        energy = 0.5 * momenta.square().sum(1) - state.values
+        momenta = momenta + 0.5 * step * metric.force(gradients)
+        for left in range(count, 0, -1):
+            points = points + step * metric.velocity(momenta)
+            values, gradients = self.density(points)
+            momenta = momenta + (step if left > 1 else 0.5 * step) * metric.force(gradients)
+        error = 0.5 * momenta.square().sum(1) - values - energy
+        error = torch.where(error.isfinite(), error, torch.inf)
+        return Move(State(points, values, gradients), momenta, error, energy)
+
+    def step(self) -> Step:
+        began, warm = time.process_time(), self.count < self.task.options["warmup"]
+        log_length = self.length.log if warm else self.length.average
+        size = math.exp(self.adapt.log_step if warm else self.adapt.log_average)
+        jitter = 2 * halton(self.count + 1)
+        count = math.ceil(jitter * math.exp(log_length) / size)
+        count = max(1, min(count, self.task.options["max_leapfrogs"]))
+        move = self.proposed(size, count)
+        self.leapfrogs += count
+        acceptance = (-move.error).clamp(max=0.0).exp()
+        before = self.state
+        self.accept(move, acceptance)
+        if warm:
+            self.learn(move, before, acceptance, size, jitter)
+        else:
+            self.keep(move, acceptance, count, size)
+        self.count += 1
+        self.seconds["warmup" if warm else "sampling"] += time.process_time() - began
+        done = self.count == self.task.options["warmup"] + self.task.options["draws"]
+        mean = float(self.state.values.mean()) / len(self.task.batches)
+        return Step({"objective": mean, "acceptance": float(acceptance.mean()), "leapfrogs": float(count)}, done, done)
+
+    def accept(self, move: Move, acceptance: Tensor) -> None:
+        """Metropolis's rule, chain by chain."""
+        uniform = torch.rand(
+            acceptance.shape, generator=self.generator, dtype=acceptance.dtype, device=acceptance.device
+        )
+        take, now, new = uniform < acceptance, self.state, move.state
+        self.state = State(
+            torch.where(take[:, None], new.points, now.points),
+            torch.where(take, new.values, now.values),
+            torch.where(take[:, None], new.gradients, now.gradients),
+        )
+
+    def keep(self, move: Move, acceptance: Tensor, count: int, size: float) -> None:
+        """A draw of every chain, and what the sampler knows of it."""
+        self.kept.append(self.state.points)
+        diverging = (move.error > DIVERGENT).to(acceptance)
+        same = torch.ones_like(acceptance)
+        self.told.append(
+            torch.stack([self.state.values, acceptance, move.energy, diverging, count * same, size * same])
+        )
+
+    # -- learning ----------------------------------------------------------------------------------------------
+    def learn(self, move: Move, before: State, acceptance: Tensor, size: float, jitter: float) -> None:
+        """Step size and length from this transition; the metric where a window ends."""
+        self.adapt.update(float(acceptance.mean()))
+        slope, criterion = self.criterion(move, before.points, acceptance)
+        travelled = jitter * math.exp(self.length.log)
+        most = math.log(size * self.task.options["max_leapfrogs"] / 2)
+        self.length.update(travelled * slope, criterion, math.log(size), most)
+        self.window.append((self.state.points, self.state.gradients))
+        if self.count + 1 in self.ends:
+            self.learn_metric()
+
+    def criterion(self, move: Move, start: Tensor, acceptance: Tensor) -> tuple[float, float]:
+        """Derivative of the criterion by the time travelled, and its value, over chains by their acceptance."""
+        one, two = self.metric.whitened(start), self.metric.whitened(move.state.points)
+        one, two = one - one.mean(0), two - two.mean(0)
+        change = two.square().sum(1) - one.square().sum(1)
+        slope, value = change * (two * move.momenta).sum(1), 0.25 * change.square()
+        usable = slope.isfinite() & value.isfinite() & (acceptance > 0)
+        weight = torch.where(usable, acceptance, 0.0)
+        total = weight.sum().clamp_min(1e-12)
+        means = [(torch.where(usable, part, 0.0) * weight).sum() / total for part in (slope, value)]
+        return float(means[0]), float(means[1])
+
+    def learn_metric(self) -> None:
+        """From all chains in the window; step size and length are searched for again in its coordinates."""
+        draws, gradients = (torch.cat(part) for part in zip(*self.window, strict=True))
+        self.metric = Metric.learnt(draws, gradients)
+        self.window = []
+        if len(self.ends) > 1 and self.count + 1 in self.ends[:2]:
+            self.length = Length()
+        self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()))
+
+    # -- what is left ------------------------------------------------------------------------------------------
+    def result(self) -> Posterior:
+        draws = torch.stack(self.kept, 1)  # (C, S, P)
+        told = torch.stack(self.told, 2)  # (statistics, C, S)
+        self.draws = draws.double().cpu().numpy()
+        return self.potential.posterior(draws, dict(zip(STATISTICS, told, strict=True)))
+
+    def diagnostics(self) -> dict[str, Any]:
+        told = torch.stack(self.told, 2)
+        return {
+            "divergences": int(told[STATISTICS.index("diverging")].sum()),
+            "rhat": float(split_rhat(self.draws).max()),
+            "ess": float(effective_sample_size(self.draws).min()),
+            "acceptance": float(told[STATISTICS.index("acceptance_rate")].mean()),
+            "step_size": math.exp(self.adapt.log_average),
+            "trajectory_length": math.exp(self.length.average),
+            "leapfrogs": self.leapfrogs,
+            "compiled": self.density.mode,
+            "seconds": dict(self.seconds),
+        }
+
+    def pack(self) -> dict[str, Tensor]:
+        state = {"points": self.state.points, "values": self.state.values, "gradients": self.state.gradients}
+        packed = {**state, "factor": self.metric.factor, "inverse": self.metric.inverse}
+        packed |= {"adapt": self.adapt.pack(), "length": self.length.pack(), "generator": self.generator.get_state()}
+        packed |= {"count": torch.tensor([self.count, self.leapfrogs])}
+        packed |= {"seconds": torch.tensor(list(self.seconds.values()), dtype=torch.float64)}
+        if self.kept:
+            packed |= {"kept": torch.stack(self.kept), "told": torch.stack(self.told)}
+        if self.window:
+            draws, gradients = zip(*self.window, strict=True)
+            packed |= {"window|draws": torch.stack(draws), "window|gradients": torch.stack(gradients)}
+        return packed
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        self.state = State(tensors["points"], tensors["values"], tensors["gradients"])
+        self.metric = Metric(tensors["factor"], tensors["inverse"])
+        self.adapt = DualAveraging.unpack(tensors["adapt"])
+        self.length.unpack(tensors["length"])
+        self.generator.set_state(tensors["generator"])
+        self.count, self.leapfrogs = (int(v) for v in tensors["count"])
+        self.seconds = dict(zip(self.seconds, tensors["seconds"].tolist(), strict=True))
+        self.kept = list(tensors["kept"]) if "kept" in tensors else []
+        self.told = list(tensors["told"]) if "told" in tensors else []
+        pairs = (tensors[f"window|{name}"] for name in ("draws", "gradients")) if "window|draws" in tensors else ()
+        self.window = list(zip(*pairs, strict=True))
+
+
+def check_counts(options: dict[str, Any], **least: int) -> None:
+    """Numbers of chains, draws and warm-up transitions have to be whole and large enough."""
+    for name, lowest in least.items():
+        number = options[name]
+        if not isinstance(number, int) or isinstance(number, bool) or number < lowest:
+            raise CapabilityError(f"{name} must be a whole number of at least {lowest}, got {number!r}.")
+
+
+def windows(warmup: int) -> list[int]:
+    """Transitions after which the metric is learnt: windows double, and the last tenth is for the step size alone."""
+    ends, at, width, last = [], 0, FIRST_WINDOW, warmup - max(warmup // 10, 10)
+    while at + width <= last:
+        at = last if at + 3 * width > last else at + width
+        ends.append(at)
+        width *= 2
+    return ends
+
+
+def halton(number: int) -> float:
+    """Van der Corput's sequence in base two: fills (0, 1) evenly."""
+    found, share = 0.0, 0.5
+    while number:
+        found, number, share = found + share * (number % 2), number // 2, share / 2
+    return found

@@ -1,0 +1,156 @@
+"""A user's own program as a density: which sites it has, and its log joint density at values of the continuous ones.
+
+Discrete latent sites are enumerated and summed out by Pyro's contraction. What cannot be walked by gradients is refused
+with the site's name, and the first run is Pyro's own, checks on, so that an error points at the user's line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+
+from probgen._pyro import Messenger, Trace, enumerated, is_bookkeeping, is_subsampled, log_joint, traced
+from probgen.errors import CapabilityError
+from probgen.families.base import Parameters
+from probgen.inference.bijections import bijection
+from probgen.inference.tracing import Given
+
+__all__ = ["UsersDensity"]
+
+RADIUS = 2.0  # of the cube of unconstrained values in which chains start
+
+
+class Feasible(Messenger):
+    """Latent continuous sites get values of their support, from a cube of unconstrained ones.
+
+    Nothing is asked of their distributions, so that improper ones are no obstacle.
+    """
+
+    def __init__(self, radius: float = RADIUS) -> None:
+        super().__init__()
+        self.radius = radius
+        self.has_families = False
+
+    def _pyro_parameters(self, message: dict) -> None:
+        self.has_families = True
+
+    def _pyro_sample(self, message: dict) -> None:
+        if message["is_observed"] or message["done"] or is_bookkeeping(message) or is_discrete(message["fn"]):
+            return
+        transform, shape = bijection(message["fn"].support), message["fn"].shape()
+        free = torch.empty(transform.inverse_shape(shape)).uniform_(-self.radius, self.radius)
+        message["value"], message["done"] = transform(free), True
+
+
+def is_discrete(distribution: Any) -> bool:
+    return bool(distribution.support.is_discrete)
+
+
+class UsersDensity:
+    """Log joint density of a program given its data.
+
+    Args:
+        program: a UserProgram.
+        data: its argument.
+
+    Raises:
+        CapabilityError: a discrete site that cannot be enumerated, or a plate that draws its own rows.
+
+    Attributes:
+        sites: the continuous latent sites' distributions, in the order of the program.
+        shapes: of their values.
+        deterministic: names of recorded values that do not depend on discrete sites, with their shapes.
+        discrete: names of the sites that are summed out.
+    """
+
+    def __init__(self, program: Any, data: Any) -> None:
+        self.program = program
+        feasible = Feasible()
+        with pyro.validation_enabled(True), feasible:
+            first = traced(program.model, data)
+        self.has_families = feasible.has_families
+        self.sites: dict[str, Any] = {}
+        self.shapes: dict[str, torch.Size] = {}
+        self.deterministic: dict[str, torch.Size] = {}
+        self.discrete: list[str] = []
+        depth = 0
+        for name, message in first.nodes.items():
+            if message["type"] == "param":
+                raise CapabilityError(
+                    f"Parameter {name!r} is a pyro.param: a point, which no posterior is drawn of. Give it a prior with"
+                    " pyro.sample."
+                )
+            if message["type"] == "sample":
+                self.read(name, message)
+                depth = max([depth, *(-frame.dim for frame in message["cond_indep_stack"] if frame.vectorized)])
+        self.nesting = depth if self.discrete else None
+
+    def read(self, name: str, message: dict) -> None:
+        """File one site of the first run."""
+        if is_subsampled(message):
+            raise CapabilityError(
+                f"Plate {name!r} draws {message['fn'].subsample_size} of {message['fn'].size} rows at every run, so the"
+                " density would be another one each time. Give all rows, or the rows' numbers: plate(..., subsample=index)."
+            )
+        if message["infer"].get("_deterministic"):
+            self.deterministic[name] = message["value"].shape
+        elif is_bookkeeping(message) or message["is_observed"]:
+            return
+        elif is_discrete(message["fn"]):
+            if not message["fn"].has_enumerate_support:
+                raise CapabilityError(
+                    f"Site {name!r} is a latent {type(message['fn']).__name__}, whose values cannot all be tried; sum it"
+                    " out by hand, or use a distribution with finitely many values."
+                )
+            self.discrete.append(name)
+        else:
+            self.sites[name], self.shapes[name] = message["fn"], message["value"].shape
+
+    def run(self, values: Parameters, data: Any) -> Trace:
+        """One run at given values of the continuous sites."""
+        model = self.program.model if self.nesting is None else enumerated(self.program.model, self.nesting)
+        with Given(sites=values):
+            return traced(model, data)
+
+    def log_joint(self, values: Parameters, data: Any) -> Tensor:
+        """Of everything, discrete sites summed out."""
+        return torch.as_tensor(log_joint(self.run(values, data), self.nesting))
+
+    def log_parts(self, values: Parameters, data: Any) -> tuple[Tensor, Tensor]:
+        """Log likelihood (observed sites, factors, discrete sites) and log prior of the continuous sites."""
+        trace = self.run(values, data)
+        joint = torch.as_tensor(log_joint(trace, self.nesting))
+        trace.compute_log_prob(lambda name, _: name in self.sites)
+        prior = sum((trace.nodes[name]["log_prob_sum"] for name in self.sites), joint.new_zeros(()))
+        return joint - prior, prior
+
+    def recorded(self, values: Parameters, data: Any) -> Parameters:
+        """Deterministic values; those that depend on enumerated sites have no one value and are left out."""
+        if not self.deterministic:
+            return {}
+        nodes = self.run(values, data).nodes
+        found = {name: nodes[name]["value"] for name in self.deterministic}
+        return {name: value for name, value in found.items() if value.shape == self.deterministic[name]}
+
+    def prior_draw(self, data: Any) -> Parameters:
+        """Values of the continuous sites, drawn from their own distributions.
+
+        Raises:
+            CapabilityError: a site is improper.
+        """
+        try:
+            nodes = traced(self.program.model, data).nodes
+        except NotImplementedError as error:
+            raise CapabilityError(
+                "The prior cannot be drawn from: a site of the program is improper. Give it a proper prior."
+            ) from error
+        return {name: nodes[name]["value"] for name in self.sites}
+
+    def start(self, data: Any, radius: float = RADIUS) -> Parameters:
+        """Values of the continuous sites in their supports, spread over a cube of unconstrained values."""
+        with Feasible(radius):
+            nodes = traced(self.program.model, data).nodes
+        return {name: nodes[name]["value"] for name in self.sites}
