@@ -237,7 +237,7 @@ def describe_model(name: str) -> None:
     model = find(name)
     print(f"{name}: {model.traits.summary}")
     print(f"  density    {model.traits.density}")
-    print(f"  methods    {', '.join(model.traits.methods)}")
+    print(f"  methods    {', '.join(methods_of(model))}")
     print(f"  embedding  {model.traits.embedding}")
     for option in list(inspect.signature(model.__init__).parameters.values())[2:]:
         print(f"  --set {option.name}={json.dumps(option.default)}")

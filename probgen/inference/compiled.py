@@ -78,7 +78,7 @@ class Compiled:
         one, tensors = example[0].clone(), self.of_point(0)
         self.eager(one, *tensors)  # what is found out once about data is found out now, outside the trace
         try:
-            self.single = tidy(make_fx(self.eager)(one, *tensors))
+            self.single = tidy(make_fx(lambda *inputs: self.eager(*inputs))(one, *tensors))
         except UNTRACEABLE:
             return "eager"  # control flow that depends on values
         if not self.agrees(one, tensors):
@@ -201,7 +201,7 @@ def mapped(function: Callable[[Tensor], Any], points: Tensor, together: int = 10
     with torch.no_grad(), pyro.validation_enabled(False):
         function(points[0])
         try:
-            graph = make_fx(function)(points[0])
+            graph = make_fx(lambda point: function(point))(points[0])  # a bound method does not trace
             some = vmap(graph)
             parts = [some(part) for part in points.split(together)]
             agrees = tree_map(lambda a, b: torch.allclose(a[-1], b, equal_nan=True), parts[-1], function(points[-1]))

@@ -25,7 +25,7 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
 from probgen.program import Model
 
-__all__ = ["Outcome", "find_method", "method_names", "run"]
+__all__ = ["Outcome", "find_method", "method_names", "methods_of", "run"]
 
 Callback = Callable[[int, dict[str, float], Method], None]
 
@@ -67,17 +67,24 @@ def find_method(name: str) -> type[Method]:
     )
 
 
+def methods_of(program: Model | type[Model]) -> tuple[str, ...]:
+    """The methods that a model can be fitted by: those it names, and those that work wherever one of these does."""
+    named = program.traits.methods
+    implied = [name for name in method_names() if name not in named and find_method(name).wherever in named]
+    return (*named, *implied)
+
+
 def choose_method(program: Model, method: str) -> str:
     """``auto`` is the model's first choice; anything else has to be among what the model supports."""
     if method == "auto":
         return program.traits.methods[0]
-    kind, able = find_method(method), ", ".join(program.traits.methods)
+    kind, able = find_method(method), ", ".join(methods_of(program))
     if kind.normalises and not program.traits.normalised:
         raise CapabilityError(
             f"{program.name!r} states its density up to a factor, so method={method!r} would raise its objective without"
             f" limit; it supports: {able}."
         )
-    if method not in program.traits.methods:
+    if method not in methods_of(program):
         raise CapabilityError(f"{program.name!r} cannot be fitted by method={method!r}; it supports: {able}.")
     return method
 

@@ -8,13 +8,11 @@ Pyro's contraction. :mod:`probgen.inference.compiled` makes one graph of the fun
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_map
 
 from probgen.data.batches import Batch
@@ -30,8 +28,6 @@ from probgen.inference.programs import UsersDensity
 from probgen.inference.tracing import Given, Tracer, observe
 
 __all__ = ["Potential"]
-
-GradientAndValue = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -186,24 +182,6 @@ class Potential:
         flat = mapped(self.theta, points.reshape(chains * draws, -1))
         tables, sites = tree_map(lambda value: value.reshape(chains, draws, *value.shape[1:]), flat)
         return Posterior(tables, sites, point=False, statistics=statistics)
-
-    def compiled(self, function: Callable[[Tensor], Tensor], example: Tensor) -> GradientAndValue:
-        """U -> (gradient, value) as one graph traced below Pyro; eager where the program does not trace."""
-
-        def eager(u: Tensor) -> tuple[Tensor, Tensor]:
-            leaf = u.detach().requires_grad_()
-            with torch.enable_grad():
-                value = function(leaf)
-            return torch.autograd.grad(value, leaf)[0], value.detach()
-
-        eager(example)  # data statistics are made now, outside the trace
-        try:
-            graph = make_fx(eager)(example)
-        except (RuntimeError, TypeError, ValueError):
-            return eager  # control flow that depends on values
-        other = example + 0.1 * torch.randn_like(example)
-        agrees = all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(eager(other), graph(other), strict=True))
-        return graph if agrees else eager
 
 
 def log_prior(tracer: Tracer) -> Tensor:

@@ -20,7 +20,7 @@ from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
 from probgen.estimate import Estimate
-from probgen.inference.fit import Outcome, find_method, run
+from probgen.inference.fit import Outcome, find_method, methods_of, run
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
@@ -383,7 +383,7 @@ def build(
     names = accepted_options(cls)
     settings = {"max_steps", "tolerance", "restarts", "validation_fraction", "device", "dtype", "progress"}
     settings |= {"checkpoint", "checkpoint_seconds", "callback"}
-    settings |= {key for method in cls.traits.methods for key in find_method(method).defaults}
+    settings |= {key for method in methods_of(cls) for key in find_method(method).defaults}
     unknown = sorted(set(options) - set(names) - settings)
     if unknown:
         near = get_close_matches(unknown[0], [*names, *settings], 1)

@@ -52,6 +52,7 @@ class Method(ABC):
     restarts: ClassVar[int] = 1
     validates: ClassVar[bool] = False  # wants rows held out
     iterates: ClassVar[str] = "step"  # what the progress bar counts
+    wherever: ClassVar[str | None] = None  # another method: what supports that one supports this one
     normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
 
     varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough

@@ -112,6 +112,7 @@ class ChEES(Method):
         "compile": "auto", "start": None,
     }  # fmt: skip
     max_steps = 10**9
+    wherever = "nuts"
     iterates = "transition"
 
     def init(self) -> None:

@@ -1,40 +1,47 @@
 """No-U-turn sampler (Hoffman and Gelman, 2014) with multinomial trajectories (Betancourt, 2017).
 
-Walks over the unconstrained potential of any program: diagonal metric and step size are learnt during warm-up.
+A few long chains, each with its own step size and metric. They grow their trees in step, so that one call of the compiled
+potential serves all of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from probgen.inference.ascent import Ascent
+from probgen.inference.chain_starts import chain_starts
+from probgen.inference.compiled import Compiled
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.methods.base import Method, Step
-from probgen.inference.methods.svi import stack_draws
+from probgen.inference.methods.chees import ASCENT_STEPS, DIVERGENT, STATISTICS, check_counts, windows
+from probgen.inference.metric import Metric
 from probgen.inference.posterior import Posterior
-from probgen.inference.potential import Potential
 from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.step_size import DualAveraging
 
 __all__ = ["NoUTurn"]
-
-MOST_ENERGY = 1000.0  # an error of the energy beyond which a trajectory has diverged
-Gradient = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
 @dataclass
 class Point:
-    """Position, momentum, gradient and log density along a trajectory."""
+    """Position, momentum in the metric's coordinates, gradient and log density along a trajectory."""
 
     q: np.ndarray
-    p: np.ndarray
+    r: np.ndarray
     gradient: np.ndarray
-    log_density: float
+    value: float
+
+    @property
+    def energy(self) -> float:
+        return 0.5 * float(self.r @ self.r) - self.value
 
 
 @dataclass
@@ -46,267 +53,283 @@ class Tree:
     momentum: np.ndarray
     draw: Point
     log_weight: float
-    turning: bool
-    diverging: bool
-    acceptance: float
-    leaves: int
+    turning: bool = False
+    diverging: bool = False
+    acceptance: float = 0.0
+    leaves: int = 0
 
 
-class Trajectory:
-    """One transition of the sampler for one chain."""
-
-    def __init__(self, gradient: Gradient, rng: np.random.Generator, max_depth: int) -> None:
-        self.gradient, self.rng, self.max_depth = gradient, rng, max_depth
-        self.step_size, self.metric = 0.1, np.ones(1)
-
-    def energy(self, point: Point) -> float:
-        return 0.5 * float(point.p @ (self.metric * point.p)) - point.log_density
-
-    def leapfrog(self, point: Point, direction: int) -> Point:
-        e = direction * self.step_size
-        p = point.p + 0.5 * e * point.gradient
-        q = point.q + e * self.metric * p
-        gradient, log_density = self.gradient(q)
-        return Point(q, p + 0.5 * e * gradient, gradient, log_density)
-
-    def leaf(self, point: Point, direction: int, start: float) -> Tree:
-        new = self.leapfrog(point, direction)
-        gap = start - self.energy(new)
-        gap = gap if math.isfinite(gap) else -math.inf
-        accept = min(1.0, math.exp(min(gap, 0.0))) if gap > -math.inf else 0.0
-        return Tree(new, new, new.p, new, gap, False, gap < -MOST_ENERGY, accept, 1)
-
-    def build(self, point: Point, direction: int, depth: int, start: float) -> Tree:
-        if depth == 0:
-            return self.leaf(point, direction, start)
-        first = self.build(point, direction, depth - 1, start)
-        if first.turning or first.diverging:
-            return first
-        edge = first.right if direction > 0 else first.left
-        second = self.build(edge, direction, depth - 1, start)
-        return self.join(first, second, direction, biased=False)
-
-    def join(self, first: Tree, second: Tree, direction: int, biased: bool) -> Tree:
-        """Concatenate; the second's draw replaces the first's with its share of the weight."""
-        total = np.logaddexp(first.log_weight, second.log_weight)
-        share = second.log_weight - (first.log_weight if biased else total)
-        good = not (second.turning or second.diverging)
-        take = good and math.log(self.rng.random() + 1e-300) < share
-        left, right = (first.left, second.right) if direction > 0 else (second.left, first.right)
-        momentum = first.momentum + second.momentum
-        turning = second.turning or self.turns(left, right, momentum) or self.turns_between(first, second, direction)
-        return Tree(
-            left, right, momentum, second.draw if take else first.draw, float(total), turning,
-            second.diverging, first.acceptance + second.acceptance, first.leaves + second.leaves,
-        )  # fmt: skip
-
-    def turns(self, left: Point, right: Point, momentum: np.ndarray) -> bool:
-        sharp = self.metric * momentum
-        return bool(left.p @ sharp <= 0 or right.p @ sharp <= 0)
-
-    def turns_between(self, first: Tree, second: Tree, direction: int) -> bool:
-        """The extra check across the seam of two subtrees."""
-        near, far = (first, second) if direction > 0 else (second, first)
-        return self.turns(near.left, far.left, near.momentum + far.left.p) or self.turns(
-            near.right, far.right, far.momentum + near.right.p
-        )
-
-    def __call__(self, point: Point) -> Tree:
-        p = self.rng.standard_normal(len(point.q)) / np.sqrt(self.metric)
-        here = Point(point.q, p, point.gradient, point.log_density)
-        start = self.energy(here)
-        tree = Tree(here, here, p, here, 0.0, False, False, 0.0, 0)
-        for depth in range(self.max_depth):
-            direction = 1 if self.rng.random() < 0.5 else -1
-            edge = tree.right if direction > 0 else tree.left
-            more = self.build(edge, direction, depth, start)
-            tree = self.join(tree, more, direction, biased=True)
-            if tree.turning or tree.diverging:
-                break
-        return tree
-
-
-@dataclass
-class DualAveraging:
-    """Step size by Nesterov's dual averaging (Hoffman and Gelman, 2014, section 3.2)."""
-
-    target: float
-    log_step: float
-    mean: float = field(init=False)
-    log_average: float = 0.0
-    statistic: float = 0.0
-    count: int = 0
-
-    def __post_init__(self) -> None:
-        self.mean = self.log_step + math.log(10.0)
-
-    def update(self, acceptance: float) -> float:
-        self.count += 1
-        rate = 1.0 / (self.count + 10)
-        self.statistic = (1 - rate) * self.statistic + rate * (self.target - acceptance)
-        self.log_step = self.mean - math.sqrt(self.count) / 0.05 * self.statistic
-        weight = self.count**-0.75
-        self.log_average = weight * self.log_step + (1 - weight) * self.log_average
-        return math.exp(self.log_step)
+Asking = Generator[np.ndarray, tuple[float, np.ndarray], Any]  # yields a position, is sent its value and gradient
 
 
 class Chain:
     """State of one chain: position, metric, step size and its own random numbers."""
 
-    def __init__(self, gradient: Gradient, start: np.ndarray, seed: int, options: dict[str, Any]) -> None:
-        self.move = Trajectory(gradient, np.random.default_rng(seed), options["max_depth"])
-        self.move.metric = np.ones(len(start))
-        density = gradient(start)
-        self.point = Point(start, np.zeros_like(start), *density)
-        self.options, self.window = options, [start]
-        self.move.step_size = self.first_step_size()
-        self.adapt = DualAveraging(options["target_acceptance"], math.log(self.move.step_size))
+    def __init__(self, q: np.ndarray, value: float, gradient: np.ndarray, seed: int, options: dict[str, Any]) -> None:
+        self.point = Point(q, np.zeros_like(q), gradient, value)
+        self.options, self.rng = options, np.random.default_rng(seed)
+        self.step_size = 1.0
+        self.window: list[tuple[np.ndarray, np.ndarray]] = []
+        self.use(Metric.unit(torch.from_numpy(q)[None]))
 
-    def first_step_size(self) -> float:
-        """Double or halve until one leapfrog step is accepted about half the time."""
-        self.move.step_size, direction = 0.1, 0
-        for _ in range(50):
-            p = self.move.rng.standard_normal(len(self.point.q)) / np.sqrt(self.move.metric)
-            here = Point(self.point.q, p, self.point.gradient, self.point.log_density)
-            gap = self.move.energy(here) - self.move.energy(self.move.leapfrog(here, 1))
-            now = 1 if math.isfinite(gap) and gap > math.log(0.8) else -1
-            if direction and now != direction:
+    def use(self, metric: Metric) -> None:
+        """Take a metric; a diagonal one multiplies, a dense one is a matrix."""
+        self.metric, self.factor = metric, metric.factor.numpy()
+
+    def velocity(self, r: np.ndarray) -> np.ndarray:
+        return self.factor * r if self.factor.ndim == 1 else self.factor @ r
+
+    def force(self, gradient: np.ndarray) -> np.ndarray:
+        return self.factor * gradient if self.factor.ndim == 1 else gradient @ self.factor
+
+    # -- one trajectory ----------------------------------------------------------------------------------------
+    def leapfrog(self, point: Point, step: float) -> Asking:
+        """One step of the integrator."""
+        r = point.r + 0.5 * step * self.force(point.gradient)
+        q = point.q + step * self.velocity(r)
+        value, gradient = yield q
+        return Point(q, r + 0.5 * step * self.force(gradient), gradient, value)
+
+    def leaf(self, point: Point, direction: int, start: float) -> Asking:
+        new = yield from self.leapfrog(point, direction * self.step_size)
+        gap = start - new.energy
+        gap = gap if math.isfinite(gap) else -math.inf
+        return Tree(new, new, new.r, new, gap, False, gap < -DIVERGENT, math.exp(min(gap, 0.0)), 1)
+
+    def build(self, point: Point, direction: int, depth: int, start: float) -> Asking:
+        """A subtree of 2^depth points."""
+        if depth == 0:
+            return (yield from self.leaf(point, direction, start))
+        first = yield from self.build(point, direction, depth - 1, start)
+        if first.turning or first.diverging:
+            return first
+        edge = first.right if direction > 0 else first.left
+        second = yield from self.build(edge, direction, depth - 1, start)
+        return self.join(first, second, direction, biased=False)
+
+    def join(self, first: Tree, second: Tree, direction: int, biased: bool) -> Tree:
+        """Concatenate; the second's draw replaces the first's with its share of the weight."""
+        total = float(np.logaddexp(first.log_weight, second.log_weight))
+        share = second.log_weight - (first.log_weight if biased else total)
+        good = not (second.turning or second.diverging)
+        take = good and math.log(self.rng.random() + 1e-300) < share
+        left, right = (first.left, second.right) if direction > 0 else (second.left, first.right)
+        momentum = first.momentum + second.momentum
+        turning = second.turning or turns(left, right, momentum) or turns_between(first, second, direction)
+        return Tree(
+            left, right, momentum, second.draw if take else first.draw, total, turning,
+            second.diverging, first.acceptance + second.acceptance, first.leaves + second.leaves,
+        )  # fmt: skip
+
+    def transition(self) -> Asking:
+        """Double the trajectory until it turns; the chain moves to a draw from it."""
+        r = self.rng.standard_normal(len(self.point.q))
+        here = Point(self.point.q, r, self.point.gradient, self.point.value)
+        tree, start = Tree(here, here, r, here, 0.0), here.energy
+        for depth in range(self.options["max_depth"]):
+            direction = 1 if self.rng.random() < 0.5 else -1
+            edge = tree.right if direction > 0 else tree.left
+            more = yield from self.build(edge, direction, depth, start)
+            tree = self.join(tree, more, direction, biased=True)
+            if tree.turning or tree.diverging:
                 break
-            direction = now
-            self.move.step_size *= 2.0**direction
-        return self.move.step_size
-
-    def warm(self, number: int, total: int) -> Tree:
-        tree = self.advance()
-        self.move.step_size = self.adapt.update(tree.acceptance / max(tree.leaves, 1))
-        self.window.append(self.point.q)
-        if number in window_ends(total):
-            self.learn_metric()
-        if number == total - 1:
-            self.move.step_size = math.exp(self.adapt.log_average)
-        return tree
-
-    def advance(self) -> Tree:
-        tree = self.move(self.point)
         self.point = tree.draw
         return tree
 
-    def learn_metric(self) -> None:
-        """Variances of the window, shrunk as Stan does; then a fresh search for the step size."""
-        seen = np.stack(self.window)
-        n = len(seen)
-        self.move.metric = (n * seen.var(0) + 5 * 1e-3) / (n + 5)
-        self.window = []
-        self.adapt = DualAveraging(self.options["target_acceptance"], math.log(self.first_step_size()))
+    # -- learning ----------------------------------------------------------------------------------------------
+    def search(self) -> Asking:
+        """Halve the step until one leapfrog step is accepted about half the time."""
+        self.step_size = 1.0
+        for _ in range(60):
+            r = self.rng.standard_normal(len(self.point.q))
+            here = Point(self.point.q, r, self.point.gradient, self.point.value)
+            new = yield from self.leapfrog(here, self.step_size)
+            gap = here.energy - new.energy
+            if math.isfinite(gap) and gap > math.log(0.5):
+                break
+            self.step_size /= 2.0
+        self.adapt = DualAveraging(self.options["target_acceptance"], math.log(self.step_size))
+
+    def learn(self, tree: Tree, metric_too: bool) -> Asking:
+        """Step size after each transition of the warm-up; the metric at a window's end."""
+        self.step_size = self.adapt.update(tree.acceptance / max(tree.leaves, 1))
+        self.window.append((self.point.q, self.point.gradient))
+        if metric_too:
+            draws, gradients = (torch.from_numpy(np.stack(part)) for part in zip(*self.window, strict=True))
+            self.use(Metric.learnt(draws, gradients))
+            self.window = []
+            yield from self.search()
+
+    # -- checkpoints -------------------------------------------------------------------------------------------
+    def pack(self) -> dict[str, Tensor]:
+        """The state as named tensors."""
+        words = np.array([self.rng.bit_generator.state["state"][key] >> shift & (2**32 - 1)
+                          for key in ("state", "inc") for shift in (0, 32, 64, 96)])  # fmt: skip
+        packed = {
+            "q": torch.from_numpy(self.point.q.copy()), "gradient": torch.from_numpy(self.point.gradient.copy()),
+            "value": torch.tensor(self.point.value, dtype=torch.float64), "factor": self.metric.factor,
+            "inverse": self.metric.inverse, "adapt": self.adapt.pack(), "words": torch.from_numpy(words.astype(np.int64)),
+            "step": torch.tensor(self.step_size, dtype=torch.float64),
+        }  # fmt: skip
+        if self.window:
+            draws, gradients = (torch.from_numpy(np.stack(part)) for part in zip(*self.window, strict=True))
+            packed |= {"window|draws": draws, "window|gradients": gradients}
+        return packed
+
+    def unpack(self, packed: dict[str, Tensor]) -> None:
+        q, gradient = packed["q"].numpy(), packed["gradient"].numpy()
+        self.point = Point(q, np.zeros_like(q), gradient, float(packed["value"]))
+        self.use(Metric(packed["factor"], packed["inverse"]))
+        self.adapt, self.step_size = DualAveraging.unpack(packed["adapt"]), float(packed["step"])
+        words = [int(word) for word in packed["words"]]
+        state, inc = (sum(word << 32 * place for place, word in enumerate(words[at : at + 4])) for at in (0, 4))
+        full = self.rng.bit_generator.state
+        self.rng.bit_generator.state = {**full, "state": {"state": state, "inc": inc}, "has_uint32": 0, "uinteger": 0}
+        pairs = (
+            (packed[f"window|{name}"].numpy() for name in ("draws", "gradients")) if "window|draws" in packed else ()
+        )
+        self.window = list(zip(*pairs, strict=True))
 
 
-def window_ends(total: int) -> set[int]:
-    """Ends of the doubling windows in which the metric is learnt."""
-    ends, at, width = set(), max(10, total * 75 // 1000), 25
-    while at + width < total * 95 // 100:
-        at = at + width if at + 3 * width < total * 95 // 100 else total * 95 // 100
-        ends.add(at)
-        width *= 2
-    return ends
+def turns(left: Point, right: Point, momentum: np.ndarray) -> bool:
+    return bool(left.r @ momentum <= 0 or right.r @ momentum <= 0)
+
+
+def turns_between(first: Tree, second: Tree, direction: int) -> bool:
+    """The extra check across the seam of two subtrees."""
+    near, far = (first, second) if direction > 0 else (second, first)
+    return turns(near.left, far.left, near.momentum + far.left.r) or turns(
+        near.right, far.right, far.momentum + near.right.r
+    )
 
 
 class NoUTurn(Method):
-    """Several chains in turn, started near the EM point where the program has one.
+    """Several chains, started near the EM point where the program has one, at dispersed points that climb otherwise.
 
     Options:
         chains, draws, warmup: how many.
         target_acceptance: of the step size's adaptation.
         max_depth: a trajectory has at most 2^max_depth steps.
+        compile: "auto", "graph", "inductor" or "eager"; see :class:`~probgen.inference.compiled.Compiled`.
         start: as for EM; "prior" starts every chain at a draw from the prior.
     """
 
-    defaults = {"chains": 4, "draws": 500, "warmup": 500, "target_acceptance": 0.8, "max_depth": 10, "start": None}
+    defaults = {
+        "chains": 4, "draws": 500, "warmup": 500, "target_acceptance": 0.8, "max_depth": 10, "compile": "auto",
+        "start": None,
+    }  # fmt: skip
     max_steps = 10**9
     iterates = "transition"
 
     def init(self) -> None:
         task, options = self.task, self.task.options
+        check_counts(options, chains=1, draws=1, warmup=1, max_depth=1)
         self.batch = next(iter(task.batches.pieces()))
         with seeded(task.seed, "nuts start"):
-            starts = self.starts(task)
-        self.gradient = self.numpy_gradient(starts[0])
+            self.potential, points, near = chain_starts(task, self.batch, options["chains"])
+            data = self.batch if self.potential.users is not None else None
+            self.density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
+        self.like = points
+        ascent = Ascent(self.density, points)
+        if not near:
+            ascent.run(ASCENT_STEPS, enough=1.0)
+        states = (part.double().cpu().numpy() for part in (ascent.points, ascent.values, ascent.gradients))
         seeds = [seed_of(task.seed, "chain", c) for c in range(options["chains"])]
-        self.chains = [Chain(self.gradient, s.numpy(), seed, options) for s, seed in zip(starts, seeds, strict=True)]
-        self.kept: list[list[np.ndarray]] = [[] for _ in self.chains]
-        self.divergences, self.count = 0, 0
+        rows = zip(*states, seeds, strict=True)
+        self.chains = [Chain(q.copy(), float(value), g.copy(), seed, options) for q, value, g, seed in rows]
+        if ascent.moves:
+            for chain in self.chains:
+                chain.use(Metric.diagonal(ascent.variance().double().cpu()))
+        self.ends = set(windows(options["warmup"]))
+        self.kept: list[np.ndarray] = []
+        self.told: list[np.ndarray] = []
+        self.count, self.leapfrogs = 0, 0
+        self.seconds = {"compile": self.density.seconds, "warmup": 0.0, "sampling": 0.0}
+        self.together([chain.search() for chain in self.chains])
 
-    def starts(self, task: Any) -> list[Tensor]:
-        from probgen.inference.methods.em import ExpectationMaximisation
-
-        options = task.options
-        self.potential = Potential(task.program, self.batch)
-        if not self.potential.made_of_families or options["start"] == "prior":
-            return [self.potential.prior_draw().detach() for _ in range(options["chains"])]
-        em = ExpectationMaximisation(task)
-        em.init()
-        for _ in range(100):
-            if em.step().done:
-                break
-        self.potential = Potential(task.program, self.batch)  # with the calibrated priors
-        centre = self.potential.at(em.theta).detach()
-        return [centre + 0.05 * torch.randn_like(centre) for _ in range(options["chains"])]
-
-    def numpy_gradient(self, example: Tensor) -> Gradient:
-        graph = self.potential.compiled(self.potential.log_posterior, example)
-
-        def gradient(q: np.ndarray) -> tuple[np.ndarray, float]:
-            try:
-                slope, value = graph(torch.from_numpy(q).to(example))
-            except torch.linalg.LinAlgError:
-                return np.zeros_like(q), -math.inf
-            return slope.detach().double().numpy(), float(value)
-
-        return gradient
+    def together(self, asking: list[Asking]) -> list[Any]:
+        """Run what every chain does; positions they ask for are evaluated in one call."""
+        results: list[Any] = [None] * len(asking)
+        wanted = [answered(one, number, None, results) for number, one in enumerate(asking)]
+        places = [chain.point.q for chain in self.chains]
+        while any(q is not None for q in wanted):
+            places = [old if q is None else q for old, q in zip(places, wanted, strict=True)]
+            values, gradients = self.density(torch.from_numpy(np.stack(places)).to(self.like))
+            values, gradients = values.double().cpu().numpy(), gradients.double().cpu().numpy()
+            for number, q in enumerate(wanted):
+                if q is not None:
+                    self.leapfrogs += 1
+                    wanted[number] = answered(
+                        asking[number], number, (float(values[number]), gradients[number]), results
+                    )
+        return results
 
     def step(self) -> Step:
-        options = self.task.options
-        chain, number = divmod(self.count, options["warmup"] + options["draws"])
-        state = self.chains[chain]
-        if number < options["warmup"]:
-            tree = state.warm(number, options["warmup"])
+        options, warm, began = self.task.options, self.count < self.task.options["warmup"], time.process_time()
+        trees = self.together([chain.transition() for chain in self.chains])
+        if warm:
+            end = self.count + 1 in self.ends
+            pairs = zip(self.chains, trees, strict=True)
+            self.together([chain.learn(tree, end) for chain, tree in pairs])
+            if self.count == options["warmup"] - 1:
+                for chain in self.chains:
+                    chain.step_size = math.exp(chain.adapt.log_average)
         else:
-            tree = state.advance()
-            self.kept[chain].append(state.point.q)
-            self.divergences += tree.diverging
+            self.kept.append(np.stack([chain.point.q for chain in self.chains]))
+            self.told.append(np.array([told(c, t) for c, t in zip(self.chains, trees, strict=True)]))
         self.count += 1
-        done = self.count == len(self.chains) * (options["warmup"] + options["draws"])
-        values = {"objective": state.point.log_density / len(self.task.batches), "leapfrogs": float(tree.leaves)}
-        return Step(values, done, done)
+        self.seconds["warmup" if warm else "sampling"] += time.process_time() - began
+        mean = float(np.mean([chain.point.value for chain in self.chains])) / len(self.task.batches)
+        done = self.count == options["warmup"] + options["draws"]
+        return Step({"objective": mean, "leapfrogs": float(np.mean([t.leaves for t in trees]))}, done, done)
 
+    # -- what is left ------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
-        shortest = min(len(chain) for chain in self.kept if chain)
-        kept = [chain[:shortest] for chain in self.kept if chain]
-        self.draws = np.stack([np.stack(chain) for chain in kept])
-        with torch.no_grad():
-            found = [[self.potential.theta(torch.from_numpy(u)) for u in chain] for chain in kept]
-        return stack_draws(found)
+        self.draws = np.stack(self.kept, 1)
+        statistics = torch.from_numpy(np.stack(self.told, 1))  # (C, S, statistics)
+        named = dict(zip(STATISTICS, statistics.unbind(-1), strict=True))
+        return self.potential.posterior(torch.from_numpy(self.draws).to(self.like), named)
 
     def diagnostics(self) -> dict[str, Any]:
+        told = np.stack(self.told, 1)
         return {
-            "divergences": int(self.divergences),
+            "divergences": int(told[..., STATISTICS.index("diverging")].sum()),
             "rhat": float(np.max(split_rhat(self.draws))),
             "ess": float(np.min(effective_sample_size(self.draws))),
-            "step_size": [chain.move.step_size for chain in self.chains],
+            "acceptance": float(told[..., STATISTICS.index("acceptance_rate")].mean()),
+            "step_size": [chain.step_size for chain in self.chains],
+            "leapfrogs": self.leapfrogs,
+            "compiled": self.density.mode,
+            "seconds": dict(self.seconds),
         }
 
     def pack(self) -> dict[str, Tensor]:
-        packed = {f"kept|{c}": torch.from_numpy(np.stack(k)) for c, k in enumerate(self.kept) if k}
-        for c, chain in enumerate(self.chains):
-            packed[f"chain|{c}|q"] = torch.from_numpy(chain.point.q.copy())
-            packed[f"chain|{c}|metric"] = torch.from_numpy(chain.move.metric.copy())
-            packed[f"chain|{c}|step"] = torch.tensor(chain.move.step_size)
-        return packed | {"count": torch.tensor([self.count, self.divergences])}
+        packed = {f"chain|{c}|{k}": v for c, chain in enumerate(self.chains) for k, v in chain.pack().items()}
+        if self.kept:
+            packed |= {"kept": torch.from_numpy(np.stack(self.kept)), "told": torch.from_numpy(np.stack(self.told))}
+        seconds = torch.tensor(list(self.seconds.values()), dtype=torch.float64)
+        return packed | {"count": torch.tensor([self.count, self.leapfrogs]), "seconds": seconds}
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        self.count, self.divergences = (int(v) for v in tensors["count"])
+        self.count, self.leapfrogs = (int(v) for v in tensors["count"])
+        self.seconds = dict(zip(self.seconds, tensors["seconds"].tolist(), strict=True))
         for c, chain in enumerate(self.chains):
-            q = tensors[f"chain|{c}|q"].numpy()
-            chain.point = Point(q, np.zeros_like(q), *self.gradient(q))
-            chain.move.metric = tensors[f"chain|{c}|metric"].numpy()
-            chain.move.step_size = float(tensors[f"chain|{c}|step"])
-            self.kept[c] = list(tensors[f"kept|{c}"].numpy()) if f"kept|{c}" in tensors else []
+            start = f"chain|{c}|"
+            chain.unpack({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+        self.kept = list(tensors["kept"].numpy()) if "kept" in tensors else []
+        self.told = list(tensors["told"].numpy()) if "told" in tensors else []
+
+
+def answered(one: Asking, number: int, answer: Any, results: list[Any]) -> np.ndarray | None:
+    """Send an answer; the next position asked for, or None where the chain is done and has left its result."""
+    try:
+        return next(one) if answer is None else one.send(answer)
+    except StopIteration as stop:
+        results[number] = stop.value
+        return None
+
+
+def told(chain: Chain, tree: Tree) -> list[float]:
+    """What the sampler knows of a transition, in the order of STATISTICS."""
+    rate = tree.acceptance / max(tree.leaves, 1)
+    return [chain.point.value, rate, tree.draw.energy, float(tree.diverging), float(tree.leaves), chain.step_size]
