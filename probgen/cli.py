@@ -307,7 +307,6 @@ def table_and_model(given: argparse.Namespace) -> tuple[Table, Fit]:
 
 def model_for(given: argparse.Namespace, table: Table | ParquetFolder) -> Fit:
     """The named model fitted to the table."""
-    from probgen.inference.fit import methods_of
     from probgen.program import find
 
     if find(given.model).traits.sequences and getattr(table, "lengths", None) is None:

@@ -33,9 +33,8 @@ class LogStickBreaking(Transform):
         rest = rest.clamp(min=torch.finfo(x.dtype).tiny)
         return x[..., :-1].log() - rest.log() + offsets(x[..., :-1])
 
-    def log_abs_det_jacobian(self, y: Tensor, x: Tensor) -> Tensor:
-        z = y - offsets(y)
-        return (log_sticks(y)[..., :-1] + logsigmoid(-z)).sum(-1)
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return (log_sticks(x)[..., :-1] + logsigmoid(offsets(x) - x)).sum(-1)
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         return torch.Size((*shape[:-1], shape[-1] + 1))

@@ -249,7 +249,7 @@ def is_in_place(node: Node) -> bool:
 
 def largest(module: GraphModule) -> int:
     """Numbers in the largest tensor that depends on the point."""
-    made = [node.meta.get("tensor_meta") for node in moving_nodes(list(module.graph.nodes))]
+    made: list[Any] = [node.meta.get("tensor_meta") for node in moving_nodes(list(module.graph.nodes))]
     return max([1, *(meta.shape.numel() for meta in made if hasattr(meta, "shape"))])
 
 

@@ -25,9 +25,9 @@ SHRINKAGE = 5.0  # draws' worth of a diagonal covariance
 
 @dataclass(frozen=True)
 class Metric:
-    """Sigma = L L', of which L is kept: a vector ``(P,)`` where it is diagonal, a matrix ``(P, P)`` otherwise.
+    r"""Sigma = L L', of which L is kept: a vector ``(P,)`` where it is diagonal, a matrix ``(P, P)`` otherwise.
 
-    Momenta are kept as :math:`r = L^\\top p`, standard normal, so that the kinetic energy is half of their square.
+    Momenta are kept as :math:`r = L^\top p`, standard normal, so that the kinetic energy is half of their square.
     """
 
     factor: Tensor

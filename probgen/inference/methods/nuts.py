@@ -254,9 +254,9 @@ class NoUTurn(Method):
         places = [chain.point.q for chain in self.chains]
         while any(q is not None for q in wanted):
             places = [old if q is None else q for old, q in zip(places, wanted, strict=True)]
-            values, gradients = self.density(torch.from_numpy(np.stack(places)).to(self.like))
-            values, gradients = values.double().cpu().numpy(), gradients.double().cpu().numpy()
-            for number, q in enumerate(wanted):
+            found = self.density(torch.from_numpy(np.stack(places)).to(self.like))
+            values, gradients = (part.double().cpu().numpy() for part in found)
+                for number, q in enumerate(wanted):
                 if q is not None:
                     self.leapfrogs += 1
                     wanted[number] = answered(
