@@ -256,7 +256,7 @@ class NoUTurn(Method):
             places = [old if q is None else q for old, q in zip(places, wanted, strict=True)]
             found = self.density(torch.from_numpy(np.stack(places)).to(self.like))
             values, gradients = (part.double().cpu().numpy() for part in found)
-                for number, q in enumerate(wanted):
+            for number, q in enumerate(wanted):
                 if q is not None:
                     self.leapfrogs += 1
                     wanted[number] = answered(
