@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
-from scipy.stats import beta, rankdata
+from scipy.stats import beta
 
 from probgen.errors import CapabilityError
 
@@ -219,8 +219,11 @@ def ranks(flat: np.ndarray) -> np.ndarray:
     """Ranks from 1 along the last axis, their mean where values are tied."""
     order = flat.argsort(1)
     ordered = np.take_along_axis(flat, order, 1)
-    if (ordered[:, 1:] == ordered[:, :-1]).any():
-        return rankdata(flat, axis=1)
+    place = np.arange(1.0, flat.shape[1] + 1)
+    rises = ordered[:, 1:] != ordered[:, :-1]
+    edge = np.ones((len(flat), 1), dtype=bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, rises]), place, 0.0), 1)
+    final = np.minimum.accumulate(np.where(np.hstack([rises, edge]), place, np.inf)[:, ::-1], 1)[:, ::-1]
     found = np.empty_like(flat)
-    np.put_along_axis(found, order, np.arange(1.0, flat.shape[1] + 1)[None], 1)
+    np.put_along_axis(found, order, (first + final) / 2, 1)
     return found
