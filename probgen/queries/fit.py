@@ -278,11 +278,28 @@ class Fit:
 
         return to_arviz(self, data, draws=draws, prior_draws=prior_draws, seed=seed)
 
-    def diagnose(self) -> Diagnosis:
-        """Means, spreads, Monte Carlo errors and R-hat of all parameters, and in words whether to trust them."""
+    def diagnose(self, *, superchains: int | None = None) -> Diagnosis:
+        """Means, spreads, Monte Carlo errors and R-hat of all parameters, and in words whether to trust them.
+
+        Labels of exchangeable components (states) are matched between draws first.
+
+        Args:
+            superchains: of many short chains, the number of groups that started together, next to each other: R-hat is then
+                the nested one (Margossian et al., 2022).
+        """
         from probgen.queries.diagnosis import diagnose
 
-        return diagnose(self)
+        return diagnose(self, superchains)
+
+    def matched_labels(self) -> Fit:
+        """This fit with the labels of every draw's components (states) matched to those of one draw.
+
+        For summaries of parameters. What can be predicted does not depend on labels. Models without exchangeable labels come
+        back as they are; :func:`probgen.match_labels` is for users' programs.
+        """
+        from probgen.queries.labels import matched
+
+        return matched(self)
 
     def parameters(self, draw: int = 0) -> dict[str, dict[str, np.ndarray]]:
         """Readable parameters of each family for one posterior draw, in model coordinates."""

@@ -69,11 +69,11 @@ def hidden_latent(fit: Any) -> HiddenLatent | None:
     if fit.standardiser is None or not fit.posterior.parameters:
         return None
     with torch.no_grad(), fit.setting():
-        table = fit.sample(8) if not fit.traits.sequences else fit.sample(2, steps=6)
-        batch = next(fit.batches(table, 64).pieces())
-        found = candidate(fit, batch)
+        found = candidate(fit, Batch(torch.full((2, len(fit.schema)), torch.nan), fit.schema))
         if found is None or not set(found.tables) <= set(fit.posterior.parameters):
             return None
+        rows = fit.sample(2, steps=6) if fit.traits.sequences else fit.sample(8)
+        batch = next(fit.batches(rows, 64).pieces())
         theta = fit.posterior.theta()
         turned = found.renamed(theta, torch.arange(found.size).roll(1))
         before, after = (log_evidence(fit.program, batch, theta=t, settle=True).rows for t in (theta, turned))
