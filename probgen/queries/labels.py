@@ -2,8 +2,9 @@ r"""Label switching: the values of a hidden discrete latent (components, states)
 
 Chains that found the same components in another order disagree in every parameter and in nothing that can be predicted.
 Before parameters are summarised, each draw's labels are matched to those of a pivot draw (Marin, Mengersen and Robert,
-2005) by the assignment of least squared distance between the latent's rows of readable parameters (Kuhn, 1955). Log densities,
-cross-validation and predictions are left as they are: they do not depend on labels.
+2005) by the assignment of least squared distance between the latent's rows of readable parameters (Kuhn, 1955). It is repeated with
+the middle of the matched draws in place of the pivot, and distances in units of the spread within labels, so that parameters
+that tell labels apart count most. Log densities, cross-validation and predictions are left as they are: they do not depend on labels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from probgen.inference.tracing import observe
 
 __all__ = ["HiddenLatent", "assignments", "hidden_latent", "match_labels", "matched", "relabelled"]
 
-PASSES = 2  # first to a pivot draw, then to the mean of what was matched
+MOST_PASSES = 10  # first to a pivot draw, then to the middle of what was matched, by its spread within labels
+SMALLEST_SCALE = 1e-3  # within labels, as a share of the whole
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,22 @@ def assignments(values: Sequence[np.ndarray], pivot: int = -1) -> np.ndarray:
     x = np.concatenate([np.asarray(v, float).reshape(chains * draws, size, -1) for v in values], -1)
     spread = x.std((0, 1))
     x = x[..., spread > 0] / spread[spread > 0]
-    goal = x[pivot]
-    for _ in range(PASSES):
-        distance = np.square(x[:, None, :, :] - goal[None, :, None, :]).sum(-1)  # (S, label of the pivot, label)
-        orders = np.stack([linear_sum_assignment(one)[1] for one in distance])
-        goal = np.take_along_axis(x, orders[..., None], 1).mean(0)
+    goal, scale = x[pivot], np.ones(x.shape[-1])
+    orders = np.empty(x.shape[:2], dtype=int)
+    for _ in range(MOST_PASSES):
+        before, orders = orders, nearest(x / scale, goal / scale)
+        if (orders == before).all():
+            break
+        sorted_ = np.take_along_axis(x, orders[..., None], 1)
+        goal = np.median(sorted_, 0)
+        scale = np.maximum(np.median(np.abs(sorted_ - goal), (0, 1)), SMALLEST_SCALE)
     return orders.reshape(chains, draws, size)
+
+
+def nearest(x: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """``(S, K)``: which label of each draw ``(S, K, F)`` goes to which of the goal's ``(K, F)``."""
+    distance = np.square(x).sum(-1)[:, None, :] - 2 * goal @ x.mT + np.square(goal).sum(-1)[None, :, None]
+    return np.stack([linear_sum_assignment(one)[1] for one in distance])
 
 
 def matched(fit: Any) -> Any:
