@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from scipy.stats import binom, rankdata
 
 from probgen.errors import CapabilityError
 from probgen.inference.diagnostics import energy_fraction, split_rhat
-from probgen.plots.style import ACCENT, CYCLE, FAINT, INK, MUTED, colours, house, legend, tidy
+from probgen.plots.style import ACCENT, CYCLE, FAINT, INK, MUTED, colours, house, legend, sequential, tidy
 from probgen.queries.draws import variables
 from probgen.queries import predictive
 
@@ -25,6 +26,9 @@ REPLICATES = 60
 SHOWN_CURVES = 40
 MOST_PANELS = 12
 MOST_LEVELS = 12
+MOST_COUNTS = 40  # different values of a whole number that are drawn as bars
+MOST_STRIPS = 8
+LONGEST_TITLE = 44
 INTERVAL = (0.05, 0.95)
 STATISTICS: dict[str, Statistic] = {
     "mean": np.mean,
@@ -123,7 +127,7 @@ def draw_check(axes: Axes, name: str, values: np.ndarray, replicates: np.ndarray
     support = np.unique(np.r_[values, replicates.reshape(-1)]) if whole else np.empty(0)
     if levels is not None:
         support = np.arange(len(levels), dtype=float)
-    if 0 < len(support) <= (len(support) if levels is not None else 30):
+    if levels is not None or 0 < len(support) <= MOST_COUNTS:
         draw_shares(axes, values, replicates, support, levels)
     else:
         draw_densities(axes, values, replicates)
@@ -150,14 +154,23 @@ def draw_shares(axes: Axes, values: np.ndarray, replicates: np.ndarray, support:
 
 def draw_densities(axes: Axes, values: np.ndarray, replicates: np.ndarray) -> None:
     """Kernel densities over the same grid, which covers the data and most of what the model draws."""
-    low, high = np.quantile(values, [0, 1])
-    wide = np.quantile(replicates, [0.01, 0.99])
-    reach = 0.6 * (high - low) or 1.0
-    x = np.linspace(max(min(low, wide[0]), low - 2 * reach) - 0.1 * reach, min(max(high, wide[1]), high + 2 * reach) + 0.1 * reach, 200)
+    x = grid_of_densities(values, replicates)
+    own = density(values, x)
     for row in replicates[:SHOWN_CURVES]:
-        axes.plot(x, density(row, x), color=ACCENT, alpha=0.18, linewidth=0.9)
-    axes.plot(x, density(values, x), color=INK, linewidth=1.8)
-    axes.set_ylim(bottom=0)
+        axes.plot(x, density(row, x), color=ACCENT, alpha=0.22, linewidth=0.9)
+    axes.plot(x, own, color=INK, linewidth=1.8)
+    axes.set_ylim(0, min(axes.get_ylim()[1], 4 * own.max()))  # a prior may put all rows at one place
+
+
+def grid_of_densities(values: np.ndarray, replicates: np.ndarray) -> np.ndarray:
+    """Over the data and most of what the model draws, though not far from the data; not below zero without need."""
+    low, high = values.min(), values.max()
+    reach = high - low or 1.0
+    drawn = np.quantile(replicates, [0.01, 0.99])
+    start, end = max(min(low, drawn[0]), low - 1.2 * reach), min(max(high, drawn[1]), high + 1.2 * reach)
+    start, end = start - 0.06 * reach, end + 0.06 * reach
+    positive = low >= 0 and replicates.min() >= 0
+    return np.linspace(max(start, 0.0) if positive else start, end, 240)
 
 
 def density(values: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -206,37 +219,60 @@ def trace(fit: Any, parameters: Sequence[str] | None = None) -> list[Axes]:
         parameters: names, with or without an index ("tau", "theta[0]"); the first twelve where None.
     """
     found = scalars_of(fit, parameters)
-    axes = grid(len(found))
+    axes = grid(len(found), across=2, width=4.6)
     for (name, draws), panel in zip(found.items(), axes, strict=True):
         thin = max(1, draws.shape[1] // 600)
         for chain, colour in zip(draws, colours(len(draws)), strict=True):
             panel.plot(np.arange(len(chain))[::thin], chain[::thin], color=colour, linewidth=0.6, alpha=0.8)
-        tidy(panel, f"{name}   R-hat {float(split_rhat(draws)):.3f}", "draw")
+        tidy(panel, short(name), f"draw   (R-hat {float(split_rhat(draws)):.3f})")
     return axes
 
 
-def rank(fit: Any, parameters: Sequence[str] | None = None, bins: int = 20) -> list[Axes]:
-    """Histograms of each chain's ranks among all draws; level where chains agree (within the grey band, 99 % of bins).
+def rank(fit: Any, parameters: Sequence[str] | None = None, bins: int | None = None) -> list[Axes]:
+    """Histograms of each chain's ranks among all draws, one strip a chain; level where chains agree.
+
+    Grey bands hold 99 % of the bars of a chain that agrees with the others. Of more than eight chains the histograms are
+    shown as shades, a line a chain: no line should stand out.
 
     Args:
         fit: with draws.
         parameters: as for :func:`trace`.
-        bins: of the histograms.
+        bins: of the histograms; about one for ten draws of a chain, and at most 20, where None.
     """
-    from scipy.stats import binom, rankdata
-
     found = scalars_of(fit, parameters)
-    axes = grid(len(found))
+    axes = grid(len(found), across=2, width=4.6)
     for (name, draws), panel in zip(found.items(), axes, strict=True):
         chains, kept = draws.shape
-        ranks = rankdata(draws).reshape(chains, kept)
-        edges = np.linspace(0.5, chains * kept + 0.5, bins + 1)
-        panel.axhspan(*binom.ppf([0.005, 0.995], kept, 1 / bins), color=FAINT, alpha=0.35, linewidth=0)
-        for chain, colour in zip(ranks, colours(chains), strict=True):
-            panel.stairs(np.histogram(chain, edges)[0], edges, color=colour, linewidth=1.2, alpha=0.85)
-        tidy(panel, name, "rank", grid="")
-        panel.set_ylim(bottom=0)
+        many = bins or int(np.clip(kept // 10, 4, 20))
+        edges = np.linspace(0.5, chains * kept + 0.5, many + 1)
+        counts = np.stack([np.histogram(chain, edges)[0] for chain in rankdata(draws).reshape(chains, kept)])
+        (draw_strips if chains <= MOST_STRIPS else draw_shades)(panel, counts, edges, kept / many)
+        tidy(panel, short(name), "rank among all draws", "chain", grid="")
     return axes
+
+
+def draw_strips(axes: Axes, counts: np.ndarray, edges: np.ndarray, expected: float) -> None:
+    """One histogram over the other, all to the same scale."""
+    bins, kept = counts.shape[1], counts[0].sum()
+    low, high = binom.ppf([0.005, 0.995], kept, 1 / bins) / (2.4 * expected)
+    for at, (row, colour) in enumerate(zip(counts, colours(len(counts)), strict=True)):
+        axes.fill_between(edges[[0, -1]], at + low, at + high, color=FAINT, alpha=0.45, linewidth=0)
+        axes.stairs(at + row / (2.4 * expected), edges, baseline=at, color=colour, fill=True, alpha=0.35)
+        axes.stairs(at + row / (2.4 * expected), edges, baseline=None, color=colour, linewidth=1.3)
+    axes.set_yticks(np.arange(len(counts)) + 1 / 2.4, [str(at) for at in range(len(counts))])
+
+
+def draw_shades(axes: Axes, counts: np.ndarray, edges: np.ndarray, expected: float) -> None:
+    """Counts of each chain in units of what is expected."""
+    axes.imshow(
+        counts / expected, aspect="auto", cmap=sequential(), vmin=0, vmax=2, origin="lower", interpolation="nearest",
+        extent=(edges[0], edges[-1], -0.5, len(counts) - 0.5),
+    )  # fmt: skip
+
+
+def short(name: str) -> str:
+    """The end of a long name, which tells parameters apart."""
+    return name if len(name) <= LONGEST_TITLE else "…" + name[1 - LONGEST_TITLE :]
 
 
 def energy(fit: Any) -> list[Axes]:
