@@ -1,11 +1,24 @@
-"""Fits with posterior draws that cost nothing: an EM fit whose parameters are shaken, chain by chain."""
+"""Fits with posterior draws that cost nothing: exact draws of a user's program, or an EM fit that is shaken."""
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 
+import probgen as pg
+from probgen.data.schema import Schema
 from probgen.inference.posterior import Posterior
 from probgen.queries.labels import relabelled
+
+
+def of_program(model, sites, method="nuts", **statistics):
+    """A fit of a user's function with these draws ``(chains, draws, ...)``."""
+    posterior = Posterior({}, {k: torch.as_tensor(v) for k, v in sites.items()}, False, statistics)
+    origin = {"seed": 0, "versions": {}}
+    empty = Schema(())
+    return pg.Fit(
+        pg.program(model), empty, None, posterior, method, {}, {}, origin, 0.0, torch.float64, torch.device("cpu")
+    )
 
 
 def shaken(fit, chains=4, draws=25, size=0.03, orders=None):
@@ -22,4 +35,4 @@ def shaken(fit, chains=4, draws=25, size=0.03, orders=None):
     found = replace(fit, posterior=Posterior(parameters, {}, False), method="nuts")
     if orders is None:
         return found
-    return relabelled(found, torch.tensor(orders)[:, None].expand(-1, draws, -1).numpy())
+    return relabelled(found, np.repeat(np.array(orders)[:, None], draws, 1))
