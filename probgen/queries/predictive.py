@@ -18,6 +18,7 @@ from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.program import UserProgram
 from probgen.queries.pointwise import NO_BATCH, chosen_draws
+from probgen.queries.reading import families
 
 __all__ = ["Replicates", "posterior_predictive", "prior_predictive"]
 
@@ -50,8 +51,9 @@ def posterior_predictive(fit: Any, data: Any, draws: int, seed: int = 0) -> Repl
         stacked = {name: value.flatten(0, 1)[torch.as_tensor(numbers)] for name, value in fit.posterior.sites.items()}
         found, _ = run_user_program(fit, data, stacked, len(numbers), seed)
     else:
-        table = fit.read(data)
-        found = columns(fit, np.stack([replicate(fit, table, number, at, seed) for at, number in enumerate(numbers)]))
+        batch = hidden_batch(fit, fit.read(data))
+        runs = [run_table(fit, batch, Given(fit.posterior.theta(n)), (seed, "replicate", at)) for at, n in enumerate(numbers)]
+        found = columns(fit, np.stack([x for x, _ in runs]))
     return Replicates({name: value.reshape(*shape, *value.shape[1:]) for name, value in found.items()}, which)
 
 
@@ -68,7 +70,9 @@ def prior_predictive(fit: Any, data: Any, draws: int, seed: int = 0) -> Replicat
         except NotImplementedError as error:
             raise CapabilityError(f"The prior of {fit.name!r} cannot be drawn from: {error}.") from error
         return Replicates(expanded(found), np.arange(draws), expanded(sites))
-    made = [from_prior(fit, fit.read(data), number, seed) for number in range(draws)]
+    check_prior(fit)
+    batch = hidden_batch(fit, fit.read(data))
+    made = [run_table(fit, batch, Given(), (seed, "prior", number)) for number in range(draws)]
     found = columns(fit, np.stack([x for x, _ in made]))
     return Replicates(expanded(found), np.arange(draws), {"theta": [theta for _, theta in made]})
 
@@ -84,36 +88,29 @@ def check(draws: int) -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
-def replicate(fit: Any, table: Table, number: int, place: int, seed: int) -> np.ndarray:
-    """``(N, D)``: the table drawn anew under one draw of the parameters."""
-    return run_table(fit, table, Given(fit.posterior.theta(number)), (seed, "replicate", place))[0]
-
-
-def from_prior(fit: Any, table: Table, number: int, seed: int) -> tuple[np.ndarray, Any]:
-    """The table drawn anew under one draw of the prior, and this draw."""
-    bare = [name for name, family in of_families(fit).items() if family.prior_choice is None]
-    if bare or not of_families(fit):
+def check_prior(fit: Any) -> None:
+    """Refuse a model whose parameters have no prior."""
+    found = families(fit)
+    bare = [name for name, family in found.items() if family.prior_choice is None]
+    if bare or not found:
         what = repr(bare[0]) if bare else f"the networks of {fit.name!r}"
         raise CapabilityError(f"There is no prior of {what} to draw from; fit with prior='default'.")
-    return run_table(fit, table, Given(), (seed, "prior", number))
 
 
-def of_families(fit: Any) -> dict[str, Any]:
-    from probgen.queries.reading import families
+def hidden_batch(fit: Any, table: Table) -> Batch:
+    """Rows as many as the table's, of which only columns that are inputs are known."""
+    with fit.setting():
+        batch = next(fit.batches(table, len(table)).pieces())
+        inputs = torch.tensor([name in fit.program.inputs for name in fit.schema.names], device=batch.x.device)
+        return Batch(torch.where(inputs, batch.x, torch.nan), batch.schema, steps=batch._steps)
 
-    return families(fit)
 
-
-def run_table(fit: Any, table: Table, given: Given, stream: tuple) -> tuple[np.ndarray, Any]:
-    """One forward run: columns that are inputs stay as they are, all other cells are drawn."""
+def run_table(fit: Any, batch: Batch, given: Given, stream: tuple) -> tuple[np.ndarray, Any]:
+    """One forward run, ``(N, D)`` in original units, and the parameters that made it."""
     with torch.no_grad(), fit.setting(), seeded(*stream):
-        batch = fit.batches(table, max(len(table), 1) * 2**20).batch(table)
-        inputs = torch.tensor([name in fit.program.inputs for name in fit.schema.names])
-        hidden = Batch(torch.where(inputs, batch.x, torch.nan), batch.schema, steps=batch._steps)
-        tracer = observe(fit.program, hidden, given, sum_out=False)
-        x = gather(tracer, hidden).double().cpu().numpy()
-    theta = {name: table.theta for name, table in tracer.tables.items()}
-    return fit.standardiser.inverse(x), theta
+        tracer = observe(fit.program, batch, given, sum_out=False)
+        x = gather(tracer, batch).double().cpu().numpy()
+    return fit.standardiser.inverse(x), {name: table.theta for name, table in tracer.tables.items()}
 
 
 def columns(fit: Any, values: np.ndarray) -> dict[str, np.ndarray]:
