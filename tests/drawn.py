@@ -29,7 +29,7 @@ def shaken(fit, chains=4, draws=25, size=0.03, orders=None):
         if not value.is_floating_point() or value.dim() > 4:
             return value.expand(chains, draws, *value.shape[2:]).clone()
         shake = size * torch.randn(chains, draws, *value.shape[2:], generator=generator, dtype=value.dtype)
-        return value + shake * value.abs().clamp_min(0.1)
+        return torch.where(value.isfinite(), value + shake * value.abs().clamp_min(0.1), value)
 
     parameters = {n: {k: noise(v) for k, v in theta.items()} for n, theta in fit.posterior.parameters.items()}
     found = replace(fit, posterior=Posterior(parameters, {}, False), method="nuts")

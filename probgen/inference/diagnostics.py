@@ -142,7 +142,9 @@ def geyer(z: np.ndarray) -> np.ndarray:
     rho[0] = 1.0
     last = max(0, (n - 4) // 2 if n % 2 == 0 else (n - 3) // 2)  # of the pairs of lags that are looked at
     even, pairs = rho[0 : 2 * last + 1 : 2], rho[0 : 2 * last + 2].reshape(last + 1, 2, -1).sum(1)
-    ends = np.vstack([pairs[:-1] <= 0, np.ones((1, z.shape[2]), dtype=bool)]).argmax(0)  # the first pair that is left out
+    ends = np.vstack([pairs[:-1] <= 0, np.ones((1, z.shape[2]), dtype=bool)]).argmax(
+        0
+    )  # the first pair that is left out
     kept = np.arange(last + 1)[:, None] < ends
     time = -1 + 2 * np.where(kept, np.minimum.accumulate(pairs, 0), 0.0).sum(0)
     time += np.maximum(np.take_along_axis(even, ends[None], 0)[0], 0.0)

@@ -16,8 +16,8 @@ from scipy.stats import binom, rankdata
 from probgen.errors import CapabilityError
 from probgen.inference.diagnostics import energy_fraction, split_rhat
 from probgen.plots.style import ACCENT, CYCLE, FAINT, INK, MUTED, colours, house, legend, sequential, tidy
-from probgen.queries.draws import variables
 from probgen.queries import predictive
+from probgen.queries.draws import variables
 
 __all__ = ["energy", "posterior_predictive", "prior_predictive", "rank", "tail_probability", "trace"]
 

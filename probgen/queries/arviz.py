@@ -29,7 +29,9 @@ Group = dict[str, Variable]
 def to_arviz(fit: Any, data: Any = None, *, draws: int = 400, prior_draws: int = 200, seed: int = 0) -> Any:
     """Groups of named arrays; see :meth:`probgen.Fit.to_arviz`."""
     groups: dict[str, Group] = {"posterior": variables(fit)}
-    statistics = {name: Variable(value.cpu().numpy(), ("chain", "draw")) for name, value in fit.posterior.statistics.items()}
+    statistics = {
+        name: Variable(value.cpu().numpy(), ("chain", "draw")) for name, value in fit.posterior.statistics.items()
+    }
     if statistics:
         groups["sample_stats"] = statistics
     if data is not None:
@@ -57,22 +59,22 @@ def log_likelihood(fit: Any, data: Any, draws: int) -> dict[str, Group]:
     """Of every row of a table, or of every element of the sites that a user's program observes."""
     found = pointwise(fit, data, draws)
     names = data_dims(fit, data)
-    return {"log_likelihood": {k: drawn(v, found.draws, names.get(k)) for k, v in found.values.items()}}
+    return {"log_likelihood": {k: drawn(k, v, found.draws, names) for k, v in found.values.items()}}
 
 
 def replicated(fit: Any, data: Any, draws: int, seed: int) -> dict[str, Group]:
     """The data drawn anew."""
     found, names = posterior_predictive(fit, data, draws, seed), data_dims(fit, data)
-    return {"posterior_predictive": {k: drawn(v, found.draws, names.get(k)) for k, v in found.values.items()}}
+    return {"posterior_predictive": {k: drawn(k, v, found.draws, names) for k, v in found.values.items()}}
 
 
 def prior(fit: Any, data: Any, draws: int, seed: int) -> dict[str, Group]:
     """Draws of the prior, and of data given them."""
     found, names = prior_predictive(fit, data, draws, seed), data_dims(fit, data)
-    made = {"prior_predictive": {k: drawn(v, found.draws, names.get(k)) for k, v in found.values.items()}}
+    made = {"prior_predictive": {k: drawn(k, v, found.draws, names) for k, v in found.values.items()}}
     if isinstance(fit.program, UserProgram):
         kept = {k: v for k, v in found.parameters.items() if k in fit.posterior.sites}
-        return made | {"prior": {k: drawn(v, found.draws, None) for k, v in kept.items()}}
+        return made | {"prior": {k: drawn(k, v, found.draws, {}) for k, v in kept.items()}}
     return made | {"prior": variables(prior_fit(fit, found.parameters["theta"]))}
 
 
@@ -90,7 +92,7 @@ def observed(fit: Any, data: Any) -> dict[str, Group]:
     names = data_dims(fit, data)
     if isinstance(fit.program, UserProgram):
         values = observed_sites(fit, data)
-        return {"observed_data": {k: Variable(v, names.get(k) or plain_dims(k, v)) for k, v in values.items()}}
+        return {"observed_data": {k: Variable(v, names[k]) for k, v in values.items()}}
     table = fit.read(data)
     columns = {name: Variable(column(table, name), ("row",)) for name in table.names}
     given = {name: columns.pop(name) for name in fit.program.inputs}
@@ -125,9 +127,9 @@ class Observed(Recorder):
 
 def one_run(fit: Any, data: Any) -> Observed:
     """A run of a user's program at the first draw."""
-    with torch.no_grad(), fit.setting(), Observed() as run:
-        with Given(sites={name: value[0, 0] for name, value in fit.posterior.sites.items()}):
-            fit.program.model(data)
+    first = Given(sites={name: value[0, 0] for name, value in fit.posterior.sites.items()})
+    with torch.no_grad(), fit.setting(), Observed() as run, first:
+        fit.program.model(data)
     return run
 
 
@@ -136,26 +138,20 @@ def data_dims(fit: Any, data: Any) -> dict[str, tuple[str, ...]]:
     """Site or column -> names of the axes of its data."""
     if not isinstance(fit.program, UserProgram):
         sequences = fit.read(data).lengths is not None
-        return {**{name: ("row",) for name in fit.schema.names}, "table": ("sequence",) if sequences else ("row",)}
+        return {**dict.fromkeys(fit.schema.names, ("row",)), "table": ("sequence",) if sequences else ("row",)}
     run, given = one_run(fit, data), getattr(fit.program, "dims", None) or {}
-    return {
-        name: tuple(given.get(name, run.plates[name])) + tuple(
-            f"{name}_dim_{axis}" for axis in range(value.dim() - len(given.get(name, run.plates[name])))
-        )
-        for name, value in run.values.items()
-    }
+    found = {}
+    for name, value in run.values.items():
+        dims = tuple(given.get(name, run.plates[name]))
+        found[name] = (*dims, *(f"{name}_dim_{axis}" for axis in range(len(dims), value.dim())))
+    return found
 
 
-def plain_dims(name: str, value: np.ndarray) -> tuple[str, ...]:
-    return tuple(f"{name}_dim_{axis}" for axis in range(value.ndim))
-
-
-def drawn(value: np.ndarray, numbers: np.ndarray, dims: tuple[str, ...] | None) -> Variable:
+def drawn(name: str, value: np.ndarray, numbers: np.ndarray, names: dict[str, tuple[str, ...]]) -> Variable:
     """An array ``(chains, draws, ...)`` whose draws keep their numbers."""
-    size = value.ndim - 2
-    names = (dims or ())[:size]
-    names += tuple(f"dim_{axis}" for axis in range(len(names), size))
-    return Variable(value, ("chain", "draw", *names), {"draw": numbers.tolist()})
+    dims = names.get(name, ())[: value.ndim - 2]
+    rest = [f"{name}_dim_{axis}" for axis in range(len(dims), value.ndim - 2)]
+    return Variable(value, ("chain", "draw", *dims, *rest), {"draw": numbers.tolist()})
 
 
 def dataset(group: Group) -> Any:

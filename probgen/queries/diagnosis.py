@@ -100,7 +100,9 @@ def diagnose(fit: Any, superchains: int | None = None) -> Diagnosis:
     names = tuple(name for key, variable in found.items() for name in scalars(key, variable))
     x = np.concatenate([v.values.reshape(*v.values.shape[:2], -1).astype(float) for v in found.values()], -1)
     numbers = measured(x, superchains)
-    notes = () if of_one_label is fit else ("Labels of hidden values had switched; they were matched before this table.",)
+    notes = (
+        () if of_one_label is fit else ("Labels of hidden values had switched; they were matched before this table.",)
+    )
     problems = [*of_chains(names, numbers, x), *of_labels(fit, found, numbers["rhat"]), *of_sampler(fit)]
     return Diagnosis(names, numbers, tuple(problems), (*notes, *of_approximation(fit)))
 

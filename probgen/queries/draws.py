@@ -57,10 +57,7 @@ def described(family: Family, theta: Mapping[str, Tensor]) -> dict[str, np.ndarr
 # ------------------------------------------------------------------------------------------------------- names of axes
 def variables(fit: Any) -> dict[str, Variable]:
     """All parameters of a posterior by name; tables of a single row lose the axis of rows."""
-    found = {
-        name: sited(fit, name, value.double().cpu().numpy())
-        for name, value in fit.posterior.sites.items()
-    }
+    found = {name: sited(fit, name, value.double().cpu().numpy()) for name, value in fit.posterior.sites.items()}
     if not fit.posterior.parameters:
         return found
     names = AxisNames.of(fit)

@@ -85,16 +85,24 @@ class Predictive:
         edges = [-np.inf, self.threshold, 1.0, np.inf]
         names = [f"good (k <= {self.threshold:.2f})", "bad (up to 1)", "very bad (beyond 1)"]
         counts, total = np.histogram(self.pareto_k, edges)[0], max(len(self.pareto_k), 1)
-        return "\n".join(aligned([[n, str(c), f"{100 * c / total:.1f} %"] for n, c in zip(names, counts, strict=True)]))
+        return "\n".join(
+            aligned([[n, str(c), f"{100 * c / total:.1f} %"] for n, c in zip(names, counts, strict=True)])
+        )
 
     def warning(self) -> str:
         """What is wrong with it, in words; empty where nothing is."""
         bad = self.bad_rows
         if not len(bad):
             return ""
-        what = "the variance of the log likelihood exceeds 0.4 in" if self.criterion == "waic" else "Pareto k is too large in"
+        what = (
+            "the variance of the log likelihood exceeds 0.4 in"
+            if self.criterion == "waic"
+            else "Pareto k is too large in"
+        )
         named = ", ".join(str(row) for row in bad[:SHOWN]) + (", ..." if len(bad) > SHOWN else "")
-        remedy = "use pg.loo" if self.criterion == "waic" else "fit again without them, or look for what makes them unusual"
+        remedy = (
+            "use pg.loo" if self.criterion == "waic" else "fit again without them, or look for what makes them unusual"
+        )
         return f"{what} {len(bad)} of {len(self.rows)} rows ({named}): their predictive densities are not reliable; {remedy}."
 
     def __str__(self) -> str:

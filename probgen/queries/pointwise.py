@@ -7,6 +7,7 @@ no parameters are summed out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
@@ -130,7 +131,11 @@ def over_draws(function: Callable[..., Any], stacked: list[Tensor], at_once: int
         if mapped is not None and same(first, mapped):
             return mapped
     found = [function(*values) for values in zip(*stacked, strict=True)]
-    return {key: torch.stack([one[key] for one in found]) for key in first} if isinstance(first, dict) else torch.stack(found)
+    return (
+        {key: torch.stack([one[key] for one in found]) for key in first}
+        if isinstance(first, dict)
+        else torch.stack(found)
+    )
 
 
 def same(first: Any, mapped: Any) -> bool:
@@ -212,7 +217,7 @@ def of_user_program(fit: Any, data: Any, which: np.ndarray) -> dict[str, np.ndar
 
 def combinations(run: Recorder) -> list[dict[str, int]]:
     """All joint values of the discrete sites that are summed out."""
-    many = int(np.prod([size for size in run.left.values()], initial=1.0))
+    many = math.prod(run.left.values())
     if many > MOST_RUNS:
         raise CapabilityError(
             f"The discrete sites {', '.join(run.left)} have {many} joint values; log likelihoods of rows are summed over at"
@@ -223,11 +228,11 @@ def combinations(run: Recorder) -> list[dict[str, int]]:
 
 def summed_out(runs: list[Recorder]) -> dict[str, Tensor]:
     """Log densities of the rows, all observed sites together, with the discrete sites of the same rows summed out."""
-    plates = {run_plates for run_plates in runs[0].plates.values()}
+    plates = set(runs[0].plates.values())
     if len(plates) > 1:
         raise CapabilityError(
             f"The discrete sites {', '.join(runs[0].left)} stand in other plates than the data; log likelihoods of rows"
             " need them in the same ones."
         )
-    terms = [sum([*run.observed.values(), *run.latent.values()]) for run in runs]
+    terms = [torch.stack([*run.observed.values(), *run.latent.values()]).sum(0) for run in runs]
     return {"+".join(runs[0].observed): torch.logsumexp(torch.stack(terms), 0)}

@@ -52,7 +52,10 @@ def posterior_predictive(fit: Any, data: Any, draws: int, seed: int = 0) -> Repl
         found, _ = run_user_program(fit, data, stacked, len(numbers), seed)
     else:
         batch = hidden_batch(fit, fit.read(data))
-        runs = [run_table(fit, batch, Given(fit.posterior.theta(n)), (seed, "replicate", at)) for at, n in enumerate(numbers)]
+        runs = [
+            run_table(fit, batch, Given(fit.posterior.theta(n)), (seed, "replicate", at))
+            for at, n in enumerate(numbers)
+        ]
         found = columns(fit, np.stack([x for x, _ in runs]))
     return Replicates({name: value.reshape(*shape, *value.shape[1:]) for name, value in found.items()}, which)
 
@@ -149,7 +152,8 @@ def run_user_program(
     fit: Any, data: Any, stacked: dict[str, Tensor], draws: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Observed and latent sites of ``draws`` forward runs, ``(draws, ...)`` each."""
-    names, parts = list(stacked), {}
+    names = list(stacked)
+    parts: dict[str, bool] = {}
 
     def run(_: Tensor, *values: Tensor) -> dict[str, Tensor]:
         with Forward() as found, Given(sites=dict(zip(names, values, strict=True))):

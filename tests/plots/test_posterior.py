@@ -44,7 +44,14 @@ def fits(pair):
         warnings.simplefilter("ignore")
         return {
             name: pg.fit(
-                "bayesian_network", pair, structure=[("a", "b")], method=name, seed=0, progress=False, restarts=1, **options
+                "bayesian_network",
+                pair,
+                structure=[("a", "b")],
+                method=name,
+                seed=0,
+                progress=False,
+                restarts=1,
+                **options,
             )
             for name, options in METHODS.items()
         }

@@ -230,7 +230,9 @@ def test_labels_of_hidden_states(name):
         warnings.simplefilter("ignore")
         fit = pg.fit(name, table, states=2, progress=False, restarts=1, max_steps=10)
     mixed = shaken(fit, orders=[[0, 1], [1, 0], [0, 1], [1, 0]])
-    np.testing.assert_allclose(pointwise(mixed, table, 8).matrix(), pointwise(shaken(fit), table, 8).matrix(), rtol=1e-8)
+    np.testing.assert_allclose(
+        pointwise(mixed, table, 8).matrix(), pointwise(shaken(fit), table, 8).matrix(), rtol=1e-8
+    )
     keep = described_draws(mixed.matched_labels())
     assert split_rhat(keep["emission.real"]["loc"]).max() < 1.1
     assert split_rhat(keep["chain"]["transition"]).max() < 1.1
@@ -354,7 +356,9 @@ def test_inputs_are_constant_data():
     table = pg.Table.from_sequences([np.stack([x[:30], 2 * x[:30]], 1), np.stack([x[30:], 2 * x[30:]], 1)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fit = pg.fit("regression_hidden_markov", table, states=1, inputs=["x0"], progress=False, max_steps=5, restarts=1)
+        fit = pg.fit(
+            "regression_hidden_markov", table, states=1, inputs=["x0"], progress=False, max_steps=5, restarts=1
+        )
         made = fit.to_arviz(table, draws=5, prior_draws=5)
     np.testing.assert_allclose(made.constant_data["x0"], x)
     assert set(made.observed_data) == {"x1"}
