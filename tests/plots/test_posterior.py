@@ -57,6 +57,7 @@ def fits(pair):
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.filterwarnings("ignore")
 def test_arviz_draws_every_method(arviz, fits, pair, method):
