@@ -141,7 +141,7 @@ def of_chains(names: tuple[str, ...], numbers: dict[str, np.ndarray], x: np.ndar
     if rhat[worst] > LARGEST_RHAT:
         many = int((rhat > LARGEST_RHAT).sum())
         others = f" (and {many - 1} more parameters are above {LARGEST_RHAT})" if many > 1 else ""
-        yield f"R-hat of {names[worst]!r} is {rhat[worst]:.2f}{others}: chains disagree; run longer or reparametrise."
+        yield f"R-hat of {names[worst]!r} is {rhat[worst]:.3f}{others}: chains disagree; run longer or reparametrise."
     least = int(np.nanargmin(size))
     if size[least] < FEWEST_EFFECTIVE:
         yield (
