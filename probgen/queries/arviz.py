@@ -65,13 +65,15 @@ def log_likelihood(fit: Any, data: Any, draws: int) -> dict[str, Group]:
 def replicated(fit: Any, data: Any, draws: int, seed: int) -> dict[str, Group]:
     """The data drawn anew."""
     found, names = posterior_predictive(fit, data, draws, seed), data_dims(fit, data)
-    return {"posterior_predictive": {k: drawn(k, v, found.draws, names) for k, v in found.values.items()}}
+    return {
+        "posterior_predictive": {k: drawn(k, whole(fit, k, v), found.draws, names) for k, v in found.values.items()}
+    }
 
 
 def prior(fit: Any, data: Any, draws: int, seed: int) -> dict[str, Group]:
     """Draws of the prior, and of data given them."""
     found, names = prior_predictive(fit, data, draws, seed), data_dims(fit, data)
-    made = {"prior_predictive": {k: drawn(k, v, found.draws, names) for k, v in found.values.items()}}
+    made = {"prior_predictive": {k: drawn(k, whole(fit, k, v), found.draws, names) for k, v in found.values.items()}}
     if isinstance(fit.program, UserProgram):
         kept = {k: v for k, v in found.parameters.items() if k in fit.posterior.sites}
         return made | {"prior": {k: drawn(k, v, found.draws, {}) for k, v in kept.items()}}
@@ -99,12 +101,17 @@ def observed(fit: Any, data: Any) -> dict[str, Group]:
     return {"observed_data": columns} | ({"constant_data": given} if given else {})
 
 
+def whole(fit: Any, name: str, values: np.ndarray) -> np.ndarray:
+    """Whole numbers where a column has levels or counts: ArviZ draws bars of them, densities of others."""
+    counted = name in fit.schema.names and (fit.schema[name].is_discrete or fit.schema[name].kind == "count")
+    return values.astype(int) if counted and np.isfinite(values).all() else values
+
+
 def column(table: Table, name: str) -> np.ndarray:
     """Values of a column, whole numbers for discrete ones without holes."""
-    place = table.schema.index(name)
-    values, kind = table.values[:, place], table.schema[name]
-    whole = (kind.is_discrete or kind.kind == "count") and not np.isnan(values).any()
-    return values.astype(int) if whole else values
+    values, kind = table.values[:, table.schema.index(name)], table.schema[name]
+    counted = (kind.is_discrete or kind.kind == "count") and not np.isnan(values).any()
+    return values.astype(int) if counted else values
 
 
 def observed_sites(fit: Any, data: Any) -> dict[str, np.ndarray]:
