@@ -38,10 +38,17 @@ if TYPE_CHECKING:
     from probgen.program import program as program
     from probgen.queries.answers import Answer as Answer
     from probgen.queries.criteria import Criteria as Criteria
+    from probgen.queries.diagnosis import Diagnosis as Diagnosis
     from probgen.queries.ensemble import Ensemble as Ensemble
     from probgen.queries.ensemble import ensemble as ensemble
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
+    from probgen.queries.labels import match_labels as match_labels
+    from probgen.queries.loo import Comparison as Comparison
+    from probgen.queries.loo import Predictive as Predictive
+    from probgen.queries.loo import compare_models as compare_models
+    from probgen.queries.loo import loo as loo
+    from probgen.queries.loo import waic as waic
     from probgen.queries.marginals import Marginals as Marginals
     from probgen.queries.marginals import class_probabilities as class_probabilities
     from probgen.queries.networks import from_pgmpy as from_pgmpy
@@ -88,8 +95,11 @@ HOME = {
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
     "probgen.queries.criteria": ("Criteria",),
+    "probgen.queries.diagnosis": ("Diagnosis",),
     "probgen.queries.ensemble": ("Ensemble", "ensemble"),
     "probgen.queries.fit": ("Fit", "fit"),
+    "probgen.queries.labels": ("match_labels",),
+    "probgen.queries.loo": ("Comparison", "Predictive", "compare_models", "loo", "waic"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),
     "probgen.queries.persistence": ("load",),

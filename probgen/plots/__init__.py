@@ -9,6 +9,7 @@ from probgen.plots.embedding import embedding_plane
 from probgen.plots.imputation import imputation_columns, interval_coverage
 from probgen.plots.missing import missing_patterns, missing_shares
 from probgen.plots.network import network
+from probgen.plots.posterior import energy, posterior_predictive, prior_predictive, rank, trace
 from probgen.plots.selection import selection_curve
 from probgen.plots.style import house
 from probgen.plots.training import training_curve
@@ -23,6 +24,7 @@ __all__ = [
     "density_rows",
     "durations",
     "embedding_plane",
+    "energy",
     "forecast",
     "house",
     "imputation_columns",
@@ -31,8 +33,12 @@ __all__ = [
     "missing_shares",
     "network",
     "pair_against",
+    "posterior_predictive",
+    "prior_predictive",
+    "rank",
     "reliability_curve",
     "selection_curve",
+    "trace",
     "training_curve",
     "transition_diagram",
 ]

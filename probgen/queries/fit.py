@@ -28,6 +28,7 @@ from probgen.program import Model, Traits, UserProgram, accepted_options, find
 if TYPE_CHECKING:
     from probgen.queries.answers import Answer
     from probgen.queries.criteria import Criteria
+    from probgen.queries.diagnosis import Diagnosis
 
 __all__ = ["Fit", "fit"]
 
@@ -262,11 +263,43 @@ class Fit:
 
         save(self, Path(path), overwrite)
 
-    def to_arviz(self) -> Any:
-        """The posterior as ArviZ's InferenceData (0.x) or DataTree (1.x)."""
+    def to_arviz(self, data: Any = None, *, draws: int = 400, prior_draws: int = 200, seed: int = 0) -> Any:
+        """The posterior as ArviZ's InferenceData (0.x) or DataTree (1.x); a point estimate is one chain of one draw.
+
+        Args:
+            data: the rows it was fitted to (the data of a user's own program). Adds the groups ``log_likelihood`` (exact
+                log evidence of each row; of each observed element in users' programs), ``posterior_predictive``,
+                ``prior``, ``prior_predictive``, ``observed_data`` and ``constant_data``.
+            draws: at most so many evenly spaced draws are used for the first two.
+            prior_draws: draws of the prior.
+            seed: of all replicated data.
+        """
         from probgen.queries.arviz import to_arviz
 
-        return to_arviz(self)
+        return to_arviz(self, data, draws=draws, prior_draws=prior_draws, seed=seed)
+
+    def diagnose(self, *, superchains: int | None = None) -> Diagnosis:
+        """Means, spreads, Monte Carlo errors and R-hat of all parameters, and in words whether to trust them.
+
+        Labels of exchangeable components (states) are matched between draws first.
+
+        Args:
+            superchains: of many short chains, the number of groups that started together, next to each other: R-hat is then
+                the nested one (Margossian et al., 2022).
+        """
+        from probgen.queries.diagnosis import diagnose
+
+        return diagnose(self, superchains)
+
+    def matched_labels(self) -> Fit:
+        """This fit with the labels of every draw's components (states) matched to those of one draw.
+
+        For summaries of parameters. What can be predicted does not depend on labels. Models without exchangeable labels come
+        back as they are; :func:`probgen.match_labels` is for users' programs.
+        """
+        from probgen.queries.labels import matched
+
+        return matched(self)
 
     def parameters(self, draw: int = 0) -> dict[str, dict[str, np.ndarray]]:
         """Readable parameters of each family for one posterior draw, in model coordinates."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -59,8 +60,18 @@ def summary(fit: Any) -> str:
     hidden = {"steps", "converged", "restarts", "interrupted"}
     lines += [f"{key}: {value}" for key, value in fit.diagnostics.items() if key not in hidden and value is not None]
     if not fit.posterior.point:
-        lines.append("tables: the first draw")
+        lines += trust(fit)
     return "\n".join(lines + tables(fit, LINES - len(lines)))
+
+
+def trust(fit: Any) -> list[str]:
+    """Of draws: the verdict on them, with the parameters of a user's program."""
+    from probgen.queries.diagnosis import diagnose
+
+    found = diagnose(fit)
+    if fit.standardiser is None:
+        return ["", *found.table(LINES - 10), "", *fill(found.verdict, WIDTH).splitlines()]
+    return [*fill(found.verdict, WIDTH).splitlines(), "tables: the first draw"]
 
 
 # --------------------------------------------------------------------------------------------------------- tables

@@ -53,6 +53,7 @@ class Method(ABC):
     validates: ClassVar[bool] = False  # wants rows held out
     iterates: ClassVar[str] = "step"  # what the progress bar counts
     wherever: ClassVar[str | None] = None  # another method: what supports that one supports this one
+    approximates: ClassVar[bool] = False  # its draws come from an approximation to the posterior, not from chains
     normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
 
     varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough

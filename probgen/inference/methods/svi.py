@@ -71,6 +71,7 @@ class VariationalInference(Method):
     max_steps = 4000
     tolerance = 0.0
     validates = True
+    approximates = True
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
