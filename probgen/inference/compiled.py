@@ -173,16 +173,32 @@ class Compiled:
     # -- use ---------------------------------------------------------------------------------------------------
     @torch.no_grad()
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``(C,)`` and gradients ``(C, P)``; -inf and 0 where the density is not defined."""
-        if self.main is not None and len(points) == self.points:
-            try:
-                found = [self.main(points[s], *read) for s, read in zip(self.slices(), self.inputs, strict=True)]
-            except torch.linalg.LinAlgError:
-                return self.one_by_one(points)
-            value, gradient = found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))
-        else:
+        """Values ``(C,)`` and gradients ``(C, P)``; -inf and 0 where the density is not defined.
+
+        Any number of points will do where they share their data.
+        """
+        if self.main is None:
             return self.one_by_one(points)
+        if len(points) != self.points:
+            return self.of_any_number(points)
+        try:
+            found = [self.main(points[s], *read) for s, read in zip(self.slices(), self.inputs, strict=True)]
+        except torch.linalg.LinAlgError:
+            return self.one_by_one(points)
+        value, gradient = found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))
         return defined(value, gradient)
+
+    def of_any_number(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Filled up to whole calls by copies of the first point."""
+        if self.own_data:
+            raise CapabilityError(f"There are data for {self.points} points, not for {len(points)}.")
+        parts = []
+        for part in points.split(self.points):
+            missing = points[:1].expand(self.points - len(part), -1)
+            value, gradient = self(torch.cat([part, missing]))
+            parts.append((value[: len(part)], gradient[: len(part)]))
+        value, gradient = map(torch.cat, zip(*parts, strict=True))
+        return value, gradient
 
     def one_by_one(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """The same, point after point; a matrix that is not positive definite costs its own point only."""
