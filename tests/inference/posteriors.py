@@ -97,7 +97,7 @@ def gaussian_process(data: Data) -> None:
 
 
 def hidden_markov(data: Data) -> None:
-    """Two hidden states summed out by the forward recursion in log space; the first state has weight 1."""
+    """Two hidden states summed out in log space; each first state has weight 1."""
     rows = [pyro.sample(name, dist.Dirichlet(torch.ones(2))) for name in ("theta1", "theta2")]
     mu = flat("mu", constraints.positive_ordered_vector, 2)
     pyro.factor("mu_prior", dist.Normal(torch.tensor([3.0, 10.0]), 1.0).log_prob(mu).sum())
@@ -106,11 +106,15 @@ def hidden_markov(data: Data) -> None:
 
 
 def forward(transition: Tensor, emission: Tensor) -> Tensor:
-    """Log density of a chain's emissions ``(T, K)`` given log transitions ``(K, K)``, all first states weighing 1."""
-    state = emission[0]
-    for step in emission[1:]:
-        state = (state[:, None] + transition).logsumexp(0) + step
-    return state.logsumexp(0)
+    """Log density of a chain's emissions ``(T, K)`` given log transitions ``(K, K)``, all first states weighing 1.
+
+    Neighbouring steps ``(K, K)`` are multiplied pairwise until one is left: log2(T) levels in place of T steps.
+    """
+    steps = transition + emission[1:, None, :]
+    while len(steps) > 1:
+        left, right, rest = steps[0 : len(steps) // 2 * 2 : 2], steps[1::2], steps[len(steps) // 2 * 2 :]
+        steps = torch.cat([(left[:, :, :, None] + right[:, None, :, :]).logsumexp(-2), rest])
+    return (emission[0][:, None] + steps[0]).flatten().logsumexp(0)
 
 
 def gaussian_mixture(data: Data) -> None:
