@@ -311,10 +311,13 @@ def test_what_cannot_be_sampled_is_refused_by_name(model, site):
 @needs_engine
 def test_a_discrete_site_without_a_mark_is_summed_out_or_refused_by_name():
     """NumPyro sums it out by itself; a library may, or has to say what the mark is."""
+    refusal = None
     try:
         ours = Potential(pg.program(unmarked_discrete), {"x": X})
-    except CapabilityError as refused:
-        assert "cluster" in str(refused)
+    except CapabilityError as error:
+        refusal = str(error)
+    if refusal is not None:
+        assert "cluster" in refusal
         return
     p = torch.sigmoid(torch.tensor(0.3))
     parts = torch.stack([(1 - p).log() + dist.Normal(0, 1).log_prob(X), p.log() + dist.Normal(3, 1).log_prob(X)])

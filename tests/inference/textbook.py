@@ -220,9 +220,9 @@ def poisson_process(data: Data) -> None:
     rho = pyro.sample("rho", dist.Gamma(25.0, 4.0))
     alpha = pyro.sample("alpha", dist.HalfNormal(2.0))
     gaps = data["x"][:, None] - data["x"]
-    kernel = alpha.square() * (-gaps.square() / (2 * rho.square())).exp() + 1e-10 * torch.eye(len(gaps))
+    kernel = (-gaps.square() / (2 * rho.square())).exp() + 1e-8 * torch.eye(len(gaps))
     white = pyro.sample("white", dist.Normal(0.0, 1.0).expand([len(gaps)]).to_event(1))
-    log_rate = pyro.deterministic("log_rate", torch.linalg.cholesky(kernel) @ white)
+    log_rate = pyro.deterministic("log_rate", alpha * (torch.linalg.cholesky(kernel) @ white))
     with pyro.plate("places", len(gaps)):
         pyro.sample("counts", dist.Poisson(log_rate.exp()), obs=data["counts"])
 
