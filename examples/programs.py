@@ -17,7 +17,7 @@ import torch
 import probgen as pg
 
 FAST = bool(os.environ.get("PROBGEN_FAST"))
-length = {"chains": 2, "warmup": 60, "draws": 60} if FAST else {"chains": 4, "warmup": 500, "draws": 500}
+length = {"chains": 2, "warmup": 150, "draws": 50} if FAST else {"chains": 4, "warmup": 500, "draws": 500}
 
 
 def draws(model, data):

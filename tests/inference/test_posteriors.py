@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from tests.inference.posteriors import NAMES, compare, posterior
 from tests.inference.sampling import METHODS, assert_agrees, needs_engine, sampled
 
 FAST = {"eight_schools-eight_schools_noncentered", "arK-arK", "gp_pois_regr-gp_regr"}
+FLAT = ("kidiq-kidscore_momiq", "earnings-logearn_height", "mesquite-logmesquite", "nes1980-nes")
 
 
 @pytest.fixture
@@ -34,6 +36,27 @@ def test_density_and_gradient_are_finite_everywhere_near_the_origin(name, data_f
         value.backward()
         assert value.isfinite()
         assert u.grad.isfinite().all()
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_regressions_have_the_moments_of_the_reference_in_closed_form(name, data_folder, double):
+    """Given sigma, beta is Gaussian: one Newton step from anywhere is its mean; E sigma^2 scales its covariance."""
+    model, data, reference = posterior(name, data_folder)
+    plain = PlainPyro(model, data)
+    known = {key: torch.tensor(column.to_numpy()) for key, column in pd.DataFrame(reference).T.items()}
+    rows = torch.tensor([key.startswith("beta") for key in reference])
+    beta, sigma = known["mean"][rows], known["mean"][~rows]
+
+    def log_density(beta):
+        return plain.log_posterior(torch.cat([beta, sigma.log()]), ["beta", "sigma"])
+
+    covariance = -torch.linalg.inv(torch.autograd.functional.hessian(log_density, beta))
+    mean = beta + covariance @ torch.func.grad(log_density)(beta)
+    sd = (covariance.diagonal() * (1 + (known["sd"][~rows] / sigma) ** 2)).sqrt()
+    errors = known["sd"][rows] / known["n_draws"][rows].sqrt()
+    assert ((mean - beta).abs() < 4 * errors).all()
+    assert ((sd / known["sd"][rows] - 1).abs() < 4 / (2 * known["n_draws"][rows]).sqrt()).all()
 
 
 def test_comparison_counts_both_errors():
