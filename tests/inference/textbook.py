@@ -175,15 +175,20 @@ def dipper_data() -> Data:
     return tensors(released=np.repeat(released, counts), seen=np.repeat(seen, counts))
 
 
-def dipper_reference() -> Reference:
-    """Multinomial cells of the releases on a grid of both probabilities."""
-    phi, p = np.meshgrid(np.linspace(0.001, 0.999, 500), np.linspace(0.001, 0.999, 500), indexing="ij")
-    log, missed = 0.0, phi * (1 - p)
+def dipper_density(phi: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Log density of both probabilities: releases are multinomial over the occasions of the next sight."""
+    log, missed = 0.0 * phi, phi * (1 - p)
     for recaptured, never in zip(RECAPTURED, NEVER, strict=True):
         cells = [phi * p * missed**gap for gap in range(len(recaptured))]
         log = log + sum(count * np.log(cell) for count, cell in zip(recaptured, cells, strict=True))
         log = log + never * np.log(1 - sum(cells))
-    return moments(log, survival=phi, capture=p)
+    return log
+
+
+def dipper_reference() -> Reference:
+    """On a grid of both probabilities."""
+    phi, p = np.meshgrid(np.linspace(0.001, 0.999, 500), np.linspace(0.001, 0.999, 500), indexing="ij")
+    return moments(dipper_density(phi, p), survival=phi, capture=p)
 
 
 # ----------------------------------------------------------------------------------------------------- 4 topic model
@@ -193,7 +198,7 @@ SEEDED = torch.tensor([[8.0, 8.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 8.0,
 def topic_model(data: Data) -> None:
     """Latent Dirichlet allocation (Blei, Ng and Jordan, 2003) with topics that seed words tell apart."""
     length, documents = data["words"].shape
-    with pyro.plate("topics", len(SEEDED)):
+    with pyro.plate("kinds", len(SEEDED)):
         topics = pyro.sample("topics", dist.Dirichlet(SEEDED.to(data["words"])))
     with pyro.plate("documents", documents):
         shares = pyro.sample("shares", dist.Dirichlet(torch.ones(len(SEEDED))))
@@ -263,18 +268,23 @@ def remission_data() -> Data:
     return tensors(weeks=placebo + treated, treated=np.repeat([0, 1], 21), ended=[1] * 30 + [0] * 12)
 
 
+def remission_density(b0: np.ndarray, b1: np.ndarray, log_shape: np.ndarray) -> np.ndarray:
+    """Log density of intercept, effect and the logarithm of the shape."""
+    data = {key: value.numpy() for key, value in remission_data().items()}
+    log = norm.logpdf(b0, 2, 2) + norm.logpdf(b1, 0, 2) + norm.logpdf(log_shape)
+    for weeks, treated, ended in zip(data["weeks"], data["treated"], data["ended"], strict=True):
+        z = np.exp(log_shape) * (np.log(weeks) - b0 - b1 * treated)
+        log = log - np.exp(z) + ended * (log_shape + z - np.log(weeks))
+    return log
+
+
 def remission_reference() -> Reference:
     """Three parameters on a grid."""
-    data = {key: value.numpy() for key, value in remission_data().items()}
     b0, b1, log_shape = np.meshgrid(
         np.linspace(1.4, 3.2, 91), np.linspace(-0.2, 3.4, 101), np.linspace(-0.6, 1.0, 81), indexing="ij"
     )
-    shape = np.exp(log_shape)
-    log = norm.logpdf(b0, 2, 2) + norm.logpdf(b1, 0, 2) + norm.logpdf(log_shape)
-    for weeks, treated, ended in zip(data["weeks"], data["treated"], data["ended"], strict=True):
-        z = shape * (np.log(weeks) - b0 - b1 * treated)
-        log = log - np.exp(z) + ended * (log_shape + z)
-    return moments(log, intercept=b0, effect=b1, shape=shape)
+    log = remission_density(b0, b1, log_shape)
+    return moments(log, intercept=b0, effect=b1, shape=np.exp(log_shape))
 
 
 # ---------------------------------------------------------------------------------------------------------- 7 ordinal
