@@ -216,7 +216,18 @@ def topic_data() -> Data:
 
 
 def topic_reference() -> Reference:
-    return TOPICS
+    """NumPyro 0.22's NUTS on the words' summed-out density, 4 chains of 2 000 draws after 1 000."""
+    return recorded(
+        4200, share_1=(0.67222, 0.16150), share_2=(0.76580, 0.14877), share_3=(0.55797, 0.16553),
+        share_4=(0.11512, 0.10874), share_5=(0.49027, 0.17272), share_6=(0.46275, 0.20274), share_7=(0.10591, 0.10039),
+        share_8=(0.78769, 0.14586), word_1=(0.40049, 0.06901), word_2=(0.37490, 0.06778), word_3=(0.06960, 0.04244),
+        word_4=(0.06475, 0.04651), word_5=(0.05348, 0.04002), word_6=(0.03678, 0.03287),
+    )  # fmt: skip
+
+
+def first_topic(draws: Draws) -> Draws:
+    """Its share of every document and its probabilities of the words."""
+    return {"share": draws["shares"][..., 0], "word": draws["topics"][..., 0, :]}
 
 
 # ------------------------------------------------------------------------------------------------- 5 Gaussian process
@@ -429,7 +440,7 @@ TEXTBOOKS = {
     "hierarchical": Textbook(pumps, pump_data, pump_reference),
     "change_point": Textbook(change_point, lambda: tensors(disasters=DISASTERS), change_reference),
     "capture_recapture": Textbook(capture_recapture, dipper_data, dipper_reference, slow=True),
-    "topic_model": Textbook(topic_model, topic_data, topic_reference, slow=True),
+    "topic_model": Textbook(topic_model, topic_data, topic_reference, first_topic, slow=True),
     "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True),
     "survival": Textbook(survival, remission_data, remission_reference),
     "ordinal": Textbook(ordinal, ideology_data, ideology_reference, slow=True),
