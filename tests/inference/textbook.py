@@ -35,14 +35,14 @@ class Textbook:
     Attributes:
         model: the program.
         data: makes its data.
-        reference: makes mean, sd and n_draws by quantity.
+        reference: makes mean, sd and n_draws by quantity; None where only the density is known.
         quantities: makes the quantities, ``(chains, draws, ...)``, from the draws of the sites.
         slow: takes more than a few seconds.
     """
 
     model: Callable[[Data], Any]
     data: Callable[[], Data]
-    reference: Callable[[], Reference]
+    reference: Callable[[], Reference] | None = None
     quantities: Callable[[Draws], Draws] = dict
     slow: bool = False
 
@@ -351,10 +351,6 @@ def return_data() -> Data:
     return tensors(returns=np.exp(log_variance / 2) * rng.normal(size=T))
 
 
-def return_reference() -> Reference:
-    return RETURNS
-
-
 # -------------------------------------------------------------------------------------- 9 mixture of Dirichlet process
 GALAXIES = [
     9.172, 9.350, 9.483, 9.558, 9.775, 10.227, 10.406, 16.084, 16.170, 18.419, 18.552, 18.600, 18.927, 19.052, 19.070,
@@ -393,10 +389,6 @@ def densities(draws: Draws) -> Draws:
     places = np.array([10.0, 18.0, 20.0, 23.0, 33.0])[:, None]
     parts = norm.pdf(places, draws["mean"][..., None, :], draws["sd"][..., None, :])
     return {"density": (weights[..., None, :] * parts).sum(-1)}
-
-
-def galaxy_reference() -> Reference:
-    return VELOCITIES
 
 
 # ---------------------------------------------------------------------------------------------------------- 10 Kalman
@@ -444,7 +436,7 @@ TEXTBOOKS = {
     "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True),
     "survival": Textbook(survival, remission_data, remission_reference),
     "ordinal": Textbook(ordinal, ideology_data, ideology_reference, slow=True),
-    "stochastic_volatility": Textbook(stochastic_volatility, return_data, return_reference, slow=True),
-    "dirichlet_process": Textbook(dirichlet_process, galaxy_data, galaxy_reference, densities, slow=True),
+    "stochastic_volatility": Textbook(stochastic_volatility, return_data, slow=True),
+    "dirichlet_process": Textbook(dirichlet_process, galaxy_data, quantities=densities, slow=True),
     "kalman": Textbook(local_level, nile_data, nile_reference, slow=True),
 }
