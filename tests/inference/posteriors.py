@@ -207,7 +207,10 @@ def with_deterministics(model: Program, data: Data, sites: Mapping[str, Tensor])
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        return {**sites, **torch.vmap(torch.vmap(followed))(dict(sites))}
+        return {
+            **sites,
+            **torch.vmap(torch.vmap(followed, randomness="different"), randomness="different")(dict(sites)),
+        }
     finally:
         torch.set_default_dtype(default)
 
