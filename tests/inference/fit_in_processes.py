@@ -1,10 +1,12 @@
-"""A script that several processes run together: it fits one model by one method and saves what came of it.
+"""A script that several processes run together: it fits models by several methods and saves what came of it.
 
-    torchrun --nproc-per-node=2 fit_in_processes.py CASE FOLDER [name=value of fit ...]
+torchrun --nproc-per-node=2 fit_in_processes.py CASE[,CASE ...] FOLDER [CHECKPOINT PAUSE]
 """
 
-import json
+import os
 import sys
+import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -15,7 +17,6 @@ import torch
 from safetensors.torch import save_file
 
 import probgen as pg
-from probgen.inference.communication import communicator
 
 
 def table(rows=203):
@@ -50,18 +51,44 @@ def coin(data):
         pyro.sample("x", dist.Bernoulli(p), obs=data)
 
 
+def repeated():
+    """Few different rows, many times each, with holes."""
+    rng = np.random.default_rng(4)
+    z = rng.integers(2, size=400)
+    x = (rng.random((400, 4)) < 0.2 + 0.6 * z[:, None]).astype(object)
+    x[rng.random((400, 4)) < 0.1] = None
+    return pg.Table({name: [None if v is None else str(v) for v in x[:, at]] for at, name in enumerate("abcd")})
+
+
+def folder():
+    """The numbers as parquet files of several row groups, which are cut in the middle of one."""
+    path = Path(tempfile.mkdtemp())
+    frame = numbers().to_pandas()
+    for number, start in enumerate(range(0, len(frame), 90)):
+        frame[start : start + 90].to_parquet(path / f"{number}.parquet", row_group_size=40)
+    return pg.ParquetFolder(path)
+
+
 MIXTURE = ("gaussian_mixture", numbers, {"components": 3})
 VAE = {"latent": 2, "hidden": (8,), "dtype": "float64", "batch_size": 30, "max_steps": 150, "validate_every": 10}
+NETWORK = {"structure": [("a", "b"), ("b", "c"), ("b", "d")]}
 CASES = {
     "em": (*MIXTURE, {"tolerance": 1e-9, "restarts": 2}),
     "em_weighted": ("gaussian_mixture", weighted, {"components": 3, "tolerance": 1e-9, "restarts": 2}),
     "em_sequences": ("hidden_markov", sequences, {"states": 2, "max_steps": 30}),
-    "em_approximate": ("factorial_hidden_markov", sequences, {"max_steps": 15}),
+    "em_approximate": (
+        "factorial_hidden_markov",
+        sequences,
+        {"states": 6, "chains": 4, "max_steps": 8, "restarts": 1},
+    ),
+    "em_network": ("bayesian_network", repeated, NETWORK | {"max_steps": 50}),
+    "em_folder": ("gaussian_mixture", folder, {"components": 3, "restarts": 1}),
+    "em_start": ("gaussian_mixture", numbers, {"components": 3, "start": np.arange(203)[:, None] % 3 == np.arange(3)}),
     "svi": ("vae", table, VAE),
     "svi_weighted": ("vae", weighted, VAE | {"draws": 3, "objective": "iwae"}),
     "svi_global": (*MIXTURE, {"method": "svi", "batch_size": 50, "max_steps": 100, "validate_every": 10}),
-    "gibbs": (*MIXTURE, {"method": "gibbs", "chains": 3, "draws": 20, "warmup": 10}),
-    "nuts": (*MIXTURE, {"method": "nuts", "chains": 3, "draws": 20, "warmup": 30}),
+    "svi_sequences": ("hidden_markov", sequences, {"states": 2, "method": "svi", "max_steps": 30}),
+    "gibbs": ("bayesian_network", repeated, NETWORK | {"method": "gibbs", "chains": 3, "draws": 10, "warmup": 10}),
     "user": (pg.program(coin), lambda: torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), {"method": "svi", "max_steps": 100}),
 }
 
@@ -82,10 +109,14 @@ def fitted(case, **options):
     }
 
 
-def main(case, folder, *texts):
-    options = {name: json.loads(value) if value[0] in "0123456789" else value for name, _, value in (t.partition("=") for t in texts)}
-    found = fitted(case, **options)
-    save_file(found, Path(folder) / f"{case}.{communicator().rank}")
+def main(cases, folder, checkpoint=None, pause="0"):
+    """Fit, with a checkpoint after every step and a pause after each, where they are given."""
+    rank = os.environ.get("RANK", "0")
+    options = {"checkpoint": checkpoint, "checkpoint_seconds": 0.0} if checkpoint else {}
+    (Path(folder) / f"pid.{rank}").write_text(str(os.getpid()))
+    for case in cases.split(","):
+        found = fitted(case, callback=lambda *_: time.sleep(float(pause)), **options)
+        save_file(found, Path(folder) / f"{case}.{rank}")
 
 
 if __name__ == "__main__":
