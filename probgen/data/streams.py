@@ -82,7 +82,7 @@ class ParquetFolder:
         names, at, last = list(self.schema.names), 0, self.first + len(self)
         for fragment in self._dataset.get_fragments():
             for group in fragment.split_by_row_group():
-                count = group.count_rows()
+                count = sum(part.num_rows for part in group.row_groups)
                 start, end = max(self.first - at, 0), min(last - at, count)
                 if start < end:
                     found = group.to_batches(columns=names, schema=self._dataset.schema, batch_size=rows)

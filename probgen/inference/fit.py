@@ -283,7 +283,8 @@ class Loop:
         method = self.kind(task)
         method.init()
         if reached.steps:
-            method.unpack(reached.state)
+            here = torch.empty(0).device
+            method.unpack({key: value.to(here) for key, value in reached.state.items()})
         interrupted, saved = False, time.monotonic()
         bar = tqdm(
             total=None if self.max_steps > 10**8 else self.max_steps,

@@ -70,7 +70,7 @@ def folder():
 
 
 MIXTURE = ("gaussian_mixture", numbers, {"components": 3})
-VAE = {"latent": 2, "hidden": (8,), "dtype": "float64", "batch_size": 30, "max_steps": 150, "validate_every": 10}
+VAE = {"latent": 2, "hidden": (8,), "dtype": "float64", "batch_size": 30, "max_steps": 80, "validate_every": 10}
 NETWORK = {"structure": [("a", "b"), ("b", "c"), ("b", "d")]}
 CASES = {
     "em": (*MIXTURE, {"tolerance": 1e-9, "restarts": 2}),
@@ -86,7 +86,7 @@ CASES = {
     "em_start": ("gaussian_mixture", numbers, {"components": 3, "start": np.arange(203)[:, None] % 3 == np.arange(3)}),
     "svi": ("vae", table, VAE),
     "svi_weighted": ("vae", weighted, VAE | {"draws": 3, "objective": "iwae"}),
-    "svi_global": (*MIXTURE, {"method": "svi", "batch_size": 50, "max_steps": 100, "validate_every": 10}),
+    "svi_global": (*MIXTURE, {"method": "svi", "batch_size": 50, "max_steps": 40, "validate_every": 10}),
     "svi_sequences": ("hidden_markov", sequences, {"states": 2, "method": "svi", "max_steps": 30}),
     "gibbs": ("bayesian_network", repeated, NETWORK | {"method": "gibbs", "chains": 3, "draws": 10, "warmup": 10}),
     "user": (pg.program(coin), lambda: torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), {"method": "svi", "max_steps": 100}),
