@@ -182,6 +182,21 @@ def test_two_processes_of_which_one_is_killed_go_on_to_the_same_end(tmp_path, ca
     check_equal(load_file(tmp_path / f"{case}.0"), fitted(case), case in SAME_BITS)
 
 
+@pytest.mark.parametrize("case", ["em_approximate", "em_network", "svi", "gibbs"])
+def test_a_stopped_fit_goes_on_with_all_its_state(tmp_path, case):
+    def stop(step, *_):
+        if step == 2:
+            raise SystemExit  # as sudden as a kill, seen from the fit
+
+    once = {"checkpoint": tmp_path / "state", "restarts": 1}
+    with pytest.raises(SystemExit):
+        fitted(case, checkpoint_seconds=0.0, callback=stop, **once)
+    again = []
+    found = fitted(case, callback=lambda step, *_: again.append(step), **once)
+    assert again[0] == 2
+    check_equal(found, fitted(case, restarts=1), same_bits=True)
+
+
 def test_fits_resume_in_the_middle_of_a_restart(tmp_path):
     """The restarts before are not run again, and the best of all is chosen."""
     steps = []
