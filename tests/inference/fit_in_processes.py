@@ -70,7 +70,7 @@ def folder():
 
 
 MIXTURE = ("gaussian_mixture", numbers, {"components": 3})
-VAE = {"latent": 2, "hidden": (8,), "dtype": "float64", "batch_size": 30, "max_steps": 80, "validate_every": 10}
+VAE = {"latent": 2, "hidden": (8,), "dtype": "float64", "batch_size": 30, "max_steps": 40, "validate_every": 10}
 NETWORK = {"structure": [("a", "b"), ("b", "c"), ("b", "d")]}
 CASES = {
     "em": (*MIXTURE, {"tolerance": 1e-9, "restarts": 2}),

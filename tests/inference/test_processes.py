@@ -94,6 +94,7 @@ def test_three_processes_equal_one(tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------- the command line
+@pytest.mark.slow
 def test_the_command_line_prints_and_writes_once(tmp_path):
     table, out = tmp_path / "rows.csv", tmp_path / "model.probgen"
     numbers().to_pandas().to_csv(table, index=False)
@@ -123,7 +124,8 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("ranks", [pytest.param("1", id="one"), pytest.param("0,1", id="all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", ["1", "0,1"])
 def test_an_error_ends_all_processes_and_is_told_once(tmp_path, ranks):
     script, table = tmp_path / "failing.py", tmp_path / "rows.csv"
     script.write_text(FAILING)
@@ -182,7 +184,9 @@ def test_two_processes_of_which_one_is_killed_go_on_to_the_same_end(tmp_path, ca
     check_equal(load_file(tmp_path / f"{case}.0"), fitted(case), case in SAME_BITS)
 
 
-@pytest.mark.parametrize("case", ["em_approximate", "em_network", "svi", "gibbs"])
+@pytest.mark.parametrize(
+    "case", ["em_network", "svi", "gibbs", pytest.param("em_approximate", marks=pytest.mark.slow)]
+)
 def test_a_stopped_fit_goes_on_with_all_its_state(tmp_path, case):
     def stop(step, *_):
         if step == 2:
