@@ -143,16 +143,7 @@ def run(
         rows = make(training)
         program.prepare(rows)
         best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
-    if not best.diagnostics["converged"] and name in ("em", "map"):
-        warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
-    if best.diagnostics.get("largest_fall", 0.0) < FALL:
-        warnings.warn(
-            f"{program.name}: the objective fell by {-best.diagnostics['largest_fall']:.2g} nats a row in one step, more"
-            " than rounding explains: the likelihood has no maximum here, or values lie too far apart for double"
-            " precision. Use prior='default', fewer components, or take outliers and columns that repeat others out.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    warn_of(best, program, name)
     posterior = best.posterior
     return Outcome(
         program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
@@ -165,6 +156,20 @@ def purpose(program: Model, method: str, seed: int, options: dict[str, Any], sou
     told = {k: v for k, v in {**program.options, **options}.items() if is_plain(v)}
     data = source.fingerprint() if hasattr(source, "fingerprint") else None
     return {"model": program.name, "method": method, "seed": seed, **told, "data": data}
+
+
+def warn_of(best: Attempt, program: Model, name: str) -> None:
+    """Say where a fit did not converge, or its objective fell."""
+    if not best.diagnostics["converged"] and name in ("em", "map"):
+        warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=4)
+    if best.diagnostics.get("largest_fall", 0.0) < FALL:
+        warnings.warn(
+            f"{program.name}: the objective fell by {-best.diagnostics['largest_fall']:.2g} nats a row in one step, more"
+            " than rounding explains: the likelihood has no maximum here, or values lie too far apart for double"
+            " precision. Use prior='default', fewer components, or take outliers and columns that repeat others out.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def is_plain(value: Any) -> bool:
