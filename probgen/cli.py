@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 2 after an error that the user can mend; 1 after one that we have to.
     """
-    given = parser().parse_args(arguments)
+    with silence():
+        given = parser().parse_args(arguments)
+        return carry_out(given)
+
+
+def carry_out(given: argparse.Namespace) -> int:
+    """The command of these arguments, with its errors in one line."""
     try:
         with warnings.catch_warnings():
             announce_warnings(given.debug)
@@ -50,12 +58,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ProbgenError, OSError) as error:
         if given.debug:
             raise
-        return complain(f"error: {error}", 2)
+        return fail(f"error: {error}", 2)
     except Exception as error:
         if given.debug:
             raise
-        return complain(f"internal error (see --debug): {type(error).__name__}: {error}", 1)
+        return fail(f"internal error (see --debug): {type(error).__name__}: {error}", 1)
     return 0
+
+
+def leading() -> bool:
+    """True in the one process that prints and writes: the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Nothing is printed by processes that do not lead."""
+    if leading():
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
+        yield
+
+
+def fail(message: str, status: int) -> int:
+    """Of several processes the one that fails first tells its error, whichever it is."""
+    if "RANK" not in os.environ:
+        return complain(message, status)
+    from probgen.inference.communication import first_to_fail, told_failure
+
+    if first_to_fail():
+        with redirect_stderr(sys.__stderr__):
+            complain(message, status)
+            sys.stderr.flush()
+        told_failure()
+    return status
 
 
 def complain(message: str, status: int) -> int:
@@ -85,7 +122,7 @@ def study(given: argparse.Namespace) -> None:
     from probgen.studies import main_study
 
     out = Path(given.out)
-    if out.exists():
+    if out.exists() and leading():
         main_study.prepared(out, given.force)
     found = main_study.study(
         in_memory(open_table(given)),
@@ -95,6 +132,8 @@ def study(given: argparse.Namespace) -> None:
         fast=given.fast,
         progress=not given.quiet,
     )
+    if not leading():
+        return
     folder = found.save(out, force=given.force)
     page = report.write(found, folder / "report.html")
     print("\n".join(found.summary))
@@ -107,7 +146,7 @@ def fit(given: argparse.Namespace) -> None:
         raise CapabilityError(f"{given.model} is a saved model; `fit` takes the name of a model.")
     refuse_overwriting(given.out, given.force)
     fitted = model_for(given, open_table(given))
-    fitted.save(given.out, overwrite=given.force)
+    save(fitted, given)
     print(fitted.summary())
     print(given.out)
 
@@ -213,7 +252,7 @@ def select(given: argparse.Namespace) -> None:
     )
     print(found)
     if given.out is not None:
-        found.fit.save(given.out, overwrite=given.force)
+        save(found.fit, given)
         print(given.out)
 
 
@@ -249,7 +288,7 @@ def schema(given: argparse.Namespace) -> None:
     refuse_overwriting(given.out, given.force)
     found = open_table(given).schema
     print(found.explain())
-    if given.out is not None:
+    if given.out is not None and leading():
         Path(given.out).write_text(found.to_json(), encoding="utf-8")
         print(given.out)
 
@@ -384,10 +423,18 @@ def choices(text: str) -> list[Any]:
 # ----------------------------------------------------------------------------------------- writing
 def refuse_overwriting(path: str | Path | None, force: bool) -> None:
     """Say no to an output that exists, before any work is done."""
-    if path is not None and Path(path).exists() and not force:
+    if path is None or not leading():
+        return
+    if Path(path).exists() and not force:
         raise ProbgenError(f"{path} exists and is left as it is; choose another name or add --force.")
-    if path is not None and not Path(path).parent.is_dir():
+    if not Path(path).parent.is_dir():
         raise ProbgenError(f"There is no folder {Path(path).parent} for {path}; make it first.")
+
+
+def save(fitted: Fit, given: argparse.Namespace) -> None:
+    """A fit as a file, written by one process."""
+    if leading():
+        fitted.save(given.out, overwrite=given.force)
 
 
 def numbered(path: str, copies: int) -> list[str]:
@@ -408,6 +455,8 @@ def numbered(path: str, copies: int) -> list[str]:
 
 def write_table(table: Table, path: str) -> None:
     """A table as the kind of file its name asks for."""
+    if not leading():
+        return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     WRITERS[Path(path).suffix](table.to_pandas(), path)
 
@@ -425,7 +474,7 @@ def write_columns(columns: dict[str, Any], path: str | None) -> None:
     text = "\n".join(lines) + "\n"
     if path is None:
         sys.stdout.write(text)
-    else:
+    elif leading():
         Path(path).write_text(text, encoding="utf-8")
         print(path)
 

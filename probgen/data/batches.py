@@ -14,9 +14,9 @@ from torch import Tensor
 
 from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
-from probgen.data.sequences import Steps
+from probgen.data.sequences import Steps, cuts
 
-__all__ = ["Batch", "Batches", "Source", "Standardiser", "features", "first_rows", "n_features"]
+__all__ = ["Batch", "Batches", "Place", "Source", "Standardiser", "features", "first_rows", "n_features"]
 
 AFFINE = ("real", "datetime")
 LOGARITHMIC = ("positive", "semicontinuous")
@@ -36,6 +36,8 @@ class Source(Protocol):
 
     def pieces(self, rows: int) -> Iterator[Any]: ...
 
+    def share(self, number: int, of: int) -> Any: ...
+
 
 @dataclass(frozen=True)
 class Standardiser:
@@ -53,12 +55,16 @@ class Standardiser:
     @classmethod
     def of(cls, source: Source) -> Standardiser:
         """Moments over the known cells, added up over the source's pieces."""
+        sums = np.zeros((3, len(source.schema)))
+        if any(column.is_continuous for column in source.schema):
+            for piece in source.pieces(PIECE_ROWS):
+                sums += moments_of(piece)
+        return cls.from_moments(source, sums)
+
+    @classmethod
+    def from_moments(cls, source: Source, sums: np.ndarray) -> Standardiser:
+        """From the counts, sums and sums of squares ``(3, D)`` of a source's columns."""
         columns = list(source.schema)
-        sums = np.zeros((3, len(columns)))
-        scaled = [at for at, column in enumerate(columns) if column.is_continuous]
-        for piece in source.pieces(PIECE_ROWS) if scaled else ():
-            values = piece.values if len(scaled) == len(columns) else piece.values[:, scaled]
-            sums[:, scaled] += moments(values, piece.row_weights, [columns[at] for at in scaled])
         count, mean = sums[0], sums[1] / np.maximum(sums[0], 1e-300)
         spread = np.sqrt(np.maximum(sums[2] / np.maximum(count, 1e-300) - mean**2, 0.0))
         shift, scale = np.zeros(len(columns)), np.ones(len(columns))
@@ -100,6 +106,16 @@ def total_weight(source: Source) -> float:
     return float(np.sum(source.row_weights))
 
 
+def moments_of(piece: Any) -> np.ndarray:
+    """``(3, D)``: count, sum and sum of squares of the continuous columns of a piece of a table, zeros for others."""
+    columns = list(piece.schema)
+    scaled = [at for at, column in enumerate(columns) if column.is_continuous]
+    sums = np.zeros((3, len(columns)))
+    values = piece.values if len(scaled) == len(columns) else piece.values[:, scaled]
+    sums[:, scaled] = moments(values, piece.row_weights, [columns[at] for at in scaled])
+    return sums
+
+
 def origin(column: Column) -> float:
     """A fixed offset that keeps sums of squares accurate where values are large (dates)."""
     return 10_000.0 if column.kind == "datetime" else 0.0
@@ -117,6 +133,21 @@ def moments(values: np.ndarray, weights: np.ndarray | None, columns: list[Column
     return np.stack([w.sum(0), (w * y).sum(0), (w * y**2).sum(0)])
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where one process's rows of a minibatch stand in it.
+
+    Attributes:
+        first: its first row in the minibatch.
+        rows: of the whole minibatch.
+        weight: of the whole minibatch: the number of its rows (sequences), or the sum of their weights.
+    """
+
+    first: int
+    rows: int
+    weight: float
+
+
 class Batch:
     """Some rows of a table in model coordinates: what a program sees.
 
@@ -127,7 +158,10 @@ class Batch:
         steps: the sequences in which the rows stand, or None; weights are then one a sequence.
         first: number of the first row in the table that is read in pieces.
         numbers: of the rows from there on, where they are not in order; empty where they are.
+        place: in the minibatch of which these rows are one process's share; None where they are all of it.
     """
+
+    place: Place | None = None
 
     def __init__(
         self,
@@ -204,8 +238,31 @@ class Batch:
         x, read = self.x[index], self.features()
         if known(self.x) is None:
             mark_complete(x)
-        weights = None if self.weights is None else self.weights[index]
+        weights = None if self.weights is None or self.in_sequences else self.weights[index]
         return Batch(x, self.schema, total=total, weights=weights, features=x if read is self.x else read[index])
+
+    @property
+    def weight(self) -> float:
+        """The number of rows (sequences) in the mean over them, or the sum of their weights."""
+        if self.weights is not None:
+            return float(self.weights.sum())
+        return float(len(self._steps or self.x))
+
+    def share(self, number: int, of: int) -> Batch:
+        """The rows (whole sequences) of one of several processes; the first process always has some."""
+        if of == 1:
+            return self
+        units = cuts(len(self.x) if self._steps is None else self._steps.lengths.cpu().numpy(), of)[
+            number : number + 2
+        ]
+        edges = units if self._steps is None else [int(self._steps.lengths[:unit].sum()) for unit in units]
+        index = torch.arange(edges[0], edges[1], device=self.x.device)
+        share = self.minibatch(index, self.total)
+        if self._steps is not None:
+            share._steps = Steps(self._steps.lengths[units[0] : units[1]])
+            share.weights = None if self.weights is None else self.weights[units[0] : units[1]]
+        share.place = Place(edges[0], len(self.x), self.weight)
+        return share
 
     def features(self) -> Tensor:
         """What an encoder reads: centred cells, one-hot levels, and a mask for columns that have holes."""
@@ -223,6 +280,7 @@ class Batches:
         batch_size: rows a minibatch; None for the whole piece.
         rows: rows a piece when reading in order.
         dtype, device: of the tensors.
+        first: number of the source's first row in the table of which it is a share.
     """
 
     def __init__(
@@ -235,8 +293,9 @@ class Batches:
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "cpu",
         schema: Schema | None = None,
+        first: int = 0,
     ) -> None:
-        self.source, self.standardiser, self.batch_size = source, standardiser, batch_size
+        self.source, self.standardiser, self.batch_size, self.first = source, standardiser, batch_size, first
         self.rows, self.dtype, self.device = rows, dtype, device
         self.schema = schema or source.schema
         self.total = len(source)
@@ -252,6 +311,15 @@ class Batches:
             schema=self.schema,
         )  # fmt: skip
 
+    def share(self, number: int, of: int) -> Batches:
+        """The rows of one of several processes, in the same coordinates and pieces of the same size."""
+        if of == 1:
+            return self
+        source = self.source.share(number, of)
+        made = self.over(source)
+        made.first = self.first + source.first
+        return made
+
     def resize(self, rows: int) -> None:
         """Read in pieces of this many rows from now on."""
         if min(self.rows, self.total) != min(rows, self.total):
@@ -266,7 +334,7 @@ class Batches:
 
     def made(self) -> Iterator[Batch]:
         """The source's pieces as batches, made now."""
-        first = 0
+        first = self.first
         for table in self.source.pieces(self.rows):
             batch = self.batch(table)
             batch.first, first = first, first + len(batch)
@@ -282,16 +350,29 @@ class Batches:
         steps = None if lengths is None else Steps(torch.as_tensor(lengths, device=self.device))
         return Batch(x, self.schema, total=len(x), weights=weights, steps=steps)
 
-    def epoch(self, seed: int) -> Iterator[Batch]:
-        """Minibatches in an order drawn from the seed; a folder is shuffled within its pieces."""
+    def epoch(self, seed: int, number: int = 0, of: int = 1) -> Iterator[Batch]:
+        """Minibatches in an order drawn from the seed; a folder is shuffled within its pieces.
+
+        Of several processes, each with its ``number``, every one has its share of the rows of the same minibatches.
+        """
         generator = torch.Generator().manual_seed(seed)
         for piece in self.pieces():
             if piece.in_sequences:  # they stay whole
-                yield piece
+                yield piece.share(number, of)
                 continue
             order = torch.randperm(len(piece), generator=generator).to(self.device)
             for index in order.split(self.batch_size or len(piece)):
-                yield piece.minibatch(index, self.total)
+                yield self.part(piece, index, number, of)
+
+    def part(self, piece: Batch, index: Tensor, number: int, of: int) -> Batch:
+        """One process's rows of a minibatch."""
+        if of == 1:
+            return piece.minibatch(index, self.total)
+        edges = cuts(len(index), of)
+        made = piece.minibatch(index[edges[number] : edges[number + 1]], self.total)
+        weight = len(index) if piece.weights is None else float(piece.weights[index].sum())
+        made.place = Place(edges[number], len(index), float(weight))
+        return made
 
 
 # ---------------------------------------------------------------------------------------------------- features

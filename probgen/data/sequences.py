@@ -15,7 +15,7 @@ from torch import Tensor
 from probgen.data.coding import plain
 from probgen.errors import DataError
 
-__all__ = ["Steps", "check_lengths", "grouped", "rows_of", "spans", "whole_sequences"]
+__all__ = ["Steps", "check_lengths", "cuts", "grouped", "rows_of", "spans", "whole_sequences"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,3 +170,18 @@ def with_gaps(group: pd.DataFrame, steps: pd.Series, name: Any, time: str) -> pd
             f"Sequence {name!r} has {len(steps)} rows over {len(whole)} time steps of {time!r}; use a coarser time step."
         )
     return group.set_axis(steps.to_numpy(), axis=0).reindex(whole)
+
+
+def cuts(units: int | np.ndarray, parts: int) -> list[int]:
+    """Where rows, or sequences of these lengths, are cut into parts of about as many rows; the first is never empty.
+
+    Example:
+        >>> cuts(5, 2), cuts(1, 2), cuts(np.array([9, 1, 1, 1]), 2)
+        ([0, 3, 5], [0, 1, 1], [0, 1, 4])
+    """
+    if not isinstance(units, np.ndarray):
+        each, left = divmod(units, parts)
+        return [part * each + min(part, left) for part in range(parts + 1)]
+    middle = np.cumsum(units) - units / 2
+    inner = np.searchsorted(middle, np.arange(1, parts) * units.sum() / parts)
+    return [0, *np.clip(inner, 1, len(units)).tolist(), len(units)]

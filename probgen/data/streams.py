@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from probgen.data.coding import encode_column
 from probgen.data.schema import Column, Schema
+from probgen.data.sequences import cuts
 from probgen.data.table import Table
 from probgen.errors import DataError
 
@@ -32,6 +34,7 @@ class ParquetFolder:
 
     weights = None
     row_weights = None
+    first = 0  # number of the first row, of the share of one of several processes
 
     def __init__(self, path: str | Path, schema: Schema | None = None) -> None:
         import pyarrow as pa
@@ -44,7 +47,7 @@ class ParquetFolder:
         self._files = files
         try:
             self._dataset = ds.dataset(files, format="parquet")
-            self._rows = int(self._dataset.count_rows())
+            self._rows = self._dataset_rows = int(self._dataset.count_rows())
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"A parquet file under {self.path} cannot be read: {error}") from error
         if self._rows == 0:
@@ -63,13 +66,41 @@ class ParquetFolder:
         parts = [head(file, SAMPLE_ROWS // len(chosen)) for file in chosen]
         return Table(pd.concat(parts, ignore_index=True)).schema
 
+    def share(self, number: int, of: int) -> ParquetFolder:
+        """The rows of one of several processes, which reads no more than the row groups that they stand in."""
+        edges = cuts(len(self), of)[number : number + 2]
+        return self.between(self.first + edges[0], self.first + edges[1])
+
+    def between(self, first: int, last: int) -> ParquetFolder:
+        """The rows from number ``first`` to before ``last`` of the whole folder."""
+        made = copy(self)
+        made.first, made._rows = first, last - first
+        return made
+
+    def arrow_batches(self, rows: int) -> Iterator[Any]:
+        """What is read of the folder, in its order: the row groups in which its rows stand, cut to these rows."""
+        names, at, last = list(self.schema.names), 0, self.first + len(self)
+        for fragment in self._dataset.get_fragments():
+            for group in fragment.split_by_row_group():
+                count = sum(part.num_rows for part in group.row_groups)
+                start, end = max(self.first - at, 0), min(last - at, count)
+                if start < end:
+                    found = group.to_batches(columns=names, schema=self._dataset.schema, batch_size=rows)
+                    yield from between_rows(found, start, end)
+                at += count
+
+    def whole_batches(self, rows: int) -> Iterator[Any]:
+        """All that there is, with the next file read ahead."""
+        return self._dataset.to_batches(
+            columns=list(self.schema.names), batch_size=rows, batch_readahead=2, fragment_readahead=1
+        )
+
     def pieces(self, rows: int) -> Iterator[Table]:
         """Tables of ``rows`` rows (the last one shorter), in the files' order."""
         waiting: list[np.ndarray] = []
         held = 0
-        for batch in self._dataset.to_batches(
-            columns=list(self.schema.names), batch_size=min(rows, READ_ROWS), batch_readahead=2, fragment_readahead=1
-        ):
+        whole = len(self) == self._dataset_rows
+        for batch in (self.whole_batches if whole else self.arrow_batches)(min(rows, READ_ROWS)):
             values = encode_batch(batch, self.schema)
             while len(values):
                 part, values = values[: rows - held], values[rows - held :]
@@ -87,6 +118,16 @@ def head(file: str, rows: int) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     return next(pq.ParquetFile(file).iter_batches(batch_size=rows)).to_pandas()
+
+
+def between_rows(batches: Iterable[Any], start: int, end: int) -> Iterator[Any]:
+    """The rows from ``start`` to before ``end`` of Arrow batches that follow each other."""
+    at = 0
+    for batch in batches:
+        first, last = max(start - at, 0), min(end - at, len(batch))
+        if first < last:
+            yield batch.slice(first, last - first)
+        at += len(batch)
 
 
 def encode_batch(batch: Any, schema: Schema) -> np.ndarray:

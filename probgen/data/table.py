@@ -13,7 +13,7 @@ from probgen.data.coding import decode_column, encode_column
 from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
 from probgen.data.schema import Column, Schema, plain
-from probgen.data.sequences import check_lengths, grouped, rows_of, whole_sequences
+from probgen.data.sequences import check_lengths, cuts, grouped, rows_of, whole_sequences
 from probgen.errors import DataError, DataWarning
 
 __all__ = ["Table"]
@@ -36,6 +36,7 @@ class Table:
         weights: ``(N,)`` or None.
         lengths: ``(S,)`` lengths of the sequences in which the rows stand, or None. Such a table counts, takes, splits
             and weighs sequences: ``len(table)`` is S.
+        first: number of the first row in the table of which this one is a share.
 
     Example:
         >>> table = Table({"height": [1.5, None, 1.9, 1.7], "smoker": ["no", "yes", "no", None]})
@@ -44,6 +45,8 @@ class Table:
         >>> table.column("smoker").tolist()
         ['no', 'yes', 'no', None]
     """
+
+    first = 0
 
     def __init__(
         self,
@@ -212,6 +215,19 @@ class Table:
             return self._made(self.values[index], self.schema, weights, self._native.take(index), None)
         steps = rows_of(self.lengths, index)
         return self._made(self.values[steps], self.schema, weights, self._native.take(steps), self.lengths[index])
+
+    def share(self, number: int, of: int) -> Table:
+        """The rows (whole sequences) of one of several processes; ``first`` is the number of the first of them.
+
+        Example:
+            >>> table = Table({"a": [0.5, 1.5, 2.5, 3.5, 4.5]}).share(1, of=2)
+            >>> table.column("a").tolist(), table.first
+            ([3.5, 4.5], 3)
+        """
+        edges = cuts(len(self) if self.lengths is None else self.lengths, of)[number : number + 2]
+        made = self.take(slice(*edges))
+        made.first = edges[0] if self.lengths is None else int(self.lengths[: edges[0]].sum())
+        return made
 
     def distinct(self) -> tuple[Table, np.ndarray]:
         """Every different row once, weighted by how often it came, and which of them each row is.

@@ -15,8 +15,10 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from probgen._pyro import Messenger, is_bookkeeping
+from probgen.data.batches import Place
 from probgen.families.base import Parameters
 from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.tracing import Given, observe
@@ -53,6 +55,57 @@ class GuideTracer(Messenger):
         self.log_q = term if self.log_q is None else self.log_q + term
 
 
+class WholeNoise(TorchFunctionMode):
+    """Noise for all rows of a minibatch, of which those of one process are kept: the same whoever has the rows.
+
+    Args:
+        place: of this process's rows in the minibatch.
+        rows: how many they are.
+        behind: dimensions of the noise behind that of the rows.
+    """
+
+    def __init__(self, place: Place, rows: int, behind: int) -> None:
+        super().__init__()
+        self.place, self.rows, self.dim = place, rows, -1 - behind
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in FILLS and args[0].dim() >= -self.dim and args[0].shape[self.dim] == self.rows:
+            shape = list(args[0].shape)
+            shape[self.dim] = self.place.rows
+            whole = function(args[0].new_empty(shape), *args[1:], **(kwargs or {}))
+            return args[0].copy_(whole.narrow(self.dim, self.place.first, self.rows))
+        return function(*args, **(kwargs or {}))
+
+
+FILLS = {getattr(Tensor, name) for name in ("normal_", "uniform_", "exponential_", "cauchy_", "log_normal_")}
+
+
+class DrawsForAll(Messenger):
+    """Sites of one process's rows are drawn with the whole minibatch's noise, where it does not depend on parameters."""
+
+    def __init__(self, place: Place, rows: int) -> None:
+        super().__init__()
+        self.place, self.rows = place, rows
+
+    def _pyro_sample(self, message: dict) -> None:
+        drawn = message["fn"]
+        if (
+            is_bookkeeping(message)
+            or message["done"]
+            or message["is_observed"]
+            or drawn.batch_shape[-1:] != (self.rows,)
+        ):
+            return
+        with WholeNoise(self.place, self.rows, len(drawn.event_shape)):
+            message["value"], message["done"] = drawn(), True
+
+
+def draws_of(batch: Any) -> Any:
+    """How the sites of a batch's rows are drawn."""
+    place = getattr(batch, "place", None)
+    return nullcontext() if place is None else DrawsForAll(place, len(batch))
+
+
 def draws_plate(draws: int) -> Any:
     """S draws side by side, to the left of the rows; no dimension for a single draw."""
     return nullcontext() if draws == 1 else pyro.plate("draws", draws, dim=-2)
@@ -60,7 +113,7 @@ def draws_plate(draws: int) -> Any:
 
 def propose(program: Any, batch: Any, draws: int) -> Proposal:
     """Draw the local latents from the guide."""
-    with GuideTracer() as tracer, draws_plate(draws):
+    with GuideTracer() as tracer, draws_of(batch), draws_plate(draws):
         program.guide(batch)
     log_q = batch.x.new_zeros(()) if tracer.log_q is None else tracer.log_q
     return Proposal(tracer.sites, log_q)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from probgen.data.batches import Batches, Standardiser
 from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference import methods as methods_package
+from probgen.inference.checkpoint import Checkpoint, Progress
+from probgen.inference.communication import Communicator, OneProcess, communicator
 from probgen.inference.methods.base import Method, Task
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
@@ -133,9 +134,15 @@ def run(
     program.to(device=where, dtype=found_dtype)
     told = options.get("validation") is not None  # rows to stop by that stand outside the training rows
     training, validation = divide(source, validation_fraction if kind.validates and not told else 0.0, seed)
+    processes, given = communicator(), {**kind.defaults, **options}
+    kept = (
+        Checkpoint(Path(checkpoint), purpose(program, name, seed, given, source), processes, kind.in_step)
+        if checkpoint
+        else None
+    )
     loop = Loop(
         kind, program, max_steps or kind.max_steps, kind.tolerance if tolerance is None else tolerance,
-        {**kind.defaults, **options}, progress, Path(checkpoint) if checkpoint else None, checkpoint_seconds, callback,
+        given, progress and processes.leads, kept, checkpoint_seconds, callback, processes,
     )  # fmt: skip
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
@@ -143,21 +150,40 @@ def run(
         rows = make(training)
         program.prepare(rows)
         best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
+    warn_of(best, program, name)
+    posterior = best.posterior
+    return Outcome(
+        program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
+        given, best.memory,
+    )  # fmt: skip
+
+
+def purpose(program: Model, method: str, seed: int, options: dict[str, Any], source: Any) -> dict[str, Any]:
+    """What a checkpoint has to agree with: all that a fit's steps depend on, but for how many they are."""
+    told = {k: v for k, v in {**program.options, **options}.items() if is_plain(v)}
+    data = source.fingerprint() if hasattr(source, "fingerprint") else None
+    return {"model": program.name, "method": method, "seed": seed, **told, "data": data}
+
+
+def warn_of(best: Attempt, program: Model, name: str) -> None:
+    """Say where a fit did not converge, or its objective fell."""
     if not best.diagnostics["converged"] and name in ("em", "map"):
-        warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=3)
+        warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=4)
     if best.diagnostics.get("largest_fall", 0.0) < FALL:
         warnings.warn(
             f"{program.name}: the objective fell by {-best.diagnostics['largest_fall']:.2g} nats a row in one step, more"
             " than rounding explains: the likelihood has no maximum here, or values lie too far apart for double"
             " precision. Use prior='default', fewer components, or take outliers and columns that repeat others out.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    posterior = best.posterior
-    return Outcome(
-        program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
-        {**kind.defaults, **options}, best.memory,
-    )  # fmt: skip
+
+
+def is_plain(value: Any) -> bool:
+    """True for what can be written as it is; arrays, tables and objects are not compared."""
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, int | float | str)
 
 
 def divide(source: Any, fraction: float, seed: int) -> tuple[Any, Any]:
@@ -223,22 +249,32 @@ class Loop:
     tolerance: float
     options: dict[str, Any]
     progress: bool
-    checkpoint: Path | None
+    checkpoint: Checkpoint | None
     checkpoint_seconds: float
     callback: Callback | None
+    processes: Communicator = field(default_factory=OneProcess)
+    attempts: list[Progress] = field(default_factory=list)
 
     def best_of(self, restarts: int, training: Any, validation: Any, seed: int) -> Attempt:
         """The best of several starts by the objective; failures are counted, and fatal only if all fail."""
         attempts, failures = [], []
+        self.attempts = [] if self.checkpoint is None else self.checkpoint.load()
+        divided = {self.kind.divides: self.processes}
         for number in range(restarts):
             task = Task(
                 self.program, training, validation, seed_of(seed, "restart", number) if number else seed,
-                self.max_steps, self.tolerance, dict(self.options),
+                self.max_steps, self.tolerance, dict(self.options), **divided,
             )  # fmt: skip
+            if number == len(self.attempts):
+                self.attempts.append(Progress())
+            reached = self.attempts[number]
             try:
-                attempts.append(self.attempt(task, number, restarts))
+                if reached.failure:
+                    raise FitError(reached.failure)
+                attempts.append(self.attempt(task, reached, self.label(number, restarts)))
             except FitError as error:
                 failures.append(error)
+                reached.failure = str(error)
             if not isinstance(self.options.get("start"), str | None) or (
                 attempts and (attempts[-1].diagnostics["interrupted"] or not attempts[-1].varies)
             ):
@@ -249,33 +285,31 @@ class Loop:
         best.diagnostics |= {"restarts": [a.score for a in attempts], "failed_restarts": len(failures)}
         return best
 
-    def attempt(self, task: Task, number: int, restarts: int) -> Attempt:
+    def label(self, number: int, restarts: int) -> str:
+        """What the progress bar says."""
+        name = f"{self.program.name} · {self.kind.__module__.rsplit('.', 1)[-1]}"
+        return f"{name} {number + 1}/{restarts}" if restarts > 1 else name
+
+    def attempt(self, task: Task, reached: Progress, label: str) -> Attempt:
+        """One run from one start, or on from where it stood."""
         method = self.kind(task)
         method.init()
-        history: dict[str, list[float]] = {}
-        start = self.resume(method, history) if number == 0 else 0
-        label = f"{task.program.name} · {self.kind.__module__.rsplit('.', 1)[-1]}"
-        label += f" {number + 1}/{restarts}" if restarts > 1 else ""
-        interrupted, step, saved = False, None, time.monotonic()
+        if reached.steps:
+            here = torch.empty(0).device
+            method.unpack({key: value.to(here) for key, value in reached.state.items()})
+        interrupted, saved = False, time.monotonic()
         bar = tqdm(
             total=None if self.max_steps > 10**8 else self.max_steps,
             desc=label,
             disable=not self.progress,
             leave=False,
-            initial=start,
+            initial=reached.steps,
         )
         try:
-            for count in range(start, self.max_steps):
-                step = method.step()
-                record(history, step.values)
-                bar.update()
-                bar.set_postfix({k: f"{v:.4f}" for k, v in list(step.values.items())[:1]}, refresh=False)
-                if self.callback is not None:
-                    self.callback(count, step.values, method)
-                if step.done:
-                    break
-                if self.checkpoint is not None and time.monotonic() - saved > self.checkpoint_seconds:
-                    self.save(method, history)
+            while reached.steps < self.max_steps and not reached.done:
+                self.advance(method, reached, bar)
+                if self.is_due(saved, reached):
+                    self.save(method, reached)
                     saved = time.monotonic()
         except KeyboardInterrupt:
             interrupted = True
@@ -283,41 +317,53 @@ class Loop:
         finally:
             bar.close()
         if self.checkpoint is not None:
-            self.save(method, history)
-        return self.finish(method, history, step, interrupted)
+            self.save(method, reached)
+        return self.finish(method, reached, interrupted)
 
-    def finish(self, method: Method, history: dict[str, list[float]], step: Any, interrupted: bool) -> Attempt:
+    def advance(self, method: Method, reached: Progress, bar: Any) -> None:
+        """One step, and what is told of it."""
+        step = method.step()
+        record(reached.history, step.values)
+        reached.steps, reached.done, reached.converged = reached.steps + 1, step.done, step.converged
+        bar.update()
+        bar.set_postfix({k: f"{v:.4f}" for k, v in list(step.values.items())[:1]}, refresh=False)
+        if self.callback is not None:
+            self.callback(reached.steps - 1, step.values, method)
+
+    def is_due(self, saved: float, reached: Progress) -> bool:
+        """Whether to save; the first process decides for all, on this and on the end, where they go in step."""
+        due = self.checkpoint is not None and time.monotonic() - saved > self.checkpoint_seconds
+        if self.kind.in_step and self.processes.size > 1:
+            told = self.processes.broadcast([due, reached.done, reached.converged])
+            due, reached.done, reached.converged = map(bool, told)
+        return due and not reached.done
+
+    def save(self, method: Method, reached: Progress) -> None:
+        assert self.checkpoint is not None
+        reached.state = method.pack()
+        self.checkpoint.save(self.attempts)
+
+    def finish(self, method: Method, reached: Progress, interrupted: bool) -> Attempt:
         posterior = method.result()
+        history = reached.history if self.kind.in_step else self.gathered(reached.history)
         objective = history.get("objective") or [float("nan")]
         diagnostics = {
-            "converged": bool(step is not None and step.converged),
+            "converged": reached.converged,
             "interrupted": interrupted,
             "steps": len(objective),
             "last_rise": objective[-1] - objective[-2] if len(objective) > 1 else float("nan"),
             **method.diagnostics(),
         }
         score = diagnostics.get("best_validation")
-        reached = objective[-1] if score is None else score
-        return Attempt(posterior, history, diagnostics, reached, method.memory(), method.varies)
+        score = objective[-1] if score is None else score
+        return Attempt(posterior, history, diagnostics, score, method.memory(), method.varies)
 
-    # -- checkpoints -------------------------------------------------------------------------------------------
-    def save(self, method: Method, history: dict[str, list[float]]) -> None:
-        """Write to a neighbour first, so that an interruption never leaves half a file."""
-        assert self.checkpoint is not None
-        tensors = {f"state:{k}": v.detach().contiguous().clone() for k, v in method.pack().items()}
-        tensors |= {f"history:{k}": torch.tensor(v, dtype=torch.float64) for k, v in history.items()}
-        beside = self.checkpoint.with_suffix(self.checkpoint.suffix + ".part")
-        save_file(tensors, beside)
-        beside.replace(self.checkpoint)
-
-    def resume(self, method: Method, history: dict[str, list[float]]) -> int:
-        """Go on from the checkpoint where there is one; returns the number of steps already done."""
-        if self.checkpoint is None or not self.checkpoint.exists():
-            return 0
-        tensors = load_file(self.checkpoint)
-        method.unpack({k[6:]: v for k, v in tensors.items() if k.startswith("state:")})
-        history |= {k[8:]: v.tolist() for k, v in tensors.items() if k.startswith("history:")}
-        return len(history.get("objective", []))
+    def gathered(self, history: dict[str, list[float]]) -> dict[str, list[float]]:
+        """The steps of all processes, in the order in which one process takes them."""
+        return {
+            key: self.processes.concatenate(torch.tensor(values, dtype=torch.float64)).tolist()
+            for key, values in history.items()
+        }
 
 
 def record(history: dict[str, list[float]], values: dict[str, float]) -> None:

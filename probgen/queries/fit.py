@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from probgen.data.batches import Batches, Standardiser, total_weight
+from probgen.data.batches import PIECE_ROWS, Batches, Standardiser, moments_of, total_weight
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
 from probgen.estimate import Estimate
+from probgen.inference.communication import communicator
 from probgen.inference.fit import Outcome, find_method, methods_of, run
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seeded, setting
@@ -381,12 +383,25 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
     program, rest = build(model, source, seed, options)
     check_size(program, source)
     check_inputs(program, source)
-    standardiser = of_counted_rows(program, source, Standardiser.of(source))
+    standardiser = of_counted_rows(program, source, standardiser_of(source))
     outcome = run(program, source, standardiser, method=method, seed=seed, **rest)
     fingerprint = source.fingerprint() if hasattr(source, "fingerprint") else None
     return finished(
         outcome, standardiser, {"seed": seed, "data": fingerprint, "rows": len(source), "weight": total_weight(source)}
     )
+
+
+def standardiser_of(source: Any) -> Standardiser:
+    """The standardiser of all rows; of a folder every process reads some pieces, and their moments are added in order."""
+    processes = communicator()
+    if processes.size == 1 or not hasattr(source, "between"):
+        return Standardiser.of(source)
+    pieces = range(0, len(source), PIECE_ROWS)
+    sums = torch.zeros(len(pieces), 3, len(source.schema), dtype=torch.float64)
+    for number in range(processes.rank, len(pieces), processes.size):
+        rows = source.between(pieces[number], min(pieces[number] + PIECE_ROWS, len(source)))
+        sums[number] = torch.from_numpy(moments_of(next(rows.pieces(PIECE_ROWS))))
+    return Standardiser.from_moments(source, sum(processes.all_reduce(sums).numpy()))
 
 
 def of_counted_rows(program: Model, source: Any, standardiser: Standardiser) -> Standardiser:

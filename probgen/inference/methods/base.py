@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from probgen.data.batches import Batches
+from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.posterior import Posterior
 from probgen.program import Model
 
@@ -22,6 +23,8 @@ class Task:
     Attributes:
         validation: batches held out from the training rows, where a method asks for them.
         options: the method's own settings, its defaults filled in.
+        rows: the processes among which the rows are divided; this one alone where chains are.
+        chains: the processes among which the chains are divided; this one alone where rows are.
     """
 
     program: Model
@@ -31,6 +34,8 @@ class Task:
     max_steps: int
     tolerance: float
     options: dict[str, Any]
+    rows: Communicator = field(default_factory=OneProcess)
+    chains: Communicator = field(default_factory=OneProcess)
 
 
 @dataclass
@@ -44,7 +49,13 @@ class Step:
 
 
 class Method(ABC):
-    """A way to fit a program. State lives in the method object of one run."""
+    """A way to fit a program. State lives in the method object of one run.
+
+    With several processes a method that ``divides`` rows finds them in ``task.rows`` and adds up what it reads of its own
+    rows; one that divides chains finds them in ``task.chains``, walks ``task.chains.share(chains)`` of them, and puts
+    the draws together in :meth:`result` by ``task.chains.concatenate``. A method that does neither computes the same in
+    every process.
+    """
 
     defaults: ClassVar[dict[str, Any]] = {}
     max_steps: ClassVar[int] = 1000
@@ -54,6 +65,8 @@ class Method(ABC):
     iterates: ClassVar[str] = "step"  # what the progress bar counts
     wherever: ClassVar[str | None] = None  # another method: what supports that one supports this one
     approximates: ClassVar[bool] = False  # its draws come from an approximation to the posterior, not from chains
+    divides: ClassVar[Literal["rows", "chains"]] = "rows"  # among the processes
+    in_step: ClassVar[bool] = True  # all processes take every step together; False: they meet only in result()
     normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
 
     varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough

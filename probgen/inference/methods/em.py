@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from probgen.data.batches import PIECE_ROWS, Batch, total_weight
+from probgen.data.batches import PIECE_ROWS, Batch, Batches, total_weight
 from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Family, Natural, Symbol
 from probgen.families.gaussian_joint import CoupledGaussian
+from probgen.inference.communication import Communicator
 from probgen.inference.elimination import eliminate, numbers_by_row
 from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.methods.base import Method, Step
@@ -68,7 +71,7 @@ class ExpectationMaximisation(Method):
         self.previous = -np.inf
         self.falls, self.steps = 0.0, 0
         self.statistics: Statistics = {}
-        self.held: dict[int, dict[str, Tensor]] = {}  # where each piece's approximations ended
+        self.held: dict[tuple[int, int], dict[str, Tensor]] = {}  # where each piece's approximations ended
         start = task.program.start if task.options["start"] is None else task.options["start"]
         with collapse_told(self.families):
             self.theta = dict(start) if isinstance(start, Mapping) else self.first_theta(start)
@@ -105,14 +108,19 @@ class ExpectationMaximisation(Method):
             if len(once) <= 0.8 * len(source):
                 self.task.batches = batches.over(once)
 
-    def pieces(self) -> Iterator[Batch]:
-        """Pieces of the table; of a network rows with the same known cells together."""
-        if not self.task.program.traits.network:
-            yield from self.task.batches.pieces()
-            return
-        for piece in self.task.batches.pieces():
-            for _, group in by_pattern(piece):
-                yield group
+    @cached_property
+    def own(self) -> Batches:
+        """This process's share of the rows."""
+        return self.task.batches.share(self.task.rows.rank, self.task.rows.size)
+
+    def pieces(self) -> Iterator[tuple[tuple[int, int], Batch]]:
+        """Pieces of this process's rows, of a network rows with the same known cells together, and what they are known by."""
+        for piece in self.own.pieces():
+            if not self.task.program.traits.network:
+                yield (piece.first, 0), piece
+                continue
+            for number, (_, group) in enumerate(by_pattern(piece)):
+                yield (piece.first, number), group
 
     def narrow_pieces(self, tracer: Tracer) -> None:
         """Couple rows and pieces so that marginal precision matrices of rows with holes, and cliques, fit in memory."""
@@ -205,16 +213,16 @@ class ExpectationMaximisation(Method):
             raise FitError(
                 f"start must be responsibilities of shape {expected} for one discrete site, got {tuple(share.shape)}."
             )
-        at, statistics = 0, None
-        for piece in self.task.batches.pieces():
-            factor = pinned(share[at : at + len(piece)].mT, symbols[0])
+        total = Expected()
+        for piece in self.task.batches.share(self.task.rows.rank, self.task.rows.size).pieces():
+            factor = pinned(share[piece.first : piece.first + len(piece)].mT, symbols[0])
             if piece.in_sequences:
                 soft = (Factor(factor.symbols, factor.value.clamp_min(1e-6).log()),)
-                _, found = expected_statistics(self.task.program, self.families, neutral, piece, soft)
+                found = expected_statistics(self.task.program, self.families, neutral, piece, soft)
             else:
-                _, found = expected_statistics(self.task.program, self.families, neutral, piece, pin=factor)
-            statistics, at = found if statistics is None else added(statistics, found), at + len(piece)
-        return maximise(self.families, statistics or {}, neutral)
+                found = expected_statistics(self.task.program, self.families, neutral, piece, pin=factor)
+            total.add(*found)
+        return maximise(self.families, total.over(self.task.rows, self.families, neutral)[1], neutral)
 
     # -- iterating ---------------------------------------------------------------------------------------------
     def step(self) -> Step:
@@ -238,11 +246,7 @@ class ExpectationMaximisation(Method):
 
     def iteration(self) -> Step:
         """Expectation, then maximisation."""
-        program, total, statistics = self.task.program, 0.0, None
-        for number, piece in enumerate(self.pieces()):
-            held = self.held.setdefault(number, {})
-            value, found = expected_statistics(program, self.families, self.theta, piece, held=held)
-            total, statistics = total + value, found if statistics is None else added(statistics, found)
+        total, self.statistics = self.expectation()
         objective = (total + self.log_prior()) / self.weight
         self.steps += 1
         if not np.isfinite(objective):
@@ -250,12 +254,22 @@ class ExpectationMaximisation(Method):
         rise, self.previous = objective - self.previous, objective
         self.falls = min(self.falls, rise)
         converged = 0 <= rise < self.task.tolerance or (rise >= 0 and self.at_once and np.isfinite(rise))
-        self.statistics = statistics or {}
         if not converged:
-            self.theta = program.canonical(maximise(self.families, statistics or {}, self.theta))
+            self.theta = self.task.program.canonical(maximise(self.families, self.statistics, self.theta))
             if unbounded(self.theta):
                 raise FitError(collapse_message(self.families))
         return Step({"objective": objective, "log_likelihood": total / self.weight}, converged, converged)
+
+    def expectation(self) -> tuple[float, Statistics]:
+        """Log evidence and expected statistics of all rows of all processes; NaN where some process's numerics failed."""
+        total = Expected()
+        try:
+            for key, piece in self.pieces():
+                held = self.held.setdefault(key, {})
+                total.add(*expected_statistics(self.task.program, self.families, self.theta, piece, held=held))
+        except torch.linalg.LinAlgError:
+            total = Expected(float("nan"))
+        return total.over(self.task.rows, self.families, self.theta)
 
     def result(self) -> Posterior:
         return Posterior.at(self.theta)
@@ -271,14 +285,41 @@ class ExpectationMaximisation(Method):
         return self.statistics if additive else {}
 
     def pack(self) -> dict[str, Tensor]:
-        return {f"{name}|{key}": value for name, theta in self.theta.items() for key, value in theta.items()}
+        state = torch.tensor([self.previous, self.falls, float(self.steps)], dtype=torch.float64)
+        held = {f"held|{at}|{number}": found for (at, number), found in self.held.items()}
+        return named({"theta": self.theta, "statistics": self.statistics} | held) | {"state": state}
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        theta: Theta = {}
+        self.previous, self.falls, steps = tensors["state"].tolist()
+        self.steps, self.theta, self.statistics, self.held = int(steps), {}, {}, {}
         for path, value in tensors.items():
-            name, key = path.split("|")
-            theta.setdefault(name, {})[key] = value
-        self.theta = theta
+            what, _, place = path.partition("|")
+            group, _, key = place.rpartition("|")
+            if what == "held":
+                at, number = group.split("|")
+                self.held.setdefault((int(at), int(number)), {})[key] = value
+            elif what != "state":
+                getattr(self, what).setdefault(group, {})[key] = value
+
+
+@dataclass
+class Expected:
+    """Log evidence and expected statistics of the pieces read so far."""
+
+    value: float = 0.0
+    statistics: Statistics | None = None
+
+    def add(self, value: float, found: Statistics) -> None:
+        self.value += value
+        self.statistics = found if self.statistics is None else added(self.statistics, found)
+
+    def over(self, rows: Communicator, families: Mapping[str, Family], theta: Theta) -> tuple[float, Statistics]:
+        """The sum over processes; one without rows adds nothing."""
+        if self.statistics is None:
+            natural = {name: leaves_of(family, theta[name]) for name, family in families.items()}
+            self.statistics = {n: {k: torch.zeros_like(v) for k, v in group.items()} for n, group in natural.items()}
+        found = rows.all_reduce({"value": self.value, "statistics": self.statistics})
+        return float(found["value"]), found["statistics"]  # type: ignore[arg-type, return-value]
 
 
 # ------------------------------------------------------------------------------------------------------ the steps
@@ -323,6 +364,14 @@ def maximise(families: Mapping[str, Family], statistics: Statistics, current: Th
     """The maximisation step."""
     with torch.no_grad():
         return {name: family.update(statistics[name], current[name]) for name, family in families.items()}
+
+
+def named(groups: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors in nested dictionaries, by their keys with bars between them."""
+    found: dict[str, Tensor] = {}
+    for key, group in groups.items():
+        found |= {key: group} if isinstance(group, Tensor) else {f"{key}|{k}": v for k, v in named(group).items()}
+    return found
 
 
 def unbounded(theta: Theta) -> bool:

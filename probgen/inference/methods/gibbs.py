@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, FitError
 from probgen.families.base import Factor, Parameters
 from probgen.inference.completion import draw_codes, gather
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.base import Method, Step
-from probgen.inference.methods.em import ExpectationMaximisation, Statistics, added, expected_statistics
+from probgen.inference.methods.em import ExpectationMaximisation, Statistics, added, expected_statistics, named
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, labels, observe
@@ -30,7 +30,7 @@ CLIMB = 30  # iterations of EM before a chain starts
 
 
 class Gibbs(Method):
-    """Several chains in turn, each started after some iterations of EM.
+    """Several chains in turn, each started after some iterations of EM; several processes divide them.
 
     Options:
         chains, draws, warmup: how many.
@@ -41,16 +41,29 @@ class Gibbs(Method):
     defaults = {"chains": 4, "draws": 500, "warmup": 200, "thin": 1, "start": None}
     max_steps = 10**9
     iterates = "sweep"
+    divides = "chains"
+    in_step = False
 
     def init(self) -> None:
         for name in ("chains", "draws", "thin"):
             number = self.task.options[name]
             if not isinstance(number, int) or number < 1:
                 raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
-        self.count = 0
-        self.kept: list[list[Theta]] = [[] for _ in range(self.task.options["chains"])]
+        self.own = self.task.chains.share(self.task.options["chains"])
+        if not self.own:
+            raise CapabilityError(
+                f"{self.task.options['chains']} chains cannot be divided among {self.task.chains.size} processes; ask for"
+                " at least one chain a process, or start fewer processes."
+            )
+        self.count = self.own.start * self.length  # sweeps of all chains, of which those before are other processes'
+        self.kept: dict[int, list[Theta]] = {chain: [] for chain in self.own}
         self.theta: Theta = {}
-        self.begin(0)
+        self.begin(self.own.start)
+
+    @property
+    def length(self) -> int:
+        """Sweeps of one chain."""
+        return self.task.options["warmup"] + self.task.options["draws"] * self.task.options["thin"]
 
     def begin(self, chain: int) -> None:
         """A chain's first parameters: the same climb, then a draw of its own."""
@@ -64,16 +77,15 @@ class Gibbs(Method):
 
     def step(self) -> Step:
         options = self.task.options
-        length = options["warmup"] + options["draws"] * options["thin"]
-        chain, sweep = divmod(self.count, length)
-        if sweep == 0 and chain:
+        chain, sweep = divmod(self.count, self.length)
+        if sweep == 0 and chain > self.own.start:
             self.begin(chain)
         with seeded(self.task.seed, "gibbs", self.count):
             objective = self.sweep()
         if sweep >= options["warmup"] and (sweep - options["warmup"] + 1) % options["thin"] == 0:
             self.kept[chain].append({n: {k: v.clone() for k, v in t.items()} for n, t in self.theta.items()})
         self.count += 1
-        done = self.count == options["chains"] * length
+        done = self.count == self.own.stop * self.length
         return Step({"objective": objective}, done, done)
 
     def sweep(self) -> float:
@@ -107,15 +119,18 @@ class Gibbs(Method):
 
     # -- what is left ------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
-        shortest = min(len(chain) for chain in self.kept if chain)
-        chains = [chain[:shortest] for chain in self.kept if chain]
-        first = chains[0][0]
+        chains = [chain for chain in self.kept.values() if chain]
+        shortest = int(self.task.chains.concatenate(torch.tensor([min(map(len, chains), default=0)])).min())
+        if not shortest:
+            raise FitError("Interrupted before any draw was kept; there is nothing to return.")
         parameters: dict[str, Parameters] = {
             name: {
-                key: torch.stack([torch.stack([draw[name][key] for draw in chain]) for chain in chains])
+                key: self.task.chains.concatenate(
+                    torch.stack([torch.stack([draw[name][key] for draw in chain[:shortest]]) for chain in chains])
+                )
                 for key in theta
             }
-            for name, theta in first.items()
+            for name, theta in chains[0][0].items()
         }
         self.traces = np.concatenate(
             [v.reshape(*v.shape[:2], -1).double().cpu().numpy() for t in parameters.values() for v in t.values()], -1
@@ -129,25 +144,24 @@ class Gibbs(Method):
         return {"rhat": float(np.max(split_rhat(moving))), "ess": float(np.min(effective_sample_size(moving)))}
 
     def pack(self) -> dict[str, Tensor]:
-        packed = {f"theta|{n}|{k}": v for n, theta in self.theta.items() for k, v in theta.items()}
-        for chain, draws in enumerate(self.kept):
-            if draws:
-                packed |= {
-                    f"kept|{chain}|{n}|{k}": torch.stack([draw[n][k] for draw in draws])
-                    for n, theta in draws[0].items()
-                    for k in theta
-                }
-        return packed | {"count": torch.tensor(self.count)}
+        kept = {
+            f"kept|{chain}": {n: {k: torch.stack([d[n][k] for d in draws]) for k in t} for n, t in draws[0].items()}
+            for chain, draws in self.kept.items()
+            if draws
+        }
+        return named({"theta": self.theta} | kept) | {"count": torch.tensor(self.count)}
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
         self.count = int(tensors["count"])
-        self.theta, self.kept = {}, [[] for _ in self.kept]
+        self.theta, self.kept = {}, {chain: [] for chain in self.own}
         for path, value in tensors.items():
-            kind, *place = path.split("|")
-            if kind == "theta":
-                self.theta.setdefault(place[0], {})[place[1]] = value
-            elif kind == "kept":
-                chain = self.kept[int(place[0])]
+            what, _, place = path.partition("|")
+            group, _, key = place.rpartition("|")
+            if what == "theta":
+                self.theta.setdefault(group, {})[key] = value
+            elif what == "kept":
+                number, _, name = group.partition("|")
+                chain = self.kept[int(number)]
                 chain += [{} for _ in range(len(value) - len(chain))]
                 for draw, one in zip(chain, value, strict=True):
-                    draw.setdefault(place[1], {})[place[2]] = one
+                    draw.setdefault(name, {})[key] = one

@@ -11,14 +11,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from probgen.data.batches import Batch
+from probgen.data.batches import Batch, Batches
 from probgen.errors import FitError
 from probgen.inference.amortised import log_weights
+from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.objectives import objective
 from probgen.inference.posterior import Posterior
@@ -46,6 +48,9 @@ class MeanField(torch.nn.Module):
 
 class VariationalInference(Method):
     """Adam on minibatches with warm-up and cosine decay, gradient clipping, and early stopping on held-out rows.
+
+    Of several processes each has its share of the rows of every minibatch: losses and gradients are added up, and the
+    guide's noise is that of the whole minibatch. A user's own data are one batch, which every process has in full.
 
     Options:
         objective: "elbo" or "iwae".
@@ -75,6 +80,7 @@ class VariationalInference(Method):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
+        self.rows: Communicator = task.rows if isinstance(task.batches, Batches) else OneProcess()
         self.objective = objective(task.options["objective"])
         self.best, self.stale, self.count = -math.inf, 0, 0
         self.best_state: dict[str, Any] | None = None
@@ -94,7 +100,8 @@ class VariationalInference(Method):
         fused = all(p.is_floating_point() for p in self.parameters)
         self.optimiser = torch.optim.Adam(self.parameters, lr=rate, fused=fused)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.learning_rate_factor)
-        self.stream = self.minibatches(0)
+        self.epoch, self.place = 0, 0
+        self.stream = self.minibatches()
 
     def start(self, potential: Potential) -> Tensor:
         """Where EM starts, for programs made of families; a draw from the prior otherwise."""
@@ -114,31 +121,43 @@ class VariationalInference(Method):
             return (step + 1) / warm
         return 0.01 + 0.495 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(total - warm, 1))))
 
-    def minibatches(self, epoch: int) -> Iterator[Batch]:
-        self.task.batches.batch_size = self.task.options["batch_size"]
+    def minibatches(self) -> Iterator[Batch]:
+        """From the place reached in the present epoch on."""
+        batches = self.task.batches
+        batches.batch_size = self.task.options["batch_size"]
+        share = () if self.rows.size == 1 else (self.rows.rank, self.rows.size)
         while True:
-            yield from self.task.batches.epoch(seed_of(self.task.seed, "epoch", epoch) % 2**62)
-            epoch += 1
+            seed = seed_of(self.task.seed, "epoch", self.epoch) % 2**62
+            for batch in islice(batches.epoch(seed, *share), self.place, None):
+                self.place += 1
+                yield batch
+            self.epoch, self.place = self.epoch + 1, 0
 
     # -- one step ----------------------------------------------------------------------------------------------
     def loss(self, batch: Batch) -> Tensor:
-        """Minus the objective in nats a row."""
+        """Minus the objective in nats a row: of one process's rows, their term of the whole minibatch's."""
         if self.guide is None:
             weights, _, _ = log_weights(self.task.program, batch, self.task.options["draws"])
-            return -row_mean(self.objective(weights), batch.weights)
+            return -row_mean(self.objective(weights), batch)
         u, log_q = self.guide.draw()
         if not isinstance(batch, Batch):
             return log_q - self.guide.potential.log_posterior(u)
         sites, log_jacobian = self.guide.potential.constrain(u)
         weights, evidence, _ = log_weights(self.task.program, batch, self.task.options["draws"], sites=sites)
+        mean = row_mean(self.objective(weights), batch)
+        if not self.rows.leads:  # the first process, which always has rows, counts what is none of the rows'
+            return -mean
         prior = sum(s.distribution.log_prob(s.value).sum() for s in evidence.trace.global_sites.values())
-        return -row_mean(self.objective(weights), batch.weights) - (prior + log_jacobian - log_q) / batch.total
+        return -mean - (prior + log_jacobian - log_q) / batch.total
 
     def step(self) -> Step:
-        with seeded(self.task.seed, "svi", self.count):
-            loss = self.loss(next(self.stream))
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        with seeded(self.task.seed, "svi", self.count):
+            batch = next(self.stream)
+            loss = self.loss(batch) if len(batch) else torch.zeros(())
+        if loss.requires_grad:
+            loss.backward()
+        value = self.added_up(float(loss.detach()))
         if clip(self.parameters, self.task.options["clip"]):
             self.optimiser.step()
         else:
@@ -149,17 +168,30 @@ class VariationalInference(Method):
                 )
         self.schedule.step()
         self.count += 1
-        values = {"objective": -float(loss.detach())}
+        values = {"objective": -value}
         done = self.look(values) if self.count % self.task.options["validate_every"] == 0 else False
         return Step(values, done, done)
+
+    def added_up(self, loss: float) -> float:
+        """The loss of all processes, their gradients being added up too."""
+        if self.rows.size == 1:
+            return loss
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        total: dict[str, Any] = self.rows.all_reduce({"loss": loss, "gradients": gradients})
+        for parameter, gradient in zip(self.parameters, total["gradients"], strict=True):
+            parameter.grad = gradient
+        return total["loss"]
 
     def look(self, values: dict[str, float]) -> bool:
         """Score the held-out rows, keep the best weights, and say whether patience is exhausted."""
         if self.task.validation is None:
             return False
         with torch.no_grad(), seeded(self.task.seed, "validation"):
-            scores = [(-float(self.loss(batch)), len(batch)) for batch in self.task.validation.pieces()]
-        value = sum(s * n for s, n in scores) / sum(n for _, n in scores)
+            pieces = [
+                (piece.share(self.rows.rank, self.rows.size), len(piece)) for piece in self.task.validation.pieces()
+            ]
+            scores = [(-float(self.loss(part)) if len(part) else 0.0, rows) for part, rows in pieces]
+        value = self.rows.all_reduce(sum(s * n for s, n in scores) / sum(n for _, n in scores))
         values["validation"] = value
         if value > self.best:
             self.best, self.stale = value, 0
@@ -188,12 +220,12 @@ class VariationalInference(Method):
         if self.best_state is not None:
             packed |= {f"best|{k}": v for k, v in self.best_state.items()}
         return packed | {
-            "count": torch.tensor([self.count, self.stale, self.skipped]),
-            "best_value": torch.tensor(self.best),
+            "count": torch.tensor([self.count, self.stale, self.skipped, self.epoch, self.place]),
+            "best_value": torch.tensor(self.best, dtype=torch.float64),
         }
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        self.count, self.stale, self.skipped = (int(v) for v in tensors["count"])
+        self.count, self.stale, self.skipped, self.epoch, self.place = tensors["count"].tolist()
         self.best = float(tensors["best_value"])
         self.modules.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module|")})
         best = {k[5:]: v for k, v in tensors.items() if k.startswith("best|")}
@@ -206,11 +238,7 @@ class VariationalInference(Method):
         self.optimiser.load_state_dict(state)
         self.schedule.last_epoch = self.count - 1
         self.schedule.step()
-        size = self.task.options["batch_size"]
-        per_epoch = max(1, math.ceil(len(self.task.batches) / size))
-        self.stream = self.minibatches(self.count // per_epoch)
-        for _ in range(self.count % per_epoch):
-            next(self.stream)
+        self.stream = self.minibatches()
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> bool:
@@ -223,9 +251,12 @@ def clip(parameters: Sequence[Tensor], most: float) -> bool:
     return math.isfinite(value)
 
 
-def row_mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    """Mean over rows by their weights."""
-    return values.mean() if weights is None else (values * weights).sum() / weights.sum()
+def row_mean(values: Tensor, batch: Batch) -> Tensor:
+    """Mean over rows by their weights; of one process's rows, their term of the mean over the whole minibatch."""
+    weights = batch.weights
+    if batch.place is None:
+        return values.mean() if weights is None else (values * weights).sum() / weights.sum()
+    return (values if weights is None else values * weights).sum() / batch.place.weight
 
 
 def stack_draws(chains: list[list[tuple[Any, Any]]]) -> Posterior:
