@@ -10,15 +10,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from opt_einsum import shared_intermediates
 from pyro import poutine
 from pyro.infer import config_enumerate
-from pyro.infer.mcmc.util import TraceEinsumEvaluator
+from pyro.infer.traceenum_elbo import _compute_model_factors
+from pyro.ops.contract import contract_tensor_tree
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import effectful
 from pyro.poutine.subsample_messenger import _Subsample
 from pyro.poutine.trace_struct import Trace
 
-__all__ = ["Messenger", "Trace", "effectful", "enumerated", "in_plates", "is_bookkeeping", "log_joint", "traced"]
+__all__ = [
+    "Messenger",
+    "Trace",
+    "effectful",
+    "enumerated",
+    "in_plates",
+    "is_bookkeeping",
+    "is_subsampled",
+    "log_joint",
+    "traced",
+]
 
 
 def in_plates(message: dict) -> bool:
@@ -38,8 +50,9 @@ def is_subsampled(message: dict) -> bool:
 
 
 def traced(model: Callable, *arguments: Any) -> Trace:
-    """The sites of one run."""
-    return poutine.trace(model).get_trace(*arguments)
+    """Log density of a run at values of its latent sites.
+
+    Discrete sites are summed out where ``nesting``, the depth of the plates, is given.
 
 
 def enumerated(model: Callable, nesting: int) -> Callable:
@@ -47,6 +60,20 @@ def enumerated(model: Callable, nesting: int) -> Callable:
     return poutine.enum(config_enumerate(model), first_available_dim=-1 - nesting)
 
 
-def log_joint(trace: Trace, nesting: int | None) -> Any:
-    """Log density of a trace; discrete sites are summed out where ``nesting``, the depth of its plates, is given."""
-    return TraceEinsumEvaluator(trace, nesting is not None, nesting).log_prob(trace)
+def log_joint(model: Callable, values: dict[str, Any], nesting: int | None, *arguments: Any) -> Any:
+    """Log density of a run at values of its latent sites; discrete sites are summed out where ``nesting``, the depth of the
+    plates, is given.
+
+    Masks count inside the sums, scales of plates outside.
+    """
+    model = poutine.condition(model, data=values)
+    if nesting is None:
+        return traced(model, *arguments).log_prob_sum()
+    trace = traced(enumerated(model, nesting), *arguments)
+    trace.compute_log_prob()
+    trace.pack_tensors()
+    costs, factors, _, summed, scale = _compute_model_factors(trace, Trace())
+    with shared_intermediates() as cache:
+        summed_out = contract_tensor_tree(factors, summed, cache=cache) if factors else {}
+    plain = sum(term.sum() for terms in costs.values() for term in terms)
+    return plain + scale * sum(term.sum() for terms in summed_out.values() for term in terms)

@@ -117,13 +117,22 @@ class UsersDensity:
 
     def log_joint(self, values: Parameters, data: Any) -> Tensor:
         """Of everything, discrete sites summed out."""
-        return torch.as_tensor(log_joint(self.run(values, data), self.nesting))
+        return torch.as_tensor(log_joint(self.program.model, values, self.nesting, data))
 
     def log_parts(self, values: Parameters, data: Any) -> tuple[Tensor, Tensor]:
-        """Log likelihood (observed sites, factors, discrete sites) and log prior of the continuous sites."""
-        trace = self.run(values, data)
-        joint = torch.as_tensor(log_joint(trace, self.nesting))
+        """Log likelihood (observed sites, factors, discrete sites) and log prior of the continuous sites.
+
+        Raises:
+            CapabilityError: a continuous site depends on a discrete one that is summed out, so that its prior is no factor.
+        """
+        trace, joint = self.run(values, data), self.log_joint(values, data)
         trace.compute_log_prob(lambda name, _: name in self.sites)
+        for name in self.sites:
+            if self.nesting is not None and trace.nodes[name]["log_prob"].dim() > self.nesting:
+                raise CapabilityError(
+                    f"The prior of site {name!r} depends on a discrete site that is summed out; it cannot be told from the"
+                    " likelihood, which this method needs. Use method='chees' or 'nuts'."
+                )
         prior = sum((trace.nodes[name]["log_prob_sum"] for name in self.sites), joint.new_zeros(()))
         return joint - prior, prior
 
