@@ -50,9 +50,8 @@ def is_subsampled(message: dict) -> bool:
 
 
 def traced(model: Callable, *arguments: Any) -> Trace:
-    """Log density of a run at values of its latent sites.
-
-    Discrete sites are summed out where ``nesting``, the depth of the plates, is given.
+    """The sites of one run."""
+    return poutine.trace(model).get_trace(*arguments)
 
 
 def enumerated(model: Callable, nesting: int) -> Callable:
@@ -61,10 +60,10 @@ def enumerated(model: Callable, nesting: int) -> Callable:
 
 
 def log_joint(model: Callable, values: dict[str, Any], nesting: int | None, *arguments: Any) -> Any:
-    """Log density of a run at values of its latent sites; discrete sites are summed out where ``nesting``, the depth of the
-    plates, is given.
+    """Log density of a run at values of its latent sites.
 
-    Masks count inside the sums, scales of plates outside.
+    Discrete sites are summed out where ``nesting``, the depth of the plates, is given. Masks count inside the sums, scales
+    of plates outside.
     """
     model = poutine.condition(model, data=values)
     if nesting is None:
