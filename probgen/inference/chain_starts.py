@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probgen.errors import FitError
+from probgen.errors import CapabilityError, FitError
 from probgen.inference.methods.base import Task
 from probgen.inference.potential import Potential
 
@@ -22,9 +22,12 @@ def chain_starts(task: Task, batch: Any, chains: int) -> tuple[Potential, Tensor
     """The potential, points ``(C, P)``, and whether they are near a mode already.
 
     Raises:
+        CapabilityError: there is nothing to draw.
         FitError: no point with a positive density was found.
     """
     potential = Potential(task.program, batch)
+    if not potential.size:
+        raise CapabilityError(f"{task.program.name!r} has no continuous parameter, so there is nothing to draw.")
     if potential.made_of_families and task.options.get("start") != "prior":
         centre = em_point(task, potential)
         potential = Potential(task.program, batch)  # with the calibrated priors

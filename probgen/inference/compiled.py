@@ -26,7 +26,7 @@ from probgen.errors import CapabilityError
 __all__ = ["MODES", "Compiled", "mapped"]
 
 MODES = ("auto", "graph", "inductor", "eager")
-IN_CACHE = 2**16  # numbers of the largest temporary, so that it stays near the processor
+IN_CACHE = 2**18  # numbers of the largest temporary, so that it stays near the processor
 UNTRACEABLE = (RuntimeError, TypeError, ValueError, NotImplementedError)
 
 Function = Callable[[Tensor, Any], Tensor]

@@ -74,8 +74,6 @@ class Potential:
             free = torch.Size(transform.inverse_shape(shape))
             self.slots.append(Slot(name, self.size, free, transform))
             self.size += free.numel()
-        if not self.size:
-            raise CapabilityError(f"{self.program.name!r} has no continuous latent site, so there is nothing to draw.")
 
     def constrain(self, u: Tensor) -> tuple[Parameters, Tensor]:
         """Values of the sites, and the log Jacobian of the map."""

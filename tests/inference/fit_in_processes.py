@@ -51,6 +51,20 @@ def coin(data):
         pyro.sample("x", dist.Bernoulli(p), obs=data)
 
 
+def schools(data):
+    """Eight schools (Rubin, 1981), non-centred."""
+    mu, tau = pyro.sample("mu", dist.Normal(0.0, 5.0)), pyro.sample("tau", dist.HalfCauchy(5.0))
+    with pyro.plate("schools", 8):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(mu + tau * z, data["error"]), obs=data["y"])
+
+
+def schools_data():
+    y = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0], dtype=torch.float64)
+    error = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0], dtype=torch.float64)
+    return {"y": y, "error": error}
+
+
 def repeated():
     """Few different rows, many times each, with holes."""
     rng = np.random.default_rng(4)
@@ -89,6 +103,8 @@ CASES = {
     "svi_global": (*MIXTURE, {"method": "svi", "batch_size": 50, "max_steps": 40, "validate_every": 10}),
     "svi_sequences": ("hidden_markov", sequences, {"states": 2, "method": "svi", "max_steps": 30}),
     "gibbs": ("bayesian_network", repeated, NETWORK | {"method": "gibbs", "chains": 3, "draws": 10, "warmup": 10}),
+    "nuts": (pg.program(schools), schools_data, {"method": "nuts", "chains": 3, "draws": 6, "warmup": 30}),
+    "chees": (pg.program(schools), schools_data, {"method": "chees", "chains": 6, "draws": 6, "warmup": 30}),
     "user": (pg.program(coin), lambda: torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), {"method": "svi", "max_steps": 100}),
 }
 

@@ -11,13 +11,12 @@ import pytest
 
 import probgen as pg
 from probgen.inference.fit import method_names
-from tests.inference.posteriors import with_deterministics
 
 __all__ = ["METHODS", "assert_agrees", "needs_engine", "sampled"]
 
 METHODS: dict[str, dict[str, Any]] = {
     "chees": {"chains": 32, "warmup": 500, "draws": 400},
-    "nuts": {"chains": 4, "warmup": 1000, "draws": 1000},
+    "nuts": {"chains": 4, "warmup": 1000, "draws": 1000, "target_acceptance": 0.9},
 }
 needs_engine = pytest.mark.skipif(
     "chees" not in method_names(),
@@ -30,8 +29,7 @@ def sampled(
 ) -> tuple[dict[str, np.ndarray], Any]:
     """Draws ``(chains, draws, ...)`` of all sites, deterministic ones included, and the fit."""
     fit = pg.fit(pg.program(model), data, method=method, seed=1, progress=False, **{**METHODS[method], **options})
-    latent = {name: value for name, value in fit.posterior.sites.items() if not fit.posterior.point}
-    return {name: value.numpy() for name, value in with_deterministics(model, data, latent).items()}, fit
+    return {name: value.numpy() for name, value in fit.posterior.sites.items()}, fit
 
 
 def assert_agrees(table: pd.DataFrame, fit: Any) -> None:

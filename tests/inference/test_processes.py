@@ -21,13 +21,15 @@ from probgen.inference.communication import OneProcess, leaves, rebuilt
 from tests.inference.fit_in_processes import CASES, fitted, folder, numbers, sequences
 
 SCRIPT = Path(__file__).with_name("fit_in_processes.py")
-QUICK = ["em", "em_sequences", "em_folder", "svi", "gibbs"]
+QUICK = ["em", "em_sequences", "em_folder", "svi", "gibbs", "nuts", "chees"]
 SLOW = sorted(set(CASES) - set(QUICK))
 KILLED = {
     "em": 0.3,
     "svi": 0.1,
     "svi_global": 0.1,
     "gibbs": 0.1,
+    "nuts": 0.1,
+    "chees": 0.1,
 }  # seconds of pause after a step; more methods by a word
 SAME_BITS = ("gibbs", "user")
 

@@ -24,7 +24,7 @@ from probgen.inference.ascent import Ascent
 from probgen.inference.chain_starts import chain_starts
 from probgen.inference.compiled import Compiled
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
-from probgen.inference.methods.base import Method, Step
+from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.metric import Metric
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of, seeded
@@ -108,16 +108,18 @@ class ChEES(Method):
     """
 
     defaults = {
-        "chains": 32, "draws": 400, "warmup": 400, "target_acceptance": 0.8, "max_leapfrogs": 1024,
+        "chains": 32, "draws": 400, "warmup": 400, "target_acceptance": 0.9, "max_leapfrogs": 1024,
         "compile": "auto", "start": None,
     }  # fmt: skip
     max_steps = 10**9
     wherever = "nuts"
+    divides = "chains"
     iterates = "transition"
 
     def init(self) -> None:
         task, options = self.task, self.task.options
         check_counts(options, chains=2, draws=4, warmup=20)
+        self.own = own_chains(task)
         self.batch = next(iter(task.batches.pieces()))
         with seeded(task.seed, "chees start"):
             self.potential, points, near = chain_starts(task, self.batch, options["chains"])
@@ -146,7 +148,8 @@ class ChEES(Method):
             places = torch.nonzero(~lost)[:, 0][torch.arange(int(lost.sum())) % int((~lost).sum())]
             ascent.points[lost] = ascent.points[places]
             ascent.values, ascent.gradients = self.density(ascent.points)
-        self.state = State(ascent.points, ascent.values, ascent.gradients)
+        own = slice(self.own.start, self.own.stop)
+        self.state = State(ascent.points[own], ascent.values[own], ascent.gradients[own])
         self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()))
         self.seconds["warmup"] += time.process_time() - began
 
@@ -155,8 +158,8 @@ class ChEES(Method):
         log_step = math.log(1.0)
         for _ in range(60):
             move = self.proposed(math.exp(log_step), 1)
-            accepted = float((-move.error).clamp(max=0.0).exp().mean())
-            if accepted > 0.5:
+            accepted = self.pooled((-move.error).clamp(max=0.0).exp().mean()[None])
+            if float(accepted) > 0.5:
                 break
             log_step -= math.log(2.0)
         return math.exp(log_step)
@@ -166,7 +169,7 @@ class ChEES(Method):
         """Fresh momenta, and a trajectory of leapfrog steps."""
         state, metric = self.state, self.metric
         points, gradients = state.points, state.gradients
-        momenta = torch.randn(points.shape, generator=self.generator, dtype=points.dtype, device=points.device)
+        momenta = self.noise(torch.randn, points.shape[1])
         energy = 0.5 * momenta.square().sum(1) - state.values
         momenta = momenta + 0.5 * step * metric.force(gradients)
         for left in range(count, 0, -1):
@@ -196,15 +199,23 @@ class ChEES(Method):
         self.count += 1
         self.seconds["warmup" if warm else "sampling"] += time.process_time() - began
         done = self.count == self.task.options["warmup"] + self.task.options["draws"]
-        mean = float(self.state.values.mean()) / len(self.task.batches)
-        return Step({"objective": mean, "acceptance": float(acceptance.mean()), "leapfrogs": float(count)}, done, done)
+        mean, rate = self.pooled(torch.stack([self.state.values.mean(), acceptance.mean()])).tolist()
+        values = {"objective": mean / len(self.task.batches), "acceptance": rate, "leapfrogs": float(count)}
+        return Step(values, done, done)
+
+    def noise(self, draw: Any, *shape: int) -> Tensor:
+        """Random numbers of this process's chains, out of those of all chains."""
+        like, chains = self.state.points, self.task.options["chains"]
+        all_chains = draw(chains, *shape, generator=self.generator, dtype=like.dtype, device=like.device)
+        return all_chains[self.own.start : self.own.stop]
+
+    def pooled(self, vector: Tensor) -> Tensor:
+        """The mean over all chains, from that over this process's."""
+        return self.task.chains.mean(vector, weight=len(self.own))
 
     def accept(self, move: Move, acceptance: Tensor) -> None:
         """Metropolis's rule, chain by chain."""
-        uniform = torch.rand(
-            acceptance.shape, generator=self.generator, dtype=acceptance.dtype, device=acceptance.device
-        )
-        take, now, new = uniform < acceptance, self.state, move.state
+        take, now, new = self.noise(torch.rand) < acceptance, self.state, move.state
         self.state = State(
             torch.where(take[:, None], new.points, now.points),
             torch.where(take, new.values, now.values),
@@ -223,8 +234,8 @@ class ChEES(Method):
     # -- learning ----------------------------------------------------------------------------------------------
     def learn(self, move: Move, before: State, acceptance: Tensor, size: float, jitter: float) -> None:
         """Step size and length from this transition; the metric where a window ends."""
-        self.adapt.update(float(acceptance.mean()))
-        slope, criterion = self.criterion(move, before.points, acceptance)
+        slope, criterion, accepted = self.criterion(move, before.points, acceptance)
+        self.adapt.update(accepted)
         travelled = jitter * math.exp(self.length.log)
         most = math.log(size * self.task.options["max_leapfrogs"] / 2)
         self.length.update(travelled * slope, criterion, math.log(size), most)
@@ -232,21 +243,23 @@ class ChEES(Method):
         if self.count + 1 in self.ends:
             self.learn_metric()
 
-    def criterion(self, move: Move, start: Tensor, acceptance: Tensor) -> tuple[float, float]:
-        """Derivative of the criterion by the time travelled, and its value, over chains by their acceptance."""
+    def criterion(self, move: Move, start: Tensor, acceptance: Tensor) -> tuple[float, float, float]:
+        """Derivative of the criterion by the time travelled, and its value, over chains by their acceptance; its mean."""
         one, two = self.metric.whitened(start), self.metric.whitened(move.state.points)
-        one, two = one - one.mean(0), two - two.mean(0)
+        means = self.pooled(torch.cat([one.mean(0), two.mean(0)])).split(one.shape[1])
+        one, two = one - means[0], two - means[1]
         change = two.square().sum(1) - one.square().sum(1)
         slope, value = change * (two * move.momenta).sum(1), 0.25 * change.square()
         usable = slope.isfinite() & value.isfinite() & (acceptance > 0)
         weight = torch.where(usable, acceptance, 0.0)
-        total = weight.sum().clamp_min(1e-12)
-        means = [(torch.where(usable, part, 0.0) * weight).sum() / total for part in (slope, value)]
-        return float(means[0]), float(means[1])
+        parts = [(torch.where(usable, part, 0.0) * weight).mean() for part in (slope, value)]
+        slope, value, total, accepted = self.pooled(torch.stack([*parts, weight.mean(), acceptance.mean()])).tolist()
+        return slope / max(total, 1e-12), value / max(total, 1e-12), accepted
 
     def learn_metric(self) -> None:
         """From all chains in the window; step size and length are searched for again in its coordinates."""
-        draws, gradients = (torch.cat(part) for part in zip(*self.window, strict=True))
+        parts = (torch.cat(part) for part in zip(*self.window, strict=True))
+        draws, gradients = (self.task.chains.concatenate(part) for part in parts)
         self.metric = Metric.learnt(draws, gradients)
         self.window = []
         if len(self.ends) > 1 and self.count + 1 in self.ends[:2]:
@@ -255,18 +268,18 @@ class ChEES(Method):
 
     # -- what is left ------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
-        draws = torch.stack(self.kept, 1)  # (C, S, P)
-        told = torch.stack(self.told, 2)  # (statistics, C, S)
+        draws = self.task.chains.concatenate(torch.stack(self.kept, 1))  # (C, S, P)
+        statistics = self.task.chains.concatenate(torch.stack(self.told, 0).permute(2, 0, 1))  # (C, S, statistics)
         self.draws = draws.double().cpu().numpy()
-        return self.potential.posterior(draws, dict(zip(STATISTICS, told, strict=True)))
+        self.statistics = dict(zip(STATISTICS, statistics.unbind(-1), strict=True))
+        return self.potential.posterior(draws, self.statistics)
 
     def diagnostics(self) -> dict[str, Any]:
-        told = torch.stack(self.told, 2)
         return {
-            "divergences": int(told[STATISTICS.index("diverging")].sum()),
+            "divergences": int(self.statistics["diverging"].sum()),
             "rhat": float(split_rhat(self.draws).max()),
             "ess": float(effective_sample_size(self.draws).min()),
-            "acceptance": float(told[STATISTICS.index("acceptance_rate")].mean()),
+            "acceptance": float(self.statistics["acceptance_rate"].mean()),
             "step_size": math.exp(self.adapt.log_average),
             "trajectory_length": math.exp(self.length.average),
             "leapfrogs": self.leapfrogs,
@@ -307,6 +320,21 @@ def check_counts(options: dict[str, Any], **least: int) -> None:
         number = options[name]
         if not isinstance(number, int) or isinstance(number, bool) or number < lowest:
             raise CapabilityError(f"{name} must be a whole number of at least {lowest}, got {number!r}.")
+
+
+def own_chains(task: Task) -> range:
+    """Which chains this process walks.
+
+    Raises:
+        CapabilityError: there are fewer chains than processes.
+    """
+    chains, processes = task.options["chains"], task.chains
+    if chains < processes.size:
+        raise CapabilityError(
+            f"{chains} chains cannot be divided among {processes.size} processes; ask for at least one chain a process, or"
+            " start fewer processes."
+        )
+    return processes.share(chains)
 
 
 def windows(warmup: int) -> list[int]:

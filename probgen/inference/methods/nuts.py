@@ -21,7 +21,7 @@ from probgen.inference.chain_starts import chain_starts
 from probgen.inference.compiled import Compiled
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.methods.base import Method, Step
-from probgen.inference.methods.chees import ASCENT_STEPS, DIVERGENT, STATISTICS, check_counts, windows
+from probgen.inference.methods.chees import ASCENT_STEPS, DIVERGENT, STATISTICS, check_counts, own_chains, windows
 from probgen.inference.metric import Metric
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of, seeded
@@ -220,6 +220,7 @@ class NoUTurn(Method):
     }  # fmt: skip
     max_steps = 10**9
     iterates = "transition"
+    divides = "chains"
 
     def init(self) -> None:
         task, options = self.task, self.task.options
@@ -235,8 +236,9 @@ class NoUTurn(Method):
             ascent.run(ASCENT_STEPS, enough=1.0)
         states = (part.double().cpu().numpy() for part in (ascent.points, ascent.values, ascent.gradients))
         seeds = [seed_of(task.seed, "chain", c) for c in range(options["chains"])]
-        rows = zip(*states, seeds, strict=True)
-        self.chains = [Chain(q.copy(), float(value), g.copy(), seed, options) for q, value, g, seed in rows]
+        rows = list(zip(*states, seeds, strict=True))
+        own = (rows[number] for number in own_chains(task))
+        self.chains = [Chain(q.copy(), float(value), g.copy(), seed, options) for q, value, g, seed in own]
         if ascent.moves:
             for chain in self.chains:
                 chain.use(Metric.diagonal(ascent.variance().double().cpu()))
@@ -279,25 +281,27 @@ class NoUTurn(Method):
             self.told.append(np.array([told(c, t) for c, t in zip(self.chains, trees, strict=True)]))
         self.count += 1
         self.seconds["warmup" if warm else "sampling"] += time.process_time() - began
-        mean = float(np.mean([chain.point.value for chain in self.chains])) / len(self.task.batches)
+        each = [[chain.point.value, float(tree.leaves)] for chain, tree in zip(self.chains, trees, strict=True)]
+        mean, leaves = self.task.chains.mean(torch.tensor(each).double().mean(0), weight=len(each)).tolist()
         done = self.count == options["warmup"] + options["draws"]
-        return Step({"objective": mean, "leapfrogs": float(np.mean([t.leaves for t in trees]))}, done, done)
+        return Step({"objective": mean / len(self.task.batches), "leapfrogs": leaves}, done, done)
 
     # -- what is left ------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
-        self.draws = np.stack(self.kept, 1)
-        statistics = torch.from_numpy(np.stack(self.told, 1))  # (C, S, statistics)
-        named = dict(zip(STATISTICS, statistics.unbind(-1), strict=True))
-        return self.potential.posterior(torch.from_numpy(self.draws).to(self.like), named)
+        gathered = self.task.chains.concatenate
+        draws = gathered(torch.from_numpy(np.stack(self.kept, 1)))
+        statistics = gathered(torch.from_numpy(np.stack(self.told, 1)))  # (C, S, statistics)
+        self.draws, self.leapfrogs = draws.numpy(), self.task.chains.all_reduce(self.leapfrogs)
+        self.statistics = dict(zip(STATISTICS, statistics.unbind(-1), strict=True))
+        return self.potential.posterior(draws.to(self.like), self.statistics)
 
     def diagnostics(self) -> dict[str, Any]:
-        told = np.stack(self.told, 1)
         return {
-            "divergences": int(told[..., STATISTICS.index("diverging")].sum()),
+            "divergences": int(self.statistics["diverging"].sum()),
             "rhat": float(np.max(split_rhat(self.draws))),
             "ess": float(np.min(effective_sample_size(self.draws))),
-            "acceptance": float(told[..., STATISTICS.index("acceptance_rate")].mean()),
-            "step_size": [chain.step_size for chain in self.chains],
+            "acceptance": float(self.statistics["acceptance_rate"].mean()),
+            "step_size": self.statistics["step_size"][:, -1].tolist(),
             "leapfrogs": self.leapfrogs,
             "compiled": self.density.mode,
             "seconds": dict(self.seconds),
