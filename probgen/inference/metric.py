@@ -64,6 +64,12 @@ class Metric:
         factor = scale[:, None] * factor
         return cls(factor, torch.linalg.inv(factor))
 
+    @classmethod
+    def learnt_from_spread(cls, draws: Tensor) -> Metric:
+        """From draws ``(n, P)`` alone: their variances."""
+        spread = draws.var(0)
+        return cls.diagonal(torch.where((spread > 0) & spread.isfinite(), spread, 1.0))
+
     def velocity(self, momentum: Tensor) -> Tensor:
         """L r for every chain ``(C, P)``."""
         return momentum * self.factor if self.factor.dim() == 1 else momentum @ self.factor.mT

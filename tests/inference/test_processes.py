@@ -31,7 +31,8 @@ KILLED = {
     "nuts": 0.1,
     "chees": 0.1,
 }  # seconds of pause after a step; more methods by a word
-SAME_BITS = ("gibbs", "user")
+SAME_BITS = ("gibbs", "nuts", "user")
+TRAJECTORIES = 1e-6  # rounding grows along those of chains that adapt together
 
 
 def environment(**more):
@@ -58,13 +59,13 @@ def together(cases, out):
     return {case: [load_file(out / f"{case}.{rank}") for rank in (0, 1)] for case in cases}
 
 
-def check_equal(found, wanted, same_bits):
+def check_equal(found, wanted, same_bits, tolerance=1e-10):
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
         if same_bits:
             assert torch.equal(found[key].nan_to_num(), value.nan_to_num()), key
         else:
-            np.testing.assert_allclose(found[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+            np.testing.assert_allclose(found[key], value, rtol=tolerance, atol=tolerance, err_msg=key)
 
 
 @pytest.fixture(scope="module")
