@@ -32,7 +32,7 @@ KILLED = {
     "chees": 0.1,
 }  # seconds of pause after a step; more methods by a word
 SAME_BITS = ("gibbs", "nuts", "user")
-TRAJECTORIES = 1e-6  # rounding grows along those of chains that adapt together
+TOLERANCES = {"chees": 1e-6}  # rounding grows along the trajectories of chains that adapt together
 
 
 def environment(**more):
@@ -77,7 +77,7 @@ def quick(tmp_path_factory):
 def test_two_processes_equal_one(quick, case):
     wanted = fitted(case)
     for found in quick[case]:
-        check_equal(found, wanted, case in SAME_BITS)
+        check_equal(found, wanted, case in SAME_BITS, TOLERANCES.get(case, 1e-10))
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_two_processes_equal_one_in_every_other_way_of_fitting(tmp_path):
     for case, ranks in together(SLOW, tmp_path).items():
         wanted = fitted(case)
         for found in ranks:
-            check_equal(found, wanted, case in SAME_BITS)
+            check_equal(found, wanted, case in SAME_BITS, TOLERANCES.get(case, 1e-10))
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_three_processes_equal_one(tmp_path):
     done = ran(torchrun(SCRIPT, "em,svi,gibbs", tmp_path, processes=3))
     assert done.returncode == 0, done.stderr[-3000:]
     for case in ("em", "svi", "gibbs"):
-        check_equal(load_file(tmp_path / f"{case}.2"), fitted(case), case in SAME_BITS)
+        check_equal(load_file(tmp_path / f"{case}.2"), fitted(case), case in SAME_BITS, TOLERANCES.get(case, 1e-10))
 
 
 # ----------------------------------------------------------------------------------------------------- the command line
@@ -184,7 +184,7 @@ def test_two_processes_of_which_one_is_killed_go_on_to_the_same_end(tmp_path, ca
     assert not (tmp_path / f"{case}.1").exists()
     done = ran([*command, 0])
     assert done.returncode == 0, done.stderr[-3000:]
-    check_equal(load_file(tmp_path / f"{case}.0"), fitted(case), case in SAME_BITS)
+    check_equal(load_file(tmp_path / f"{case}.0"), fitted(case), case in SAME_BITS, TOLERANCES.get(case, 1e-10))
 
 
 @pytest.mark.parametrize(
