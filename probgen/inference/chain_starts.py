@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from probgen.errors import CapabilityError, FitError
+from probgen.inference.ascent import Ascent
 from probgen.inference.methods.base import Task
 from probgen.inference.potential import Potential
 
-__all__ = ["chain_starts"]
+__all__ = ["chain_starts", "gathered"]
 
 CLIMB = 100  # iterations of EM
 JITTER = 0.1  # of unconstrained parameters around the EM point
 TRIES = 100
+HOPELESS, HOPELESS_EACH = 20.0, 2.0  # nats below the best path, and more for each dimension
 
 
 def chain_starts(task: Task, batch: Any, chains: int) -> tuple[Potential, Tensor, bool]:
@@ -33,6 +35,22 @@ def chain_starts(task: Task, batch: Any, chains: int) -> tuple[Potential, Tensor
         potential = Potential(task.program, batch)  # with the calibrated priors
         return potential, centre + JITTER * torch.randn(chains, len(centre)).to(centre), True
     return potential, torch.stack([feasible(potential) for _ in range(chains)]), False
+
+
+def gathered(ascent: Ascent) -> int:
+    """Paths that ended where no mass worth the name can be begin where others ended; returns how many.
+
+    They met no positive density, or a mode whose log density is lower than the best by more than a few nats a dimension.
+    """
+    values, size = ascent.values.nan_to_num(nan=-torch.inf), ascent.points.shape[1]
+    lost = values < values.max() - HOPELESS - HOPELESS_EACH * size
+    if bool(lost.any()) and bool(values.max().isfinite()):
+        good = torch.nonzero(~lost)[:, 0]
+        places = good[torch.arange(int(lost.sum()), device=good.device) % len(good)]
+        ascent.points, ascent.values, ascent.gradients = (
+            part.index_put((lost,), part[places]) for part in (ascent.points, ascent.values, ascent.gradients)
+        )
+    return int(lost.sum())
 
 
 def em_point(task: Task, potential: Potential) -> Tensor:

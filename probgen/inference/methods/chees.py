@@ -21,7 +21,7 @@ from torch import Tensor
 
 from probgen.errors import CapabilityError
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts
+from probgen.inference.chain_starts import chain_starts, gathered
 from probgen.inference.compiled import Compiled
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.methods.base import Method, Step, Task
@@ -143,11 +143,7 @@ class ChEES(Method):
             ascent.run(ASCENT_STEPS, enough=1.0)
             if ascent.moves:
                 self.metric = Metric.diagonal(ascent.variance())
-        lost = ~ascent.values.isfinite()
-        if bool(lost.any()) and not bool(lost.all()):  # begin where another chain is
-            places = torch.nonzero(~lost)[:, 0][torch.arange(int(lost.sum())) % int((~lost).sum())]
-            ascent.points[lost] = ascent.points[places]
-            ascent.values, ascent.gradients = self.density(ascent.points)
+        self.moved = gathered(ascent)
         own = slice(self.own.start, self.own.stop)
         self.state = State(ascent.points[own], ascent.values[own], ascent.gradients[own])
         self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()))
@@ -283,6 +279,7 @@ class ChEES(Method):
             "step_size": math.exp(self.adapt.log_average),
             "trajectory_length": math.exp(self.length.average),
             "leapfrogs": self.leapfrogs,
+            "moved_chains": self.moved,
             "compiled": self.density.mode,
             "seconds": dict(self.seconds),
         }

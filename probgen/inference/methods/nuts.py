@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts
+from probgen.inference.chain_starts import chain_starts, gathered
 from probgen.inference.compiled import Compiled
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.methods.base import Method, Step
@@ -234,6 +234,7 @@ class NoUTurn(Method):
         ascent = Ascent(self.density, points)
         if not near:
             ascent.run(ASCENT_STEPS, enough=1.0)
+        self.moved = gathered(ascent)
         states = (part.double().cpu().numpy() for part in (ascent.points, ascent.values, ascent.gradients))
         seeds = [seed_of(task.seed, "chain", c) for c in range(options["chains"])]
         rows = list(zip(*states, seeds, strict=True))
@@ -303,6 +304,7 @@ class NoUTurn(Method):
             "acceptance": float(self.statistics["acceptance_rate"].mean()),
             "step_size": self.statistics["step_size"][:, -1].tolist(),
             "leapfrogs": self.leapfrogs,
+            "moved_chains": self.moved,
             "compiled": self.density.mode,
             "seconds": dict(self.seconds),
         }

@@ -59,7 +59,9 @@ class SequentialMonteCarlo(Method):
         self.potential = Potential(task.program, batch)
         with seeded(task.seed, "smc start"), torch.no_grad():
             points = torch.stack([self.potential.prior_draw().detach() for _ in range(options["particles"])])
-            self.likelihood = Compiled(lambda u, _: self.potential.log_parts(u)[0], points, None, mode=options["compile"])
+            self.likelihood = Compiled(
+                lambda u, _: self.potential.log_parts(u)[0], points, None, mode=options["compile"]
+            )
             self.prior = Compiled(lambda u, _: self.potential.log_parts(u)[1], points, None, mode=options["compile"])
         self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "smc"))
         self.points, self.temperature, self.step_size = points, 0.0, 0.5
@@ -165,7 +167,11 @@ class SequentialMonteCarlo(Method):
 
     def pack(self) -> dict[str, Tensor]:
         numbers = torch.tensor([self.temperature, self.step_size], dtype=torch.float64)
-        packed = {"points": self.points, "numbers": numbers, "log_evidence": torch.from_numpy(self.log_evidence.copy())}
+        packed = {
+            "points": self.points,
+            "numbers": numbers,
+            "log_evidence": torch.from_numpy(self.log_evidence.copy()),
+        }
         acceptance = torch.tensor(self.acceptance, dtype=torch.float64)
         return packed | {"acceptance": acceptance, "generator": self.generator.get_state()}
 
