@@ -14,7 +14,9 @@ import probgen as pg
 from tests.inference.posteriors import NAMES, compare, posterior
 from tests.inference.sampling import METHODS
 
-ONLY = tuple(filter(None, os.environ.get("PROBGEN_POSTERIORS", "").split(",")))  # some of them, by the start of their names
+ONLY = tuple(
+    filter(None, os.environ.get("PROBGEN_POSTERIORS", "").split(","))
+)  # some of them, by the start of their names
 
 
 def cases():

@@ -16,7 +16,8 @@ def blocks(language, text=README):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/start.md", "docs/sequences.md", "docs/networks.md", "docs/posteriors.md"]
+    "page",
+    ["README.md", *(f"docs/{name}.md" for name in ("start", "sequences", "networks", "posteriors", "samplers"))],
 )
 def test_python_runs(page, tmp_path, monkeypatch):
     """All blocks in order, in one namespace, in an empty folder with the file they speak of."""
