@@ -1,0 +1,301 @@
+r"""Automatic differentiation variational inference (Kucukelbir et al., 2017) on the density that samplers walk on.
+
+A normal guide q over the unconstrained vector u of all parameters, discrete sites summed out, maximises
+
+.. math:: \mathbb E_q \log \frac{p(x, u)}{q(u)} \quad\text{or}\quad
+    \mathbb E_q \log \frac1S \sum_s \frac{p(x, u_s)}{q(u_s)}
+
+by gradients along the draws' paths alone, which vanish where the guide is exact (Roeder, Wu and Duvenaud, 2017; Tucker
+et al., 2019). Gradient and optimiser's step (Adam; Kingma and Ba, 2015) are one graph. The learning rate falls whenever
+the iterates have arrived; their averages are kept (Dhaka et al., 2020). Pareto's k-hat of the importance weights says
+whether the guide is near enough to the posterior (Yao et al., 2018).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vjp
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from probgen.errors import CapabilityError, ConvergenceWarning, FitError
+from probgen.inference.ascent import Ascent
+from probgen.inference.chain_starts import chain_starts
+from probgen.inference.compiled import UNTRACEABLE, Compiled, lowered, tidy
+from probgen.inference.guides import make_guide
+from probgen.inference.iterates import Iterates
+from probgen.inference.methods.base import Method, Step
+from probgen.inference.pareto import GOOD, pareto_khat
+from probgen.inference.posterior import Posterior
+from probgen.inference.runtime import seed_of, seeded
+
+__all__ = ["AutomaticVariational"]
+
+ROUND, EVERY = 100, 10  # optimiser's steps between looks, and between iterates that are kept
+CLIMB = 100  # steps of the ascent to where the guide starts
+NARROW = (1.0, 0.1, 0.01)  # of the density's width along coordinates: where the guide's width starts
+FORGET, FORGET_SQUARES = 0.1, 0.001  # of Adam's moments
+FALL, FEWEST_RATES, MOST_RATES = 0.25, 2, 5  # of the learning rate
+OBJECTIVES = ("elbo", "iwae")
+
+
+class AutomaticVariational(Method):
+    """A normal guide over all parameters. A step is a round of 100 steps of the optimiser.
+
+    Options:
+        guide: "mean_field", "full_rank" or "low_rank".
+        rank: columns of the low-rank guide's factor.
+        objective: "elbo", or "iwae" (Burda et al., 2016), with which the draws stand for the posterior by their weights.
+        draws: of the guide in one step.
+        learning_rate: the first one, in standard deviations of the guide.
+        guide_draws: draws kept as the posterior; their log weights are ``statistics["log_weight"]``.
+        compile: "auto", "graph", "inductor" or "eager"; see :class:`~probgen.inference.compiled.Compiled`.
+        start: as for EM; "prior" starts at draws from the prior.
+    """
+
+    defaults = {
+        "guide": "mean_field", "rank": 5, "objective": "elbo", "draws": 16, "learning_rate": 0.05, "guide_draws": 1000,
+        "compile": "auto", "start": None,
+    }  # fmt: skip
+    max_steps = 300
+    tolerance = 0.03  # change of averages from one learning rate to the next, in standard deviations of the guide
+    wherever = "nuts"
+    iterates = "round"
+
+    def init(self) -> None:
+        task, options = self.task, self.task.options
+        check_options(options)
+        self.batch = next(iter(task.batches.pieces()))
+        with seeded(task.seed, "advi start"):
+            self.potential, points, _ = chain_starts(task, self.batch, options["draws"])
+            self.guide = make_guide(options["guide"], self.potential.size, options["rank"])
+            data = self.batch if self.potential.users is not None else None
+            mode = "eager" if options["compile"] == "eager" else "graph"
+            self.density = Compiled(self.potential.log_posterior, points, data, mode=mode)
+            self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "advi"))
+            self.begin(points)
+        self.make_step()
+
+    def begin(self, points: Tensor) -> None:
+        """The guide around the point, and as wide, as gives the highest objective."""
+        ascent = Ascent(self.density, points)
+        ascent.run(CLIMB, enough=1.0)
+        width = ascent.variance().sqrt() if ascent.moves else torch.ones_like(points[0])
+        noise = self.fresh_noise(1)[0]
+        starts = [self.guide.start(point, width * narrow) for narrow in NARROW for point in ascent.points]
+        scores = [self.gradient(self.density, start, noise)[0] for start in starts]
+        best = torch.stack(scores).nan_to_num(-torch.inf).argmax()
+        if not bool(scores[int(best)].isfinite()):
+            raise FitError(
+                f"{self.potential.program.name!r}: the density is zero at some of every start's draws; look at the priors,"
+                " or use method='chees'."
+            )
+        self.parameters = starts[int(best)]
+        self.sizes = self.guide.units(self.parameters)
+        self.rate, self.rates_tried, self.optimiser_steps, self.skipped = self.task.options["learning_rate"], 1, 0, 0
+        self.previous = torch.full_like(self.parameters, torch.inf)
+        self.seconds = {"compile": self.density.seconds, "optimiser": 0.0}
+        self.forget()
+
+    def forget(self) -> None:
+        """Of the optimiser; a learning rate starts anew."""
+        self.first, self.second = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
+        self.age, self.change, self.iterated = 0, math.inf, Iterates()
+
+    def fresh_noise(self, steps: int) -> Tensor:
+        """Standard normal ``(steps, S, noise)``."""
+        shape = (steps, self.task.options["draws"], self.guide.noise)
+        return torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.generator.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.get_default_dtype()
+
+    # -- one step of the optimiser -----------------------------------------------------------------------------
+    def gradient(self, density: Callable, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective at these draws, and its gradient by the guide's parameters along the draws' paths."""
+        draws, back = vjp(lambda value: self.guide.draw(value, noise), parameters)
+        log_q, slope_q = self.guide.log_density(parameters, noise)
+        value, slope = density(draws)
+        log_weights = value - log_q
+        if self.task.options["objective"] == "elbo":
+            objective, shares = log_weights.mean(), torch.full_like(log_weights, 1 / len(log_weights))
+        else:
+            objective = log_weights.logsumexp(0) - math.log(len(log_weights))
+            shares = log_weights.softmax(0).square()
+        return objective, back(shares[:, None] * (slope - slope_q))[0]
+
+    def make_step(self) -> None:
+        """The graph of gradient and step; the program itself where it does not trace."""
+        began = time.process_time()
+        self.read = list(self.density.inputs[0]) if self.density.main is not None else []
+        self.advance: Callable = self.moved
+        if self.density.main is not None:
+            moments, sizes = (self.first.clone(), self.second.clone()), self.sizes.clone()
+            example = (*moments, sizes, torch.tensor(0.01).to(sizes), self.fresh_noise(1)[0], *self.read)
+            try:
+                graph = tidy(make_fx(lambda *given: self.moved(*given))(self.parameters.clone(), *example))
+            except UNTRACEABLE:
+                graph = None
+            if graph is not None:
+                lower = self.task.options["compile"] == "inductor"
+                self.advance = lowered(graph, self.parameters, example) if lower else graph
+        self.seconds["compile"] += time.process_time() - began
+
+    def moved(
+        self, parameters: Tensor, first: Tensor, second: Tensor, sizes: Tensor, rate: Tensor, noise: Tensor, *read: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Adam: parameters, moments, and the objective before. Where a draw has no density, nothing moves."""
+        objective, gradient = self.gradient(lambda points: self.among(points, read), parameters, noise)
+        fine = (objective + 0.0 * gradient.sum()).isfinite()
+        scaled = torch.where(fine, gradient * sizes, first)
+        first = first.lerp(scaled, FORGET)
+        second = second.lerp(torch.where(fine, scaled.square(), second), FORGET_SQUARES)
+        move = rate * sizes * first / (second.sqrt() + 1e-8)
+        return torch.where(fine, parameters + move, parameters), first, second, objective
+
+    def among(self, points: Tensor, read: Any) -> tuple[Tensor, Tensor]:
+        """The density's graph, slice by slice; the program where it does not trace."""
+        if self.density.main is None:
+            return self.density(points)
+        found = [self.density.main(points[part], *read) for part in self.density.slices()]
+        value, slope = found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))
+        return value, slope
+
+    def rates(self) -> list[Tensor]:
+        """Of the next steps: the learning rate with the bias of Adam's moments taken out."""
+        age = torch.arange(self.age + 1, self.age + ROUND + 1).to(self.sizes)
+        bias = (1 - (1 - FORGET_SQUARES) ** age).sqrt() / (1 - (1 - FORGET) ** age)
+        return list((self.rate * bias).unbind())
+
+    # -- rounds ------------------------------------------------------------------------------------------------
+    def step(self) -> Step:
+        began = time.process_time()
+        values = []
+        for number, (rate, noise) in enumerate(zip(self.rates(), self.fresh_noise(ROUND).unbind(), strict=True)):
+            values.append(self.once(rate, noise))
+            if number % EVERY == 0:
+                self.iterated.kept.append(self.parameters)
+        self.age, self.optimiser_steps = self.age + ROUND, self.optimiser_steps + ROUND
+        done = self.look()
+        self.seconds["optimiser"] += time.process_time() - began
+        objectives = torch.stack(values)
+        usable = objectives.isfinite()
+        self.skipped += int((~usable).sum())
+        if not bool(usable.any()):
+            raise FitError("Every draw of the guide has density zero; lower learning_rate, or use method='chees'.")
+        objective = float(objectives[usable].mean()) / len(self.task.batches)
+        return Step({"objective": objective, "learning_rate": self.rate}, done, self.change < self.task.tolerance)
+
+    def once(self, rate: Tensor, noise: Tensor) -> Tensor:
+        """One step of the optimiser; a matrix that is not positive definite costs the step."""
+        with torch.no_grad():
+            try:
+                made = self.advance(self.parameters, self.first, self.second, self.sizes, rate, noise, *self.read)
+            except torch.linalg.LinAlgError:
+                return rate * torch.nan
+        self.parameters, self.first, self.second, objective = made
+        return objective
+
+    def look(self) -> bool:
+        """At the iterates: where they have arrived, go on from their average with a lower rate, or stop."""
+        mean = self.iterated.mean()
+        units = self.guide.units(mean)
+        if not self.iterated.arrived(units, self.task.tolerance):
+            return False
+        change = float(((mean - self.previous) / units).abs().max())
+        self.parameters = self.previous = mean
+        settled = self.rates_tried >= FEWEST_RATES and change < self.task.tolerance
+        if settled or self.rates_tried >= MOST_RATES:
+            self.change = change
+            return True
+        self.rate, self.rates_tried, self.sizes = self.rate * FALL, self.rates_tried + 1, units
+        self.forget()
+        return False
+
+    # -- what is left ------------------------------------------------------------------------------------------
+    def result(self) -> Posterior:
+        if self.iterated.kept:
+            self.parameters = self.iterated.mean()
+        draws, log_p, log_q = self.draws_kept()
+        self.log_weights = (log_p - log_q).double().cpu().numpy()
+        self.khat = pareto_khat(self.log_weights)[1]
+        self.advise()
+        statistics = {"lp": log_p[None], "log_weight": (log_p - log_q)[None]}
+        return self.potential.posterior(draws[None], statistics)
+
+    @torch.no_grad()
+    def draws_kept(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws ``(n, P)`` of the guide, and the log densities there by the program and by the guide."""
+        wanted = self.task.options["guide_draws"]
+        noise = self.fresh_noise(-(-wanted // self.task.options["draws"]))
+        found = []
+        for part in noise:
+            draws = self.guide.draw(self.parameters, part)
+            found.append((draws, self.density(draws)[0], self.guide.log_density(self.parameters, part)[0]))
+        draws, log_p, log_q = (torch.cat(part)[:wanted] for part in zip(*found, strict=True))
+        return draws, log_p, log_q
+
+    def advise(self) -> None:
+        """Say so where the draws are not to be trusted."""
+        if self.khat <= GOOD:
+            return
+        other = "guide='full_rank' or " if self.guide.name == "mean_field" else ""
+        warnings.warn(
+            f"{self.potential.program.name}: Pareto's k-hat of the {self.guide.name} guide is {self.khat:.2f}, above"
+            f" {GOOD}: the guide is too far from the posterior for its draws, and above all their standard deviations, to"
+            f" be trusted. Use {other}method='chees'.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+
+    def diagnostics(self) -> dict[str, Any]:
+        spread = self.log_weights.std() / math.sqrt(len(self.log_weights))
+        return {
+            "khat": self.khat,
+            "elbo": float(self.log_weights.mean()),
+            "elbo_error": float(spread),
+            "optimiser_steps": self.optimiser_steps,
+            "skipped_steps": self.skipped,
+            "learning_rates": self.rates_tried,
+            "compiled": self.density.mode,
+            "seconds": dict(self.seconds),
+        }
+
+    def pack(self) -> dict[str, Tensor]:
+        packed = {name: getattr(self, name) for name in ("parameters", "first", "second", "sizes", "previous")}
+        if self.iterated.kept:
+            packed["kept"] = torch.stack(self.iterated.kept)
+        counts = torch.tensor([self.age, self.rates_tried, self.optimiser_steps, self.skipped])
+        numbers = torch.tensor([self.rate, *self.seconds.values()], dtype=torch.float64)
+        return packed | {"counts": counts, "numbers": numbers, "generator": self.generator.get_state()}
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        for name in ("parameters", "first", "second", "sizes", "previous"):
+            setattr(self, name, tensors[name])
+        self.age, self.rates_tried, self.optimiser_steps, self.skipped = (int(v) for v in tensors["counts"])
+        self.rate, *seconds = tensors["numbers"].tolist()
+        self.seconds = dict(zip(self.seconds, seconds, strict=True))
+        self.generator.set_state(tensors["generator"])
+        self.iterated = Iterates(list(tensors["kept"]) if "kept" in tensors else [])
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Refuse what cannot be."""
+    for name, least in (("draws", 1), ("guide_draws", 100), ("rank", 1)):
+        number = options[name]
+        if not isinstance(number, int) or isinstance(number, bool) or number < least:
+            raise CapabilityError(f"{name} must be a whole number of at least {least}, got {number!r}.")
+    if options["objective"] not in OBJECTIVES:
+        raise CapabilityError(f"objective must be one of {', '.join(OBJECTIVES)}, got {options['objective']!r}.")
+    if options["objective"] == "iwae" and options["draws"] < 2:
+        raise CapabilityError("objective='iwae' needs draws of at least 2; with one draw it is the elbo.")
+    rate = options["learning_rate"]
+    if not isinstance(rate, int | float) or not 0 < rate <= 1:
+        raise CapabilityError(f"learning_rate must lie above 0 and at most at 1, got {rate!r}.")
