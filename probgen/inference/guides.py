@@ -64,7 +64,7 @@ class MeanField(Guide):
         return location + log_scale.exp() * noise
 
     def log_density(self, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale = parameters[1]
+        _, log_scale = parameters.unbind()
         value = -0.5 * noise.square().sum(1) - log_scale.sum() - 0.5 * LOG_TWO_PI * self.size
         return value, -noise / log_scale.exp()
 

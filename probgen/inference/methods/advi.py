@@ -29,6 +29,7 @@ from probgen.inference.ascent import Ascent
 from probgen.inference.chain_starts import chain_starts
 from probgen.inference.compiled import UNTRACEABLE, Compiled, lowered, tidy
 from probgen.inference.guides import make_guide
+from probgen.inference.hoisting import hoisted
 from probgen.inference.iterates import Iterates
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.pareto import GOOD, pareto_khat
@@ -41,6 +42,7 @@ ROUND, EVERY = 100, 10  # optimiser's steps between looks, and between iterates 
 CLIMB = 100  # steps of the ascent to where the guide starts
 NARROW = (1.0, 0.1, 0.01)  # of the density's width along coordinates: where the guide's width starts
 FORGET, FORGET_SQUARES = 0.1, 0.001  # of Adam's moments
+TINY = 1e-12  # of a gradient
 FALL, FEWEST_RATES, MOST_RATES = 0.25, 2, 5  # of the learning rate
 OBJECTIVES = ("elbo", "iwae")
 
@@ -105,7 +107,7 @@ class AutomaticVariational(Method):
 
     def forget(self) -> None:
         """Of the optimiser; a learning rate starts anew."""
-        self.first, self.second = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
+        self.state = (self.parameters, torch.zeros_like(self.parameters), torch.zeros_like(self.parameters))
         self.age, self.change, self.iterated = 0, math.inf, Iterates()
 
     def fresh_noise(self, steps: int) -> Tensor:
@@ -134,31 +136,35 @@ class AutomaticVariational(Method):
     def make_step(self) -> None:
         """The graph of gradient and step; the program itself where it does not trace."""
         began = time.process_time()
-        self.read = list(self.density.inputs[0]) if self.density.main is not None else []
+        self.read: list[Tensor] = []
         self.advance: Callable = self.moved
         if self.density.main is not None:
-            moments, sizes = (self.first.clone(), self.second.clone()), self.sizes.clone()
-            example = (*moments, sizes, torch.tensor(0.01).to(sizes), self.fresh_noise(1)[0], *self.read)
             try:
-                graph = tidy(make_fx(lambda *given: self.moved(*given))(self.parameters.clone(), *example))
+                self.trace()
             except UNTRACEABLE:
-                graph = None
-            if graph is not None:
-                lower = self.task.options["compile"] == "inductor"
-                self.advance = lowered(graph, self.parameters, example) if lower else graph
+                self.advance = self.moved
         self.seconds["compile"] += time.process_time() - began
+
+    def trace(self) -> None:
+        """The graph of a step, and what it reads that stays the same."""
+        state = [part.clone() for part in (*self.state, self.sizes)]
+        example = [*state, torch.tensor(0.01).to(self.sizes), self.fresh_noise(1)[0]]
+        inputs = self.density.inputs[0]
+        graph = tidy(make_fx(lambda *given: self.moved(*given))(*example, *inputs))
+        once, main = hoisted(graph, len(example))
+        self.read = list(once(*inputs))
+        lower = self.task.options["compile"] == "inductor"
+        self.advance = lowered(main, example[0], (*example[1:], *self.read)) if lower else main
 
     def moved(
         self, parameters: Tensor, first: Tensor, second: Tensor, sizes: Tensor, rate: Tensor, noise: Tensor, *read: Any
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Adam: parameters, moments, and the objective before. Where a draw has no density, nothing moves."""
+        """Adam, in units of the parameters: parameters and moments after the step, and the objective before it."""
         objective, gradient = self.gradient(lambda points: self.among(points, read), parameters, noise)
-        fine = (objective + 0.0 * gradient.sum()).isfinite()
-        scaled = torch.where(fine, gradient * sizes, first)
-        first = first.lerp(scaled, FORGET)
-        second = second.lerp(torch.where(fine, scaled.square(), second), FORGET_SQUARES)
-        move = rate * sizes * first / (second.sqrt() + 1e-8)
-        return torch.where(fine, parameters + move, parameters), first, second, objective
+        first = first.lerp(gradient, FORGET)
+        second = second.lerp(gradient * gradient, FORGET_SQUARES)
+        parameters = parameters.addcdiv(sizes * rate * first, second.sqrt() + TINY)
+        return parameters, first, second, objective
 
     def among(self, points: Tensor, read: Any) -> tuple[Tensor, Tensor]:
         """The density's graph, slice by slice; the program where it does not trace."""
@@ -176,32 +182,49 @@ class AutomaticVariational(Method):
 
     # -- rounds ------------------------------------------------------------------------------------------------
     def step(self) -> Step:
-        began = time.process_time()
-        values = []
-        for number, (rate, noise) in enumerate(zip(self.rates(), self.fresh_noise(ROUND).unbind(), strict=True)):
-            values.append(self.once(rate, noise))
-            if number % EVERY == 0:
-                self.iterated.kept.append(self.parameters)
+        began, before, kept = time.process_time(), self.state, len(self.iterated.kept)
+        noise = list(zip(self.rates(), self.fresh_noise(ROUND).unbind(), strict=True))
+        objectives = self.walk(noise, self.advance)
+        if not self.all_finite(objectives):
+            self.state = before
+            del self.iterated.kept[kept:]
+            objectives = self.walk(noise, self.careful)
         self.age, self.optimiser_steps = self.age + ROUND, self.optimiser_steps + ROUND
         done = self.look()
         self.seconds["optimiser"] += time.process_time() - began
-        objectives = torch.stack(values)
-        usable = objectives.isfinite()
-        self.skipped += int((~usable).sum())
-        if not bool(usable.any()):
+        usable = objectives[objectives.isfinite()]
+        self.skipped += len(objectives) - len(usable)
+        if not len(usable):
             raise FitError("Every draw of the guide has density zero; lower learning_rate, or use method='chees'.")
-        objective = float(objectives[usable].mean()) / len(self.task.batches)
+        objective = float(usable.mean()) / len(self.task.batches)
         return Step({"objective": objective, "learning_rate": self.rate}, done, self.change < self.task.tolerance)
 
-    def once(self, rate: Tensor, noise: Tensor) -> Tensor:
-        """One step of the optimiser; a matrix that is not positive definite costs the step."""
-        with torch.no_grad():
+    @torch.no_grad()
+    def walk(self, noise: list[tuple[Tensor, Tensor]], advance: Callable) -> Tensor:
+        """Steps of the optimiser at these rates and noise; the objectives before them, or no more where one failed."""
+        objectives = []
+        state, sizes, read = self.state, self.sizes, self.read
+        for number, (rate, drawn) in enumerate(noise):
             try:
-                made = self.advance(self.parameters, self.first, self.second, self.sizes, rate, noise, *self.read)
+                *state, objective = advance(*state, sizes, rate, drawn, *read)
             except torch.linalg.LinAlgError:
-                return rate * torch.nan
-        self.parameters, self.first, self.second, objective = made
-        return objective
+                objective = rate * torch.nan
+            objectives.append(objective)
+            if number % EVERY == 0:
+                self.iterated.kept.append(state[0])
+        self.state = tuple(state)
+        return torch.stack(objectives)
+
+    def all_finite(self, objectives: Tensor) -> bool:
+        """Nothing went wrong on the way."""
+        return bool(objectives.isfinite().all()) and all(bool(part.isfinite().all()) for part in self.state)
+
+    def careful(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """A step that stays where it is if a draw has no density."""
+        *state, objective = self.advance(*given)
+        if all(bool(part.isfinite().all()) for part in (*state, objective)):
+            return (*state, objective)
+        return (*given[:3], objective * torch.nan)
 
     def look(self) -> bool:
         """At the iterates: where they have arrived, go on from their average with a lower rate, or stop."""
@@ -269,7 +292,8 @@ class AutomaticVariational(Method):
         }
 
     def pack(self) -> dict[str, Tensor]:
-        packed = {name: getattr(self, name) for name in ("parameters", "first", "second", "sizes", "previous")}
+        packed = {name: getattr(self, name) for name in ("parameters", "sizes", "previous")}
+        packed["state"] = torch.stack(self.state)
         if self.iterated.kept:
             packed["kept"] = torch.stack(self.iterated.kept)
         counts = torch.tensor([self.age, self.rates_tried, self.optimiser_steps, self.skipped])
@@ -277,8 +301,9 @@ class AutomaticVariational(Method):
         return packed | {"counts": counts, "numbers": numbers, "generator": self.generator.get_state()}
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        for name in ("parameters", "first", "second", "sizes", "previous"):
+        for name in ("parameters", "sizes", "previous"):
             setattr(self, name, tensors[name])
+        self.state = tuple(tensors["state"].unbind())
         self.age, self.rates_tried, self.optimiser_steps, self.skipped = (int(v) for v in tensors["counts"])
         self.rate, *seconds = tensors["numbers"].tolist()
         self.seconds = dict(zip(self.seconds, seconds, strict=True))
