@@ -1,7 +1,8 @@
 r"""When a stochastic optimiser has arrived, and where: averages of its last iterates (Dhaka et al., 2020).
 
 At one learning rate the iterates end up around a point. They are there when the two halves of the latter half of them
-agree, by split R-hat or in the units of the parameters; their average is then far closer to the point than the last one.
+agree, by split R-hat or in the units of the parameters, or when the objective has not risen for a while; their average is
+then far closer to the point than the last one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = ["Iterates"]
 
 FEWEST = 40  # iterates before a look
 ENOUGH = 1.1  # R-hat of iterates that have arrived
+WHILE = 6  # rounds without a rise
 
 
 @dataclass
@@ -22,6 +24,7 @@ class Iterates:
     """Parameters at one learning rate, in order."""
 
     kept: list[Tensor] = field(default_factory=list)
+    objectives: list[float] = field(default_factory=list)  # of rounds
 
     def latter(self) -> Tensor:
         """The second half of them, stacked."""
@@ -40,3 +43,11 @@ class Iterates:
         within = 0.5 * (one.var(0) + two.var(0))
         agree = (within + 0.5 * drift.square() < ENOUGH**2 * within) | (drift.abs() < tolerance * units)
         return bool(agree.all())
+
+    def level(self) -> bool:
+        """The objective of the last rounds has not risen by more than two standard errors."""
+        if len(self.objectives) < WHILE:
+            return False
+        one, two = torch.tensor(self.objectives[-(len(self.objectives) // 4) * 2 - 2 :]).chunk(2)
+        error = (0.5 * (one.var() + two.var()) * (1 / len(one) + 1 / len(two))).sqrt()
+        return bool(two.mean() - one.mean() < 2 * error)

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vjp
@@ -38,12 +39,13 @@ from probgen.inference.runtime import seed_of, seeded
 
 __all__ = ["AutomaticVariational"]
 
-ROUND, EVERY = 100, 10  # optimiser's steps between looks, and between iterates that are kept
+ROUND, EVERY = 100, 5  # optimiser's steps between looks, and between iterates that are kept
 CLIMB = 100  # steps of the ascent to where the guide starts
 NARROW = (1.0, 0.1, 0.01)  # of the density's width along coordinates: where the guide's width starts
 FORGET, FORGET_SQUARES = 0.1, 0.001  # of Adam's moments
 TINY = 1e-12  # of a gradient
-FALL, FEWEST_RATES, MOST_RATES = 0.25, 2, 5  # of the learning rate
+FALL, FEWEST_RATES, MOST_RATES = 0.25, 2, 4  # of the learning rate
+NEAR = 0.2  # standard deviations between averages at the first learning rate
 OBJECTIVES = ("elbo", "iwae")
 
 
@@ -62,7 +64,7 @@ class AutomaticVariational(Method):
     """
 
     defaults = {
-        "guide": "mean_field", "rank": 5, "objective": "elbo", "draws": 16, "learning_rate": 0.05, "guide_draws": 1000,
+        "guide": "mean_field", "rank": 5, "objective": "elbo", "draws": 8, "learning_rate": 0.05, "guide_draws": 1000,
         "compile": "auto", "start": None,
     }  # fmt: skip
     max_steps = 300
@@ -108,7 +110,7 @@ class AutomaticVariational(Method):
     def forget(self) -> None:
         """Of the optimiser; a learning rate starts anew."""
         self.state = (self.parameters, torch.zeros_like(self.parameters), torch.zeros_like(self.parameters))
-        self.age, self.change, self.iterated = 0, math.inf, Iterates()
+        self.age, self.settled, self.iterated = 0, False, Iterates()
 
     def fresh_noise(self, steps: int) -> Tensor:
         """Standard normal ``(steps, S, noise)``."""
@@ -148,7 +150,11 @@ class AutomaticVariational(Method):
     def trace(self) -> None:
         """The graph of a step, and what it reads that stays the same."""
         state = [part.clone() for part in (*self.state, self.sizes)]
-        example = [*state, torch.tensor(0.01).to(self.sizes), self.fresh_noise(1)[0]]
+        example = [
+            *state,
+            self.sizes.new_tensor(0.01),
+            torch.ones(self.task.options["draws"], self.guide.noise).to(self.sizes),
+        ]
         inputs = self.density.inputs[0]
         graph = tidy(make_fx(lambda *given: self.moved(*given))(*example, *inputs))
         once, main = hoisted(graph, len(example))
@@ -190,14 +196,16 @@ class AutomaticVariational(Method):
             del self.iterated.kept[kept:]
             objectives = self.walk(noise, self.careful)
         self.age, self.optimiser_steps = self.age + ROUND, self.optimiser_steps + ROUND
-        done = self.look()
-        self.seconds["optimiser"] += time.process_time() - began
         usable = objectives[objectives.isfinite()]
         self.skipped += len(objectives) - len(usable)
         if not len(usable):
             raise FitError("Every draw of the guide has density zero; lower learning_rate, or use method='chees'.")
         objective = float(usable.mean()) / len(self.task.batches)
-        return Step({"objective": objective, "learning_rate": self.rate}, done, self.change < self.task.tolerance)
+        self.iterated.objectives.append(objective)
+        rate = self.rate
+        self.settled = self.look()
+        self.seconds["optimiser"] += time.process_time() - began
+        return Step({"objective": objective, "learning_rate": rate}, self.settled, self.settled)
 
     @torch.no_grad()
     def walk(self, noise: list[tuple[Tensor, Tensor]], advance: Callable) -> Tensor:
@@ -230,13 +238,12 @@ class AutomaticVariational(Method):
         """At the iterates: where they have arrived, go on from their average with a lower rate, or stop."""
         mean = self.iterated.mean()
         units = self.guide.units(mean)
-        if not self.iterated.arrived(units, self.task.tolerance):
+        enough = max(self.task.tolerance, NEAR * FALL ** (self.rates_tried - 1))
+        if not (self.iterated.arrived(units, enough) or self.iterated.level()):
             return False
         change = float(((mean - self.previous) / units).abs().max())
         self.parameters = self.previous = mean
-        settled = self.rates_tried >= FEWEST_RATES and change < self.task.tolerance
-        if settled or self.rates_tried >= MOST_RATES:
-            self.change = change
+        if (self.rates_tried >= FEWEST_RATES and change < self.task.tolerance) or self.rates_tried >= MOST_RATES:
             return True
         self.rate, self.rates_tried, self.sizes = self.rate * FALL, self.rates_tried + 1, units
         self.forget()
@@ -267,11 +274,19 @@ class AutomaticVariational(Method):
 
     def advise(self) -> None:
         """Say so where the draws are not to be trusted."""
+        name = self.potential.program.name
+        if not self.settled:
+            warnings.warn(
+                f"{name}: the guide still moved after {self.optimiser_steps} steps; raise max_steps or tolerance, or look at"
+                " fit.history.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         if self.khat <= GOOD:
             return
         other = "guide='full_rank' or " if self.guide.name == "mean_field" else ""
         warnings.warn(
-            f"{self.potential.program.name}: Pareto's k-hat of the {self.guide.name} guide is {self.khat:.2f}, above"
+            f"{name}: Pareto's k-hat of the {self.guide.name} guide is {self.khat:.2f}, above"
             f" {GOOD}: the guide is too far from the posterior for its draws, and above all their standard deviations, to"
             f" be trusted. Use {other}method='chees'.",
             ConvergenceWarning,
@@ -279,7 +294,8 @@ class AutomaticVariational(Method):
         )
 
     def diagnostics(self) -> dict[str, Any]:
-        spread = self.log_weights.std() / math.sqrt(len(self.log_weights))
+        inside = bool(np.isfinite(self.log_weights).all())  # the bound is infinite where the guide leaves the support
+        spread = self.log_weights.std() / math.sqrt(len(self.log_weights)) if inside else math.nan
         return {
             "khat": self.khat,
             "elbo": float(self.log_weights.mean()),
@@ -296,6 +312,7 @@ class AutomaticVariational(Method):
         packed["state"] = torch.stack(self.state)
         if self.iterated.kept:
             packed["kept"] = torch.stack(self.iterated.kept)
+            packed["objectives"] = torch.tensor(self.iterated.objectives, dtype=torch.float64)
         counts = torch.tensor([self.age, self.rates_tried, self.optimiser_steps, self.skipped])
         numbers = torch.tensor([self.rate, *self.seconds.values()], dtype=torch.float64)
         return packed | {"counts": counts, "numbers": numbers, "generator": self.generator.get_state()}
@@ -308,7 +325,8 @@ class AutomaticVariational(Method):
         self.rate, *seconds = tensors["numbers"].tolist()
         self.seconds = dict(zip(self.seconds, seconds, strict=True))
         self.generator.set_state(tensors["generator"])
-        self.iterated = Iterates(list(tensors["kept"]) if "kept" in tensors else [])
+        if "kept" in tensors:
+            self.iterated = Iterates(list(tensors["kept"]), tensors["objectives"].tolist())
 
 
 def check_options(options: dict[str, Any]) -> None:
