@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = ["Iterates"]
 
-FEWEST = 40  # iterates before a look
+FEWEST = 120  # iterates before a look
 ENOUGH = 1.1  # R-hat of iterates that have arrived
 WHILE = 6  # rounds without a rise
 

@@ -164,8 +164,8 @@ def test_hoisting_changes_no_number():
 
 def test_iterates_arrive():
     rng = torch.Generator().manual_seed(0)
-    still = [torch.randn(3, generator=rng) for _ in range(200)]
-    drifting = [value + 0.05 * number for number, value in enumerate(still)]
+    still = [torch.randn(3, generator=rng) for _ in range(400)]
+    drifting = [value + 0.02 * number for number, value in enumerate(still)]
     assert Iterates(still).arrived(torch.ones(3), 1e-6)
     assert not Iterates(drifting).arrived(torch.ones(3), 0.03)
     assert Iterates(drifting).arrived(torch.full((3,), 1e3), 0.03)

@@ -44,8 +44,7 @@ CLIMB = 100  # steps of the ascent to where the guide starts
 NARROW = (1.0, 0.1, 0.01)  # of the density's width along coordinates: where the guide's width starts
 FORGET, FORGET_SQUARES = 0.1, 0.001  # of Adam's moments
 TINY = 1e-12  # of a gradient
-FALL, FEWEST_RATES, MOST_RATES = 0.25, 2, 4  # of the learning rate
-NEAR = 0.2  # standard deviations between averages at the first learning rate
+FALL, FEWEST_RATES, MOST_RATES = 0.25, 2, 3  # of the learning rate
 OBJECTIVES = ("elbo", "iwae")
 
 
@@ -238,7 +237,7 @@ class AutomaticVariational(Method):
         """At the iterates: where they have arrived, go on from their average with a lower rate, or stop."""
         mean = self.iterated.mean()
         units = self.guide.units(mean)
-        enough = max(self.task.tolerance, NEAR * FALL ** (self.rates_tried - 1))
+        enough = self.task.tolerance * FALL ** (self.rates_tried - 1)  # a lower rate moves less without having arrived
         if not (self.iterated.arrived(units, enough) or self.iterated.level()):
             return False
         change = float(((mean - self.previous) / units).abs().max())
