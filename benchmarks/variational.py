@@ -82,5 +82,3 @@ def by_pyro(data: Any):
 
     svi = SVI(regression, AutoNormal(regression), Adam({"lr": 0.01}), Trace_ELBO())
     return lambda: [svi.step(data) for _ in range(ROUND)]
-
-
