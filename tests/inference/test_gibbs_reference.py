@@ -41,6 +41,7 @@ def in_order(value, place):
     return np.take(value, place, axis).reshape(*value.shape[:2], -1)
 
 
+@pytest.mark.slow
 @pytest.mark.stats
 @pytest.mark.parametrize(("model", "table"), [("gaussian_mixture", mixture()), ("latent_class", classes())])
 def test_gibbs_gives_what_hamiltonian_chains_give(model, table):

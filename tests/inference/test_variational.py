@@ -82,19 +82,19 @@ def correlated(correlation):
     return pg.program(model)
 
 
-def exact_khat(correlation):
-    """Of draws of the nearest independent normal, whose variances are 1 - r^2."""
-    z = np.random.default_rng(0).normal(size=(4000, 2)) * np.sqrt(1 - correlation**2)
-    both = z[:, 0] ** 2 + z[:, 1] ** 2 - 2 * correlation * z[:, 0] * z[:, 1]
-    return pareto_khat(0.5 * ((z**2).sum(1) - both) / (1 - correlation**2))[1]
+def exact_khat(correlation, seed):
+    """Of draws of the nearest independent normal, whose variances are 1 - r^2: log weights are r times a product."""
+    a, b = np.random.default_rng(seed).normal(size=(2, 4000))
+    return pareto_khat(correlation * a * b)[1]
 
 
 @pytest.mark.stats
 @pytest.mark.parametrize("correlation", [0.4, 0.8])
 def test_khat_of_a_correlated_normal(correlation):
-    """The weights of the best mean-field guide have a tail of shape r, of which k-hat sees a little less."""
+    """The weights of the best mean-field guide have a tail of shape r, which k-hat sees with an error near 0.15."""
     fit = fitted(correlated(correlation), {}, guide_draws=4000)
-    assert fit.diagnostics["khat"] == pytest.approx(exact_khat(correlation), abs=0.2)
+    expected = [exact_khat(correlation, seed) for seed in range(20)]
+    assert abs(fit.diagnostics["khat"] - np.mean(expected)) < 3 * np.std(expected)
 
 
 def test_a_run_that_stops_early_says_so(regression):
