@@ -22,6 +22,7 @@ class GaussianMixture(Model):
     """
 
     traits = Traits(
+        methods=("em", "online_em", "map", "svi", "nuts", "gibbs"),
         embedding="probabilities",
         summary="mixture of Gaussians, columns coupled inside a component",
     )

@@ -17,7 +17,11 @@ from probgen.program import Model, Traits
 class LatentClass(Model):
     """K classes that explain all dependence between the columns; ``families`` names other families than the kinds' own."""
 
-    traits = Traits(embedding="probabilities", summary="classes inside which mixed columns are independent")
+    traits = Traits(
+        methods=("em", "online_em", "map", "svi", "nuts", "gibbs"),
+        embedding="probabilities",
+        summary="classes inside which mixed columns are independent",
+    )
 
     def __init__(
         self,
