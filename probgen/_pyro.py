@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro import poutine
+from pyro.distributions import Unit
 from pyro.infer import config_enumerate
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
 from pyro.poutine.messenger import Messenger
@@ -18,7 +19,19 @@ from pyro.poutine.runtime import effectful
 from pyro.poutine.subsample_messenger import _Subsample
 from pyro.poutine.trace_struct import Trace
 
-__all__ = ["Messenger", "Trace", "effectful", "enumerated", "in_plates", "is_bookkeeping", "log_joint", "traced"]
+__all__ = [
+    "Messenger",
+    "Trace",
+    "effectful",
+    "enumerated",
+    "in_plates",
+    "is_bookkeeping",
+    "is_factor",
+    "is_subsampled",
+    "log_joint",
+    "traced",
+    "unconditioned",
+]
 
 
 def in_plates(message: dict) -> bool:
@@ -40,6 +53,16 @@ def is_subsampled(message: dict) -> bool:
 def traced(model: Callable, *arguments: Any) -> Trace:
     """The sites of one run."""
     return poutine.trace(model).get_trace(*arguments)
+
+
+def unconditioned(model: Callable) -> Callable:
+    """The model with its observed sites drawn; what they observed is kept in their ``infer["obs"]``."""
+    return poutine.uncondition(model)
+
+
+def is_factor(message: dict) -> bool:
+    """True for a term that a program adds to its log density without drawing anything."""
+    return isinstance(message["fn"], Unit)
 
 
 def enumerated(model: Callable, nesting: int) -> Callable:
