@@ -10,6 +10,8 @@ step size, metric and length of trajectories as the chains of one posterior do.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,15 +20,17 @@ from torch import Tensor
 from probgen.errors import FitError
 from probgen.inference.ascent import Ascent
 from probgen.inference.methods.base import Task
-from probgen.inference.methods.chees import ChEES, Density
+from probgen.inference.methods.chees import ChEES, Density, Move, State
 
 __all__ = ["Replicates", "replicated_draws"]
 
 CLIMB, ENOUGH = 60, 0.1  # steps of the climb, at most, and the rise in nats of five steps at which it ends
 STEP = 0.01  # of differences of gradients, in standard deviations of the prior
 WIDEST = 2.0  # standard deviations of the prior that a posterior is taken to be wide, at most
-CORRELATED = 0.1  # of neighbouring draws, above which chains go on and fewer of their points are kept
-MOST_THINNED = 32
+FAR = 100.0  # standard deviations of the prior away: a trajectory that diverged, whose density is not asked for
+CORRELATED = 0.15  # of neighbouring draws, above which chains go on and fewer of their points are kept
+MOST_THINNED = 8
+LONGEST = 24  # leapfrog steps of a trajectory: posteriors that are round need no more
 
 
 class Whitened:
@@ -36,19 +40,30 @@ class Whitened:
         density: of points ``(R, P)``, every one with data of its own.
         centre: ``(R, P)``.
         factor: ``(R, P, P)``.
+        draws: of the prior, ``(R, P)``.
     """
 
-    def __init__(self, density: Density, centre: Tensor, factor: Tensor) -> None:
+    def __init__(self, density: Density, centre: Tensor, factor: Tensor, draws: Tensor) -> None:
         self.density, self.centre, self.factor = density, centre, factor
+        self.middle, self.scale = draws.median(0).values, prior_scale(draws)
         self.mode, self.seconds = density.mode, density.seconds
 
     def back(self, v: Tensor) -> Tensor:
         """Points ``(R, P)`` in the density's own coordinates."""
         return self.centre + (self.factor @ v[..., None])[..., 0]
 
+    def rescale(self, change: Tensor) -> Tensor:
+        """Longer or shorter steps for each point, by logarithms ``(R,)``; returns the factors ``(R, 1)``."""
+        scale = change.exp()[:, None]
+        self.factor = self.factor * scale[..., None]
+        return scale
+
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        values, gradients = self.density(self.back(points))
-        return values, (self.factor.mT @ gradients[..., None])[..., 0]
+        there = self.back(points)
+        lost = ~((there - self.middle).abs() < FAR * self.scale).all(1)
+        values, gradients = self.density(torch.where(lost[:, None], self.centre, there))
+        gradients = (self.factor.mT @ gradients[..., None])[..., 0]
+        return torch.where(lost, -torch.inf, values), torch.where(lost[:, None], 0.0, gradients)
 
 
 def whitened(density: Density, starts: Tensor) -> Whitened:
@@ -60,7 +75,7 @@ def whitened(density: Density, starts: Tensor) -> Whitened:
     curvature = torch.where(curvature.isfinite().all((1, 2))[:, None, None], curvature, torch.eye(len(scale)).to(scale))
     values, vectors = torch.linalg.eigh(curvature)
     widths = values.abs().clamp_min(WIDEST**-2).rsqrt()
-    return Whitened(density, ascent.points, scale[:, None] * vectors * widths[:, None, :])
+    return Whitened(density, ascent.points, scale[:, None] * vectors * widths[:, None, :], starts)
 
 
 def prior_scale(draws: Tensor) -> Tensor:
@@ -91,7 +106,7 @@ class Replicates(ChEES):
     """
 
     def __init__(self, density: Density, starts: Tensor, warmup: int, seed: int) -> None:
-        options = {**ChEES.defaults, "chains": len(starts), "warmup": warmup, "draws": 10**9, "max_leapfrogs": 256}
+        options = {**ChEES.defaults, "chains": len(starts), "warmup": warmup, "draws": 10**9, "max_leapfrogs": LONGEST}
         nothing: Any = [None]
         super().__init__(Task(None, nothing, None, seed, 10**9, 0.0, options))  # type: ignore[arg-type]
         self.own, self.starts = density, starts
@@ -111,6 +126,17 @@ class Replicates(ChEES):
             " its mode. Look at the priors: do they give data that the program itself finds impossible?"
         )
 
+    def criterion(self, move: Move, start: Tensor, acceptance: Tensor) -> tuple[float, float]:
+        """Nothing to learn: in rounded coordinates a length of one, on average, suits all data sets."""
+        return math.nan, math.nan
+
+    def learn(self, move: Move, before: State, acceptance: Tensor, size: float, jitter: float) -> None:
+        """As all chains do; and coordinates of their own for data sets that accept more or less than the others."""
+        super().learn(move, before, acceptance, size, jitter)
+        change = (acceptance - acceptance.mean()) / math.sqrt(10.0 + self.count)
+        scale = self.round.rescale(change)
+        self.state = State(self.state.points / scale, self.state.values, self.state.gradients * scale)
+
     def run(self, transitions: int) -> None:
         """So many transitions more."""
         for _ in range(transitions):
@@ -124,26 +150,27 @@ class Replicates(ChEES):
 
 
 def replicated_draws(
-    density: Density, starts: Tensor, draws: int, warmup: int, seed: int
+    density: Density, starts: Tensor, draws: int, warmup: int, seed: int, read: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """Draws of every posterior that are nearly independent.
 
-    Chains go on, twice as far each time, until neighbours among the kept points are hardly correlated.
+    Chains go on, twice as far each time, until neighbours among the kept points are hardly correlated in what is read of
+    them: ``(R, S, P)`` to ``(R, S, Q)``.
 
     Returns:
-        Points ``(R, S, P)``, log densities ``(R, S)``, and what there is to know: ``thin``, ``autocorrelation`` ``(P,)``,
+        Points ``(R, S, P)``, log densities ``(R, S)``, and what there is to know: ``thin``, ``autocorrelation`` ``(Q,)``,
         ``acceptance`` ``(R,)``, ``divergences``.
     """
     chains, thin = Replicates(density, starts, warmup, seed), 1
     chains.run(warmup + draws)
     points, values = chains.drawn(thin)
-    while thin < MOST_THINNED and bool((autocorrelation(points) > CORRELATED).any()):
+    while thin < MOST_THINNED and bool((autocorrelation(read(points)) > CORRELATED).any()):
         chains.run(draws * thin)
         thin *= 2
         points, values = chains.drawn(thin)
     told = torch.stack(chains.told, 2)  # (statistics, R, transitions)
     return points, values, {
-        "thin": thin, "autocorrelation": autocorrelation(points), "acceptance": told[1].mean(1),
+        "thin": thin, "autocorrelation": autocorrelation(read(points)), "acceptance": told[1].mean(1),
         "divergences": int(told[3].sum()),
     }  # fmt: skip
 

@@ -212,7 +212,8 @@ class TableSimulator(Simulator):
 
     def rows(self, x: Tensor) -> Batch:
         """Rows in which everything is known."""
-        return Batch(mark_complete(x), self.batch.schema, steps=self.batch._steps)
+        own = mark_complete(x.clone())  # families remember what they found out about a tensor; this one is new to them
+        return Batch(own, self.batch.schema, steps=self.batch._steps)
 
     def data(self, own: list[Tensor]) -> Batch:
         return self.rows(own[0])

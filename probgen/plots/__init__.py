@@ -1,5 +1,6 @@
 """Figures: functions of data and, if you have them, Axes; they return the Axes."""
 
+from probgen.plots.calibration import calibration, ecdf_difference, rank_histogram
 from probgen.plots.chain import decoded, durations, forecast, transition_diagram
 from probgen.plots.classification import confusion_matrix, reliability_curve
 from probgen.plots.columns import column_against, pair_against
@@ -14,6 +15,7 @@ from probgen.plots.style import house
 from probgen.plots.training import training_curve
 
 __all__ = [
+    "calibration",
     "column_against",
     "component_levels",
     "components",
@@ -22,6 +24,7 @@ __all__ = [
     "density_differences",
     "density_rows",
     "durations",
+    "ecdf_difference",
     "embedding_plane",
     "forecast",
     "house",
@@ -31,6 +34,7 @@ __all__ = [
     "missing_shares",
     "network",
     "pair_against",
+    "rank_histogram",
     "reliability_curve",
     "selection_curve",
     "training_curve",

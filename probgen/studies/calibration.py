@@ -206,7 +206,9 @@ def check_calibration(
                 values = torch.stack([density(points[:, at])[0] for at in range(draws)], 1)
             else:
                 starts = truth[torch.roll(torch.arange(replicates), 1)]  # draws from the prior, of another data set
-                points, values, told = replicated_draws(density, starts, draws, warmup, seed)
+                points, values, told = replicated_draws(
+                    density, starts, draws, warmup, seed, lambda p: flat(parameters_of(simulator, p))
+                )
             points = torch.cat([truth[:, None], points], 1)
             values = torch.cat([density(truth)[0][:, None], values], 1)
             names, ranked = quantities_of(simulator, points, values, own, quantities or {})
@@ -346,6 +348,18 @@ def quantities_of(
         columns[name] = torch.stack(each)
     moving = {name: column for name, column in columns.items() if bool((column != column[:1, :1]).any())}
     return list(moving), torch.stack(list(moving.values()), 2).double().numpy()
+
+
+def parameters_of(simulator: Simulator, points: Tensor) -> dict[str, Tensor]:
+    """Values ``(R, S, ...)`` at points ``(R, S, P)``."""
+    found = mapped(simulator.values, points.reshape(-1, points.shape[2]))
+    return {key: value.reshape(*points.shape[:2], *value.shape[1:]) for key, value in found.items()}
+
+
+def flat(values: Mapping[str, Tensor]) -> Tensor:
+    """``(R, S, Q)``: all elements that vary."""
+    columns = torch.cat([value.reshape(*value.shape[:2], -1) for value in values.values()], 2)
+    return columns[..., (columns != columns[:1, :1]).any((0, 1))]
 
 
 def elements(name: str, value: Tensor) -> dict[str, Tensor]:

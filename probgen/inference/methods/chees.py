@@ -30,7 +30,7 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of, seeded
 from probgen.inference.step_size import DualAveraging
 
-__all__ = ["ChEES", "Density"]
+__all__ = ["ChEES", "Density", "Move", "State"]
 
 DIVERGENT = 1000.0  # error of the energy
 FIRST_WINDOW = 16
