@@ -72,7 +72,9 @@ def whitened(density: Density, starts: Tensor) -> Whitened:
     ascent.run(CLIMB, ENOUGH)
     scale = prior_scale(starts)
     curvature = -hessian(density, ascent.points, scale)
-    curvature = torch.where(curvature.isfinite().all((1, 2))[:, None, None], curvature, torch.eye(len(scale)).to(scale))
+    curvature = torch.where(
+        curvature.isfinite().all((1, 2))[:, None, None], curvature, torch.eye(len(scale)).to(scale)
+    )
     values, vectors = torch.linalg.eigh(curvature)
     widths = values.abs().clamp_min(WIDEST**-2).rsqrt()
     return Whitened(density, ascent.points, scale[:, None] * vectors * widths[:, None, :], starts)

@@ -83,7 +83,9 @@ class UsersSimulator(Simulator):
     def __init__(self, program: Any, data: Any, simulate: Simulate | None = None) -> None:
         self.potential = Potential(program, data)
         if self.potential.users is None:
-            raise CapabilityError("A program made of probgen's families takes a table; give a registered model's name.")
+            raise CapabilityError(
+                "A program made of probgen's families takes a table; give a registered model's name."
+            )
         self.users, self.template, self.simulate = self.potential.users, data, simulate
         self.leaves, self.spec = tree_flatten(data)
         self.places: list[int] = []

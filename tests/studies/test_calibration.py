@@ -16,7 +16,7 @@ from probgen.inference.replicates import whitened
 from probgen.studies.uniformity import bands, bins, chi_square
 
 F = torch.float64
-FEW = {"replicates": 128, "draws": 31, "warmup": 100, "seed": 0}
+FEW = {"replicates": 100, "draws": 19, "warmup": 60, "seed": 0}
 
 
 def zeros(n):
@@ -90,9 +90,8 @@ def checked(function, **options):
 
 # --------------------------------------------------------------------------------------------------------- it passes
 @pytest.mark.stats
-@pytest.mark.parametrize("function", [regression, schools])
-def test_right_programs_pass(function):
-    found = checked(function, **FEW)
+def test_a_right_program_passes():
+    found = checked(schools, **FEW)
     assert found.passed, str(found)
     assert found.reliable, str(found)
     assert "log_likelihood" in found.names
@@ -113,7 +112,7 @@ def test_right_programs_pass_at_length(function):
 def test_a_bayesian_network_passes(method):
     rng = np.random.default_rng(0)
     table = {name: rng.choice(["u", "v"], 30) for name in "abc"}
-    few = {**FEW, "warmup": 20} if method == "gibbs" else FEW
+    few = {**FEW, "warmup": 20} if method == "gibbs" else {**FEW, "warmup": 100}
     structure = {"b": ["a"], "c": ["a", "b"]}
     found = pg.check_calibration("bayesian_network", table, structure=structure, method=method, **few)
     assert found.passed, str(found)
@@ -168,7 +167,9 @@ def test_rows_that_stand_for_others_count_as_many():
     wrong = pg.check_calibration(pg.program(not_scaled), {"y": zeros(KEPT)}, **few)
     assert right.passed, str(right)
     assert not wrong.passed, str(wrong)
-    assert wrong.table[0]["says"] == "posteriors too wide" or wrong.says(wrong.names.index("mu")) == "posteriors too wide"
+    assert (
+        wrong.table[0]["says"] == "posteriors too wide" or wrong.says(wrong.names.index("mu")) == "posteriors too wide"
+    )
 
 
 # --------------------------------------------------------------------------------------------------- what is refused
@@ -204,7 +205,14 @@ def test_programs_that_running_does_not_simulate_are_refused():
 
 
 def test_numbers_that_no_ranks_can_be_made_of():
-    for wrong in ({"replicates": 5}, {"draws": 30}, {"draws": 2.5}, {"level": 2}, {"method": "em"}, {"method": "gibbs"}):
+    for wrong in (
+        {"replicates": 5},
+        {"draws": 30},
+        {"draws": 2.5},
+        {"level": 2},
+        {"method": "em"},
+        {"method": "gibbs"},
+    ):
         with pytest.raises(pg.CapabilityError):
             checked(schools, **wrong)
 
@@ -233,8 +241,10 @@ def test_posteriors_are_round_in_their_own_coordinates():
     """Of normals with different covariances, from anywhere."""
     torch.manual_seed(0)
     with torch.no_grad():
-        root = torch.randn(6, 3, 3, dtype=F) + torch.eye(3, dtype=F) * 2
-    density = Compiled(lambda u, data: -0.5 * (data[0] @ (u - 1)).square().sum(), torch.zeros(6, 3, dtype=F), [root], own_data=True)
+        root = 0.4 * torch.randn(6, 3, 3, dtype=F) + 2 * torch.eye(3, dtype=F)
+    density = Compiled(
+        lambda u, data: -0.5 * (data[0] @ (u - 1)).square().sum(), torch.zeros(6, 3, dtype=F), [root], own_data=True
+    )
     found = whitened(density, 3 * torch.randn(6, 3, dtype=F))
     values, gradients = found(torch.ones(6, 3, dtype=F))
     torch.testing.assert_close(values, torch.full((6,), -1.5, dtype=F), atol=1e-4, rtol=1e-4)
