@@ -51,7 +51,7 @@ def regression(data):
 def prepared(data: Any, mode: str) -> AutomaticVariational:
     """The library's method, started; it keeps its first learning rate."""
     options = {**AutomaticVariational.defaults, "draws": 1, "compile": mode}
-    method = AutomaticVariational(Task(program(regression), Whole(data), None, 0, 1000, 0.0, options))
+    method = AutomaticVariational(Task(program(regression), Whole(data), None, 0, 1000, 0.0, options))  # type: ignore[arg-type]
     method.init()
     return method
 

@@ -61,11 +61,15 @@ if TYPE_CHECKING:
     from probgen.structure.confidence import edge_confidence as edge_confidence
     from probgen.structure.graph import Graph as Graph
     from probgen.structure.learn import learn_structure as learn_structure
+    from probgen.studies.calibration import Calibration as Calibration
+    from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
     from probgen.studies.main_study import study as study
     from probgen.studies.representation import representation_study as representation_study
+    from probgen.studies.sampler_check import SamplerCheck as SamplerCheck
+    from probgen.studies.sampler_check import check_sampler as check_sampler
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
     from probgen.studies.structural_em import StructuralEM as StructuralEM
@@ -106,11 +110,13 @@ HOME = {
     "probgen.queries.answers": ("Answer",),
     "probgen.structure.graph": ("Graph",),
     "probgen.queries.trees": ("trees",),
+    "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.imputation": ("imputation_study",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.representation": ("representation_study",),
+    "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
     "probgen.structure.confidence": ("edge_confidence",),

@@ -12,6 +12,7 @@ from typing import Any
 
 from opt_einsum import shared_intermediates
 from pyro import poutine
+from pyro.distributions import Unit
 from pyro.infer import config_enumerate
 from pyro.infer.traceenum_elbo import _compute_model_factors
 from pyro.ops.contract import contract_tensor_tree
@@ -27,9 +28,11 @@ __all__ = [
     "enumerated",
     "in_plates",
     "is_bookkeeping",
+    "is_factor",
     "is_subsampled",
     "log_joint",
     "traced",
+    "unconditioned",
 ]
 
 
@@ -52,6 +55,16 @@ def is_subsampled(message: dict) -> bool:
 def traced(model: Callable, *arguments: Any) -> Trace:
     """The sites of one run."""
     return poutine.trace(model).get_trace(*arguments)
+
+
+def unconditioned(model: Callable) -> Callable:
+    """The model with its observed sites drawn; what they observed is kept in their ``infer["obs"]``."""
+    return poutine.uncondition(model)
+
+
+def is_factor(message: dict) -> bool:
+    """True for a term that a program adds to its log density without drawing anything."""
+    return isinstance(message["fn"], Unit)
 
 
 def enumerated(model: Callable, nesting: int) -> Callable:

@@ -17,7 +17,10 @@ def blocks(language, text=README):
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", *(f"docs/{name}.md" for name in ("start", "sequences", "networks", "posteriors", "samplers"))],
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("start", "sequences", "networks", "posteriors", "samplers", "calibration")),
+    ],
 )
 def test_python_runs(page, tmp_path, monkeypatch):
     """All blocks in order, in one namespace, in an empty folder with the file they speak of."""

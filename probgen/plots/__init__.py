@@ -1,5 +1,6 @@
 """Figures: functions of data and, if you have them, Axes; they return the Axes."""
 
+from probgen.plots.calibration import calibration, ecdf_difference, rank_histogram
 from probgen.plots.chain import decoded, durations, forecast, transition_diagram
 from probgen.plots.classification import confusion_matrix, reliability_curve
 from probgen.plots.columns import column_against, pair_against
@@ -15,6 +16,7 @@ from probgen.plots.style import house
 from probgen.plots.training import training_curve
 
 __all__ = [
+    "calibration",
     "column_against",
     "component_levels",
     "components",
@@ -23,6 +25,7 @@ __all__ = [
     "density_differences",
     "density_rows",
     "durations",
+    "ecdf_difference",
     "embedding_plane",
     "energy",
     "forecast",
@@ -36,6 +39,7 @@ __all__ = [
     "posterior_predictive",
     "prior_predictive",
     "rank",
+    "rank_histogram",
     "reliability_curve",
     "selection_curve",
     "trace",

@@ -108,7 +108,11 @@ class AutomaticVariational(Method):
 
     def forget(self) -> None:
         """Of the optimiser; a learning rate starts anew."""
-        self.state = (self.parameters, torch.zeros_like(self.parameters), torch.zeros_like(self.parameters))
+        self.state: tuple[Tensor, ...] = (
+            self.parameters,
+            torch.zeros_like(self.parameters),
+            torch.zeros_like(self.parameters),
+        )
         self.age, self.settled, self.iterated = 0, False, Iterates()
 
     def fresh_noise(self, steps: int) -> Tensor:
@@ -123,7 +127,7 @@ class AutomaticVariational(Method):
     # -- one step of the optimiser -----------------------------------------------------------------------------
     def gradient(self, density: Callable, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The objective at these draws, and its gradient by the guide's parameters along the draws' paths."""
-        draws, back = vjp(lambda value: self.guide.draw(value, noise), parameters)
+        draws, back = vjp(lambda value: self.guide.draw(value, noise), parameters)  # type: ignore[misc]
         log_q, slope_q = self.guide.log_density(parameters, noise)
         value, slope = density(draws)
         log_weights = value - log_q

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,13 +30,22 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of, seeded
 from probgen.inference.step_size import DualAveraging
 
-__all__ = ["ChEES"]
+__all__ = ["ChEES", "Density", "Move", "State"]
 
 DIVERGENT = 1000.0  # error of the energy
 FIRST_WINDOW = 16
 ASCENT_STEPS = 200
 RATE, FORGET = 0.1, 0.1  # of steps of the logarithm of the trajectory's length, and of what they are made of
 STATISTICS = ("lp", "acceptance_rate", "energy", "diverging", "n_steps", "step_size")
+
+
+class Density(Protocol):
+    """Values ``(C,)`` and gradients ``(C, P)`` at points ``(C, P)``."""
+
+    mode: str
+    seconds: float
+
+    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass
@@ -120,11 +129,8 @@ class ChEES(Method):
         task, options = self.task, self.task.options
         check_counts(options, chains=2, draws=4, warmup=20)
         self.own = own_chains(task)
-        self.batch = next(iter(task.batches.pieces()))
         with seeded(task.seed, "chees start"):
-            self.potential, points, near = chain_starts(task, self.batch, options["chains"])
-            data = self.batch if self.potential.users is not None else None
-            self.density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
+            points, near = self.target()
         self.seconds = {"compile": self.density.seconds, "warmup": 0.0, "sampling": 0.0}
         self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "chees"))
         self.count, self.leapfrogs, self.length = 0, 0, Length()
@@ -133,6 +139,15 @@ class ChEES(Method):
         self.window: list[tuple[Tensor, Tensor]] = []
         self.ends = windows(options["warmup"])
         self.begin(points, near)
+
+    def target(self) -> tuple[Tensor, bool]:
+        """Make the density; returns where the chains start, and whether that is near a mode already."""
+        task, options = self.task, self.task.options
+        self.batch = next(iter(task.batches.pieces()))
+        self.potential, points, near = chain_starts(task, self.batch, options["chains"])
+        data = self.batch if self.potential.users is not None else None
+        self.density: Density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
+        return points, near
 
     def begin(self, points: Tensor, near: bool) -> None:
         """Dispersed chains climb; what the climb shows of the scales is the first metric."""
