@@ -55,7 +55,7 @@ def replace(graph: Graph, node: Node) -> None:
         return
     if node.target in FILLED or node.target is ATEN.full_like.default:
         value = node.args[1] if node.target is ATEN.full_like.default else FILLED[node.target]
-        kind = {"dtype": made_of.dtype, "device": made_of.device}
+        kind: Any = {"dtype": made_of.dtype, "device": made_of.device}
         with graph.inserting_before(node):
             made = graph.call_function(ATEN.full.default, (list(made_of.shape), value), kind)
         made.meta = dict(node.meta)
