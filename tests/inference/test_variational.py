@@ -212,6 +212,7 @@ def test_steps_out_of_the_support_cost_themselves_only():
     assert fit.posterior.sites["z"].isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_mixture_is_flagged():
     """Weights, means and precisions of overlapping components depend on each other."""
     rng = np.random.default_rng(0)
