@@ -125,7 +125,7 @@ class UsersSimulator(Simulator):
         for found in (trace, again):
             found.compute_log_prob()
         for name in self.sites:
-            one, two = (found.nodes[name]["log_prob_sum"] for found in (trace, again))
+            one, two = (found.nodes[name]["log_prob_sum"].double() for found in (trace, again))
             if not torch.allclose(one, two, rtol=1e-4, atol=1e-6):
                 raise CapabilityError(
                     f"Site {name!r} depends on outcomes that the program reads from its data (as an autoregression does),"

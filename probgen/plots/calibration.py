@@ -62,9 +62,10 @@ def ecdf_difference(check: Any, name: str, axes: Axes) -> Axes:
     at, uniform = check.names.index(name), check.bands
     points, (low, high) = uniform.points, uniform.interval(check.level)
     share = below(check.ranks[:, at], check.draws) / check.replicates
-    axes.fill_between(points, low - points, high - points, color=GRID, linewidth=0, step="mid")
+    ends, off = np.array([0.0, *points, 1.0]), np.array([0.0, *(share - points), 0.0])
+    axes.fill_between(ends, [0.0, *(low - points), 0.0], [0.0, *(high - points), 0.0], color=GRID, linewidth=0)
     axes.axhline(0.0, color=FAINT, linewidth=1)
-    axes.step(points, share - points, where="mid", color=colour_of(check, name), linewidth=1.6)
+    axes.plot(ends, off, color=colour_of(check, name), linewidth=1.6)
     tidy(axes, name, "", "")
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])

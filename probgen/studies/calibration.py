@@ -198,22 +198,10 @@ def check_calibration(
         if method == "gibbs" and not isinstance(simulator, TableSimulator):
             raise CapabilityError("method='gibbs' needs a model of the library; use method='chees'.")
         truth, own = simulated(simulator, replicates)
-        with torch.no_grad():
-            density = Compiled(simulator.log_posterior, truth, own, own_data=True)
-        if method == "gibbs":
-            points, told = gibbs_draws(simulator, own, draws, warmup, seed)
-            values = torch.stack([density(points[:, at])[0] for at in range(draws)], 1)
-        else:
-            starts = truth[torch.roll(torch.arange(replicates), 1)]  # draws from the prior, of another data set
-            points, values, told = replicated_draws(
-                density, starts, draws, warmup, seed, lambda p: flat(parameters_of(simulator, p))
-            )
-        points = torch.cat([truth[:, None], points], 1)
-        values = torch.cat([density(truth)[0][:, None], values], 1)
+        points, values, told = posteriors(simulator, truth, own, method, draws, warmup, seed)
         names, ranked = quantities_of(simulator, points, values, own, quantities or {})
-    ranks = ranks_of(ranked, seed)
-    told = summarised(told) | {"compiled": density.mode, "seconds": time.perf_counter() - began}
-    return judged(names, ranks, draws, level, told)
+    told = summarised(told) | {"seconds": time.perf_counter() - began}
+    return judged(names, ranks_of(ranked, seed), draws, level, told)
 
 
 def check_sizes(replicates: int, draws: int, level: float, warmup: int) -> None:
@@ -271,6 +259,23 @@ def simulated(simulator: Simulator, replicates: int) -> tuple[Tensor, list[Tenso
     if not bool(truth.isfinite().all()):
         raise CapabilityError("The prior draws parameters that are infinite; make it narrower.")
     return truth, [torch.stack(tensors) for tensors in zip(*(own for _, own in pairs), strict=True)]
+
+
+def posteriors(
+    simulator: Simulator, truth: Tensor, own: list[Tensor], method: str, draws: int, warmup: int, seed: int
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Points ``(R, 1 + L, P)``, what generated the data first, their log densities, and what there is to know."""
+    with torch.no_grad():
+        density = Compiled(simulator.log_posterior, truth, own, own_data=True)
+    if method == "gibbs":
+        points, told = gibbs_draws(simulator, own, draws, warmup, seed)
+        values = torch.stack([density(points[:, at])[0] for at in range(draws)], 1)
+    else:
+        starts = torch.roll(truth, 1, 0)  # draws from the prior, of another data set
+        read = lambda points: flat(parameters_of(simulator, points))  # noqa: E731
+        points, values, told = replicated_draws(density, starts, draws, warmup, seed, read)
+    told["compiled"] = density.mode
+    return torch.cat([truth[:, None], points], 1), torch.cat([density(truth)[0][:, None], values], 1), told
 
 
 def gibbs_draws(

@@ -162,14 +162,12 @@ def group_means(values, data):
 
 
 def test_rows_that_stand_for_others_count_as_many():
-    few = {**FEW, "simulate": group_means}
+    few = {**FEW, "simulate": group_means, "replicates": 256}
     right = pg.check_calibration(pg.program(sub_sampled), {"y": zeros(KEPT)}, **few)
     wrong = pg.check_calibration(pg.program(not_scaled), {"y": zeros(KEPT)}, **few)
     assert right.passed, str(right)
     assert not wrong.passed, str(wrong)
-    assert (
-        wrong.table[0]["says"] == "posteriors too wide" or wrong.says(wrong.names.index("mu")) == "posteriors too wide"
-    )
+    assert wrong.says(wrong.names.index("mu")) == "posteriors too wide"
 
 
 # --------------------------------------------------------------------------------------------------- what is refused
@@ -274,9 +272,9 @@ def off_by_one(values, data):
 @pytest.mark.stats
 def test_a_transition_that_leaves_the_posterior_passes():
     data = {"x": zeros(5)}
-    found = pg.check_sampler(pg.program(coin), data, kernel=exact, draws=150)
+    found = pg.check_sampler(pg.program(coin), data, kernel=exact, draws=400, seed=1)
     assert found.passed, str(found)
-    wrong = pg.check_sampler(pg.program(coin), data, kernel=off_by_one, draws=150)
+    wrong = pg.check_sampler(pg.program(coin), data, kernel=off_by_one, draws=400, seed=1)
     assert not wrong.passed, str(wrong)
     with pytest.raises(pg.CapabilityError, match="kernel"):
         pg.check_sampler(pg.program(coin), data)
