@@ -132,9 +132,9 @@ class Replicates(ChEES):
         """Nothing to learn: in rounded coordinates a length of one, on average, suits all data sets."""
         return math.nan, math.nan, float(acceptance.mean())
 
-    def learn(self, move: Move, before: State, acceptance: Tensor, size: float, jitter: float) -> None:
+    def learn(self, move: Move, before: State, acceptance: Tensor, size: float, travelled: float) -> None:
         """As all chains do; and coordinates of their own for data sets that accept more or less than the others."""
-        super().learn(move, before, acceptance, size, jitter)
+        super().learn(move, before, acceptance, size, travelled)
         change = (acceptance - acceptance.mean()) / math.sqrt(10.0 + self.count)
         scale = self.round.rescale(change)
         self.state = State(self.state.points / scale, self.state.values, self.state.gradients * scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,18 +18,20 @@ class DualAveraging:
     Attributes:
         target: the rate.
         log_step: logarithm of the present step.
+        boldness: how many times the first step the search leans towards; 10 for a single chain, whose acceptance is noisy.
         log_average: of the step to keep.
     """
 
     target: float
     log_step: float
+    boldness: InitVar[float] = 10.0
     mean: float = field(init=False)
     log_average: float = field(init=False)
     statistic: float = 0.0
     count: int = 0
 
-    def __post_init__(self) -> None:
-        self.mean, self.log_average = self.log_step + math.log(10.0), self.log_step
+    def __post_init__(self, boldness: float) -> None:
+        self.mean, self.log_average = self.log_step + math.log(boldness), self.log_step
 
     def update(self, acceptance: float) -> float:
         """The next step after one with this acceptance."""

@@ -7,21 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 import probgen as pg
-from probgen.inference.fit import method_names
 
-__all__ = ["METHODS", "assert_agrees", "needs_engine", "sampled"]
+__all__ = ["METHODS", "assert_agrees", "sampled"]
 
 METHODS: dict[str, dict[str, Any]] = {
     "chees": {"chains": 32, "warmup": 500, "draws": 400},
     "nuts": {"chains": 4, "warmup": 1000, "draws": 1000, "target_acceptance": 0.9},
 }
-needs_engine = pytest.mark.skipif(
-    "chees" not in method_names(),
-    reason="method 'chees', and with it the potential it shares with 'nuts', is not there",
-)
 
 
 def sampled(

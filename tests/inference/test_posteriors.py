@@ -9,7 +9,7 @@ import torch
 
 from tests.inference.plain_pyro import PlainPyro
 from tests.inference.posteriors import NAMES, compare, posterior
-from tests.inference.sampling import METHODS, assert_agrees, needs_engine, sampled
+from tests.inference.sampling import METHODS, assert_agrees, sampled
 
 FAST = {"eight_schools-eight_schools_noncentered", "arK-arK", "gp_pois_regr-gp_regr"}
 FLAT = ("kidiq-kidscore_momiq", "earnings-logearn_height", "mesquite-logmesquite", "nes1980-nes")
@@ -70,7 +70,6 @@ def test_comparison_counts_both_errors():
     assert row.ess > 3000
 
 
-@needs_engine
 @pytest.mark.reference
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
 @pytest.mark.parametrize("method", METHODS)

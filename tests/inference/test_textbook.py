@@ -11,7 +11,7 @@ from scipy.stats import beta, dirichlet, expon, gamma, halfnorm, norm, poisson
 
 from tests.inference.plain_pyro import PlainPyro
 from tests.inference.posteriors import compare
-from tests.inference.sampling import METHODS, assert_agrees, needs_engine, sampled
+from tests.inference.sampling import METHODS, assert_agrees, sampled
 from tests.inference.textbook import DISASTERS, MOVED, SEEDED, START, TEXTBOOKS, dipper_density, remission_density
 
 NAMES = [
@@ -140,7 +140,6 @@ def test_level_of_the_nile_is_gaussian_with_the_smoothed_moments(double):
         assert (float(means[t]), float(sds[t])) == pytest.approx((known["mean"], known["sd"]), rel=1e-9)
 
 
-@needs_engine
 @pytest.mark.reference
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", METHODS)
@@ -151,7 +150,6 @@ def test_sampler_agrees_with_what_is_known(name, method):
     assert_agrees(compare(book.quantities(draws), book.reference()), fit)
 
 
-@needs_engine
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, book in TEXTBOOKS.items() if book.reference is None])
 def test_samplers_agree_with_each_other(name):

@@ -16,7 +16,6 @@ import probgen as pg
 from probgen.errors import CapabilityError
 from probgen.inference.potential import Potential
 from tests.inference.plain_pyro import PlainPyro
-from tests.inference.sampling import needs_engine
 
 X = torch.tensor([0.3, -1.2, 2.5, 0.1, 1.7, -0.4], dtype=torch.float64)
 COUNTS = torch.tensor([0.0, 3.0, 1.0, 4.0, 0.0, 2.0], dtype=torch.float64)
@@ -220,7 +219,6 @@ PLAIN = [
 SUMMED = [mixture, global_discrete, vindexed, chain, masked_mixture]
 
 
-@needs_engine
 @pytest.mark.reference
 @pytest.mark.parametrize("model", PLAIN + SUMMED, ids=lambda model: getattr(model, "__name__", "reparametrised"))
 def test_log_density_equals_plain_pyro(model):
@@ -273,7 +271,6 @@ def test_elbo_scales_outside_the_sum():
     assert elbo + float((p * (1 - p)).log()) == pytest.approx(float(expected), abs=1e-9)
 
 
-@needs_engine
 def test_subsampled_mixture_is_scaled_outside_the_sum():
     ours, u = Potential(pg.program(subsampled_mixture), {"x": X}), torch.tensor([0.4])
     assert float(ours.log_posterior(u)) == pytest.approx(float(two_components(u[0], weight=10.0)), abs=1e-10)
@@ -299,7 +296,6 @@ def drawn_minibatch(data):
         pyro.sample("x", dist.Normal(mean, 1.0), obs=data["x"][index])
 
 
-@needs_engine
 @pytest.mark.parametrize(
     ("model", "site"), [(infinite_discrete, "number"), (drawn_minibatch, "drawn_rows")], ids=["infinite", "minibatch"]
 )
@@ -308,7 +304,6 @@ def test_what_cannot_be_sampled_is_refused_by_name(model, site):
         Potential(pg.program(model), {"x": X})
 
 
-@needs_engine
 def test_a_discrete_site_without_a_mark_is_summed_out_or_refused_by_name():
     """NumPyro sums it out by itself; a library may, or has to say what the mark is."""
     refusal = None

@@ -1,9 +1,9 @@
 r"""Hamiltonian Monte Carlo with many chains in step: ChEES (Hoffman, Radul and Sountsov, 2021).
 
 All chains share a step size, a metric and the length of their trajectories, and move together in one call of a compiled
-graph. The length T maximises how much squares change, by time,
+graph. The length of trajectories maximises how much squares change,
 
-.. math:: \frac1{4T}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
+.. math:: \mathrm{ChEES} = \tfrac14\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
 
 with z the points in the metric's coordinates; trajectories are jittered by a Halton sequence. The step size aims at a
 mean acceptance, and the metric is learnt from all chains in windows that double.
@@ -34,6 +34,8 @@ __all__ = ["ChEES", "Density", "Move", "State"]
 
 DIVERGENT = 1000.0  # error of the energy
 FIRST_WINDOW = 16
+EARLY_LEAPFROGS = 16  # of a trajectory before the metric is learnt, at most
+BOLDNESS = 1.5  # of the search for a step size: the mean acceptance of many chains is hardly noisy
 ASCENT_STEPS = 200
 RATE, FORGET = 0.1, 0.1  # of steps of the logarithm of the trajectory's length, and of what they are made of
 STATISTICS = ("lp", "acceptance_rate", "energy", "diverging", "n_steps", "step_size")
@@ -68,7 +70,7 @@ class Move:
 
 
 class Length:
-    """The mean length of trajectories: steps along the derivative of the logarithm of criterion by time.
+    """The mean length of trajectories: steps along the derivative of the criterion's logarithm.
 
     Attributes:
         log: logarithm of the present length.
@@ -92,7 +94,7 @@ class Length:
         weight = max(FORGET, 1.0 / self.count)
         self.slope += weight * (slope - self.slope)
         self.criterion += weight * (criterion - self.criterion)
-        rise = min(max(self.slope / (self.criterion + 1e-300) - 1.0, -1.0), 1.0)
+        rise = min(max(self.slope / (self.criterion + 1e-300), -1.0), 1.0)
         self.log = min(max(self.log + RATE * rise, low), high)
         kept = self.count**-0.6
         self.average = (1 - kept) * self.average + kept * self.log
@@ -161,7 +163,7 @@ class ChEES(Method):
         self.moved = gathered(ascent)
         own = slice(self.own.start, self.own.stop)
         self.state = State(ascent.points[own], ascent.values[own], ascent.gradients[own])
-        self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()))
+        self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()), BOLDNESS)
         self.seconds["warmup"] += time.process_time() - began
 
     def first_step_size(self) -> float:
@@ -197,14 +199,14 @@ class ChEES(Method):
         size = math.exp(self.adapt.log_step if warm else self.adapt.log_average)
         jitter = 2 * halton(self.count + 1)
         count = math.ceil(jitter * math.exp(log_length) / size)
-        count = max(1, min(count, self.task.options["max_leapfrogs"]))
+        count = max(1, min(count, self.most_leapfrogs(warm)))
         move = self.proposed(size, count)
         self.leapfrogs += count
         acceptance = (-move.error).clamp(max=0.0).exp()
         before = self.state
         self.accept(move, acceptance)
         if warm:
-            self.learn(move, before, acceptance, size, jitter)
+            self.learn(move, before, acceptance, size, count * size)
         else:
             self.keep(move, acceptance, count, size)
         self.count += 1
@@ -223,6 +225,12 @@ class ChEES(Method):
     def pooled(self, vector: Tensor) -> Tensor:
         """The mean over all chains, from that over this process's."""
         return self.task.chains.mean(vector, weight=len(self.own))
+
+    def most_leapfrogs(self, warm: bool) -> int:
+        """Few while the metric is still poor: twice as many after every window."""
+        most = self.task.options["max_leapfrogs"]
+        windows_past = sum(end <= self.count for end in self.ends)
+        return min(most, EARLY_LEAPFROGS * 2**windows_past) if warm and windows_past < len(self.ends) else most
 
     def accept(self, move: Move, acceptance: Tensor) -> None:
         """Metropolis's rule, chain by chain."""
@@ -243,11 +251,10 @@ class ChEES(Method):
         )
 
     # -- learning ----------------------------------------------------------------------------------------------
-    def learn(self, move: Move, before: State, acceptance: Tensor, size: float, jitter: float) -> None:
+    def learn(self, move: Move, before: State, acceptance: Tensor, size: float, travelled: float) -> None:
         """Step size and length from this transition; the metric where a window ends."""
         slope, criterion, accepted = self.criterion(move, before.points, acceptance)
         self.adapt.update(accepted)
-        travelled = jitter * math.exp(self.length.log)
         most = math.log(size * self.task.options["max_leapfrogs"] / 2)
         self.length.update(travelled * slope, criterion, math.log(size), most)
         self.window.append((self.state.points, self.state.gradients))
@@ -275,7 +282,7 @@ class ChEES(Method):
         self.window = []
         if len(self.ends) > 1 and self.count + 1 in self.ends[:2]:
             self.length = Length()
-        self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()))
+        self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()), BOLDNESS)
 
     # -- what is left ------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
