@@ -15,7 +15,9 @@ def blocks(language, text=README):
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/start.md", "docs/sequences.md", "docs/networks.md", "docs/calibration.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/start.md", "docs/sequences.md", "docs/networks.md", "docs/calibration.md"]
+)
 def test_python_runs(page, tmp_path, monkeypatch):
     """All blocks in order, in one namespace, in an empty folder with the file they speak of."""
     from probgen import load_dataset
