@@ -80,7 +80,7 @@ class UsersDensity:
         for name, message in first.nodes.items():
             if message["type"] == "param":
                 raise CapabilityError(
-                    f"Parameter {name!r} is a pyro.param: a point, which no posterior is drawn of. Give it a prior with"
+                    f"Parameter {name!r} was made by Pyro's param statement: it is a point, which no posterior is drawn of. Give it a prior with"
                     " pyro.sample."
                 )
             if message["type"] == "sample":

