@@ -1,9 +1,9 @@
 r"""Hamiltonian Monte Carlo with many chains in step: ChEES (Hoffman, Radul and Sountsov, 2021).
 
 All chains share a step size, a metric and the length of their trajectories, and move together in one call of a compiled
-graph. The length of trajectories maximises how much squares change,
+graph. The length T maximises how much squares change, by the root of the time,
 
-.. math:: \mathrm{ChEES} = \tfrac14\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
+.. math:: \frac1{4\sqrt T}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
 
 with z the points in the metric's coordinates; trajectories are jittered by a Halton sequence. The step size aims at a
 mean acceptance, and the metric is learnt from all chains in windows that double.
@@ -37,6 +37,7 @@ FIRST_WINDOW = 16
 EARLY_LEAPFROGS = 16  # of a trajectory before the metric is learnt, at most
 BOLDNESS = 1.5  # of the search for a step size: the mean acceptance of many chains is hardly noisy
 ASCENT_STEPS = 200
+POWER = 0.5  # of the time by which the criterion is divided
 RATE, FORGET = 0.1, 0.1  # of steps of the logarithm of the trajectory's length, and of what they are made of
 STATISTICS = ("lp", "acceptance_rate", "energy", "diverging", "n_steps", "step_size")
 
@@ -70,7 +71,7 @@ class Move:
 
 
 class Length:
-    """The mean length of trajectories: steps along the derivative of the criterion's logarithm.
+    """The mean length of trajectories: steps along the derivative of the logarithm of criterion by root of time.
 
     Attributes:
         log: logarithm of the present length.
@@ -94,7 +95,7 @@ class Length:
         weight = max(FORGET, 1.0 / self.count)
         self.slope += weight * (slope - self.slope)
         self.criterion += weight * (criterion - self.criterion)
-        rise = min(max(self.slope / (self.criterion + 1e-300), -1.0), 1.0)
+        rise = min(max(self.slope / (self.criterion + 1e-300) - POWER, -1.0), 1.0)
         self.log = min(max(self.log + RATE * rise, low), high)
         kept = self.count**-0.6
         self.average = (1 - kept) * self.average + kept * self.log
