@@ -119,7 +119,8 @@ def fitted(case, **options):
     posterior = {f"{n}.{k}": v for n, group in fit.posterior.parameters.items() for k, v in group.items()}
     found = posterior | fit.posterior.sites | dict(fit.program.state_dict())
     history = {f"history.{key}": torch.tensor(v, dtype=torch.float64) for key, v in fit.history.items()}
-    told = {k: v for k, v in fit.diagnostics.items() if isinstance(v, int | float)}
+    ranks = ("rhat", "ess")  # of draws, which are compared; ties of their ranks are broken by rounding
+    told = {k: v for k, v in fit.diagnostics.items() if isinstance(v, int | float) and k not in ranks}
     return {k: v.contiguous().clone() for k, v in (found | history).items()} | {
         "told": torch.tensor(list(told.values()), dtype=torch.float64)
     }
