@@ -13,7 +13,7 @@ import probgen as pg
 __all__ = ["METHODS", "assert_agrees", "sampled"]
 
 METHODS: dict[str, dict[str, Any]] = {
-    "chees": {"chains": 32, "warmup": 500, "draws": 400},
+    "chees": {"chains": 32, "warmup": 500, "draws": 800},
     "nuts": {"chains": 4, "warmup": 1000, "draws": 1000, "target_acceptance": 0.9},
 }
 

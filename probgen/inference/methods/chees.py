@@ -1,9 +1,9 @@
 r"""Hamiltonian Monte Carlo with many chains in step: ChEES (Hoffman, Radul and Sountsov, 2021).
 
 All chains share a step size, a metric and the length of their trajectories, and move together in one call of a compiled
-graph. The length T maximises how much squares change, by the root of the time,
+graph. The length T maximises how much squares change, by a root of the time,
 
-.. math:: \frac1{4\sqrt T}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
+.. math:: \frac1{4 T^{1/5}}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
 
 with z the points in the metric's coordinates; trajectories are jittered by a Halton sequence. The step size aims at a
 mean acceptance, and the metric is learnt from all chains in windows that double.
@@ -37,7 +37,8 @@ FIRST_WINDOW = 16
 EARLY_LEAPFROGS = 16  # of a trajectory before the metric is learnt, at most
 BOLDNESS = 1.5  # of the search for a step size: the mean acceptance of many chains is hardly noisy
 ASCENT_STEPS = 200
-POWER = 0.5  # of the time by which the criterion is divided
+POWER = 0.2  # of the time by which the criterion is divided
+LONGEST = math.pi  # mean length in the metric's coordinates: half a turn of a normal
 RATE, FORGET = 0.1, 0.1  # of steps of the logarithm of the trajectory's length, and of what they are made of
 STATISTICS = ("lp", "acceptance_rate", "energy", "diverging", "n_steps", "step_size")
 
@@ -71,7 +72,7 @@ class Move:
 
 
 class Length:
-    """The mean length of trajectories: steps along the derivative of the logarithm of criterion by root of time.
+    """The mean length of trajectories: steps along the derivative of the logarithm of criterion by a root of time.
 
     Attributes:
         log: logarithm of the present length.
@@ -256,7 +257,7 @@ class ChEES(Method):
         """Step size and length from this transition; the metric where a window ends."""
         slope, criterion, accepted = self.criterion(move, before.points, acceptance)
         self.adapt.update(accepted)
-        most = math.log(size * self.task.options["max_leapfrogs"] / 2)
+        most = math.log(max(size, min(LONGEST, size * self.task.options["max_leapfrogs"] / 2)))
         self.length.update(travelled * slope, criterion, math.log(size), most)
         self.window.append((self.state.points, self.state.gradients))
         if self.count + 1 in self.ends:
