@@ -1,7 +1,8 @@
-"""Where chains start: near the EM point for programs made of families, dispersed points that have climbed otherwise."""
+"""What samplers and climbs begin with: a compiled density, and points near the EM point or dispersed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor
 
 from probgen.errors import CapabilityError, FitError
 from probgen.inference.ascent import Ascent
+from probgen.inference.compiled import Compiled
 from probgen.inference.methods.base import Task
 from probgen.inference.potential import Potential
+from probgen.inference.runtime import seeded
 
-__all__ = ["chain_starts", "gathered"]
+__all__ = ["Start", "begun", "gathered"]
 
 CLIMB = 100  # iterations of EM
 JITTER = 0.1  # of unconstrained parameters around the EM point
@@ -20,21 +23,52 @@ TRIES = 100
 HOPELESS, HOPELESS_EACH = 20.0, 2.0  # nats below the best path, and more for each dimension
 
 
-def chain_starts(task: Task, batch: Any, chains: int) -> tuple[Potential, Tensor, bool]:
-    """The potential, points ``(C, P)``, and whether they are near a mode already.
+@dataclass(frozen=True)
+class Start:
+    """Where a method begins.
+
+    Attributes:
+        potential: the program's.
+        density: its log posterior, compiled.
+        points: ``(C, P)``.
+        near: the points are near a mode already.
+    """
+
+    potential: Potential
+    density: Compiled
+    points: Tensor
+    near: bool
+
+
+def begun(task: Task, method: str, count: int, compile: str | None = None) -> Start:
+    """So many points of the task's program, and the density there.
+
+    Args:
+        method: names the stream of random numbers.
+        compile: in place of the task's option.
 
     Raises:
         CapabilityError: there is nothing to draw.
         FitError: no point with a positive density was found.
     """
+    batch = next(iter(task.batches.pieces()))
+    with seeded(task.seed, f"{method} start"):
+        potential, points, near = started(task, batch, count)
+        data = batch if potential.users is not None else None
+        density = Compiled(potential.log_posterior, points, data, mode=compile or task.options["compile"])
+    return Start(potential, density, points, near)
+
+
+def started(task: Task, batch: Any, count: int) -> tuple[Potential, Tensor, bool]:
+    """Near the EM point for programs made of families, dispersed otherwise."""
     potential = Potential(task.program, batch)
     if not potential.size:
         raise CapabilityError(f"{task.program.name!r} has no continuous parameter, so there is nothing to draw.")
     if potential.made_of_families and task.options.get("start") != "prior":
         centre = em_point(task, potential)
         potential = Potential(task.program, batch)  # with the calibrated priors
-        return potential, centre + JITTER * torch.randn(chains, len(centre)).to(centre), True
-    return potential, torch.stack([feasible(potential) for _ in range(chains)]), False
+        return potential, centre + JITTER * torch.randn(count, len(centre)).to(centre), True
+    return potential, torch.stack([feasible(potential) for _ in range(count)]), False
 
 
 def gathered(ascent: Ascent) -> int:

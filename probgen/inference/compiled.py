@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from probgen.errors import CapabilityError
 
-__all__ = ["MODES", "Compiled", "mapped"]
+__all__ = ["MODES", "Compiled", "in_two", "lowered", "mapped", "tidy"]
 
 MODES = ("auto", "graph", "inductor", "eager")
 IN_CACHE = 2**18  # numbers of the largest temporary, so that it stays near the processor
@@ -269,23 +269,23 @@ def largest(module: GraphModule) -> int:
     return max([1, *(meta.shape.numel() for meta in made if hasattr(meta, "shape"))])
 
 
-def moving_nodes(nodes: list[Node]) -> set[Node]:
-    """What depends on the points, which come first."""
-    moving = {nodes[0]}
+def moving_nodes(nodes: list[Node], inputs: int = 1) -> set[Node]:
+    """What depends on the first inputs (the points, if it is one), with them, or on chance."""
+    moving = set(nodes[:inputs])
     for node in nodes:
         if moving & set(node.all_input_nodes) or is_random(node):
             moving.add(node)
     return moving
 
 
-def in_two(module: GraphModule) -> tuple[GraphModule, GraphModule]:
-    """The part that depends on data alone, and the rest, which reads its results after the points."""
+def in_two(module: GraphModule, moving_inputs: int = 1) -> tuple[GraphModule, GraphModule]:
+    """The part that depends on data alone, and the rest, which reads its results after the moving inputs."""
     *nodes, output = module.graph.nodes
-    inputs, moving = [node for node in nodes if node.op == "placeholder"], moving_nodes(nodes)
+    inputs, moving = [node for node in nodes if node.op == "placeholder"], moving_nodes(nodes, moving_inputs)
     ends = [node for node in nodes if node not in moving and set(node.users) & (moving | {output})]
     first, rest = Graph(), Graph()
-    before = {node: first.placeholder(node.name) for node in inputs[1:]}
-    after = {node: rest.placeholder(node.name) for node in (inputs[0], *ends)}
+    before = {node: first.placeholder(node.name) for node in inputs[moving_inputs:]}
+    after = {node: rest.placeholder(node.name) for node in (*inputs[:moving_inputs], *ends)}
     for node in nodes:
         if node.op != "placeholder":
             graph, made = (rest, after) if node in moving else (first, before)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
 
-from probgen.inference.compiled import tidy
+from probgen.inference.compiled import in_two, tidy
 
 __all__ = ["hoisted"]
 
@@ -22,30 +21,7 @@ def hoisted(module: GraphModule, moving: int) -> tuple[GraphModule, GraphModule]
     """Two graphs: of the inputs after the first ``moving`` ones, and of the moving inputs and its results."""
     for node in list(module.graph.nodes):
         replace(module.graph, node)
-    module = tidy(module)
-    *nodes, output = module.graph.nodes
-    inputs = [node for node in nodes if node.op == "placeholder"]
-    moves = dependent(nodes, inputs[:moving])
-    ends = [node for node in nodes if node not in moves and set(node.users) & (moves | {output})]
-    first, rest = Graph(), Graph()
-    before = {node: first.placeholder(node.name) for node in inputs[moving:]}
-    after = {node: rest.placeholder(node.name) for node in (*inputs[:moving], *ends)}
-    for node in nodes:
-        if node.op != "placeholder":
-            graph, made = (rest, after) if node in moves else (first, before)
-            made[node] = graph.node_copy(node, made.__getitem__)
-    first.output(tuple(before[node] for node in ends))
-    rest.output(torch.fx.map_arg(output.args[0], after.__getitem__))
-    return GraphModule(module, first), GraphModule(module, rest)
-
-
-def dependent(nodes: Sequence[Node], inputs: Sequence[Node]) -> set[Node]:
-    """What depends on the inputs, with them."""
-    found = set(inputs)
-    for node in nodes:
-        if found & set(node.all_input_nodes):
-            found.add(node)
-    return found
+    return in_two(tidy(module), moving)
 
 
 def replace(graph: Graph, node: Node) -> None:

@@ -8,7 +8,6 @@ sample are deterministic sites. :func:`compare` measures draws against the refer
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -237,5 +236,5 @@ def compare(draws: Mapping[str, Any], reference: Mapping[str, Mapping[str, float
 
 def of_parameter(draws: Mapping[str, Any], parameter: str) -> Any:
     """``(chains, draws)`` of ``beta[2]``, counted from 1."""
-    name, index = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", parameter).groups()
-    return draws[name] if index is None else draws[name][..., int(index) - 1]
+    name, _, index = parameter.removesuffix("]").partition("[")
+    return draws[name][..., int(index) - 1] if index else draws[name]

@@ -27,15 +27,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts
-from probgen.inference.compiled import UNTRACEABLE, Compiled, lowered, tidy
+from probgen.inference.chain_starts import begun
+from probgen.inference.compiled import UNTRACEABLE, lowered, tidy
 from probgen.inference.guides import make_guide
 from probgen.inference.hoisting import hoisted
 from probgen.inference.iterates import Iterates
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.pareto import GOOD_ENOUGH, pareto_shape
 from probgen.inference.posterior import Posterior
-from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.runtime import seed_of
 
 __all__ = ["AutomaticVariational"]
 
@@ -74,15 +74,11 @@ class AutomaticVariational(Method):
     def init(self) -> None:
         task, options = self.task, self.task.options
         check_options(options)
-        self.batch = next(iter(task.batches.pieces()))
-        with seeded(task.seed, "advi start"):
-            self.potential, points, _ = chain_starts(task, self.batch, options["draws"])
-            self.guide = make_guide(options["guide"], self.potential.size, options["rank"])
-            data = self.batch if self.potential.users is not None else None
-            mode = "eager" if options["compile"] == "eager" else "graph"
-            self.density = Compiled(self.potential.log_posterior, points, data, mode=mode)
-            self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "advi"))
-            self.begin(points)
+        start = begun(task, "advi", options["draws"], "eager" if options["compile"] == "eager" else "graph")
+        self.potential, self.density = start.potential, start.density
+        self.guide = make_guide(options["guide"], self.potential.size, options["rank"])
+        self.generator = torch.Generator(start.points.device).manual_seed(seed_of(task.seed, "advi"))
+        self.begin(start.points)
         self.make_step()
 
     def begin(self, points: Tensor) -> None:

@@ -21,13 +21,12 @@ from torch import Tensor
 
 from probgen.errors import CapabilityError
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts, gathered
-from probgen.inference.compiled import Compiled
+from probgen.inference.chain_starts import begun, gathered
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.metric import Metric
 from probgen.inference.posterior import Posterior
-from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.runtime import seed_of
 from probgen.inference.step_size import DualAveraging
 
 __all__ = ["ChEES", "Density", "Move", "State"]
@@ -133,8 +132,7 @@ class ChEES(Method):
         task, options = self.task, self.task.options
         check_counts(options, chains=2, draws=4, warmup=20)
         self.own = own_chains(task)
-        with seeded(task.seed, "chees start"):
-            points, near = self.target()
+        points, near = self.target()
         self.seconds = {"compile": self.density.seconds, "warmup": 0.0, "sampling": 0.0}
         self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "chees"))
         self.count, self.leapfrogs, self.length = 0, 0, Length()
@@ -146,12 +144,10 @@ class ChEES(Method):
 
     def target(self) -> tuple[Tensor, bool]:
         """Make the density; returns where the chains start, and whether that is near a mode already."""
-        task, options = self.task, self.task.options
-        self.batch = next(iter(task.batches.pieces()))
-        self.potential, points, near = chain_starts(task, self.batch, options["chains"])
-        data = self.batch if self.potential.users is not None else None
-        self.density: Density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
-        return points, near
+        start = begun(self.task, "chees", self.task.options["chains"])
+        self.potential = start.potential
+        self.density: Density = start.density
+        return start.points, start.near
 
     def begin(self, points: Tensor, near: bool) -> None:
         """Dispersed chains climb; what the climb shows of the scales is the first metric."""

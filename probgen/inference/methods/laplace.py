@@ -17,8 +17,7 @@ from torch import Tensor
 from probgen.errors import FitError
 from probgen.inference.approximation import Approximation, approximate_posterior, told_of
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts
-from probgen.inference.compiled import Compiled
+from probgen.inference.chain_starts import begun
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.methods.chees import check_counts
 from probgen.inference.posterior import Posterior
@@ -49,12 +48,9 @@ class Laplace(Method):
     def init(self) -> None:
         task, options = self.task, self.task.options
         check_counts(options, starts=1, draws=1)
-        batch = next(iter(task.batches.pieces()))
-        with seeded(task.seed, "laplace start"):
-            self.potential, points, _ = chain_starts(task, batch, options["starts"])
-            data = batch if self.potential.users is not None else None
-            self.density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
-        self.ascent = Ascent(self.density, points)
+        start = begun(task, "laplace", options["starts"])
+        self.potential, self.density = start.potential, start.density
+        self.ascent = Ascent(self.density, start.points)
         self.history: list[float] = []
 
     def step(self) -> Step:

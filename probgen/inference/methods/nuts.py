@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts, gathered
-from probgen.inference.compiled import Compiled
+from probgen.inference.chain_starts import begun, gathered
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.methods.chees import ASCENT_STEPS, DIVERGENT, STATISTICS, check_counts, own_chains, windows
 from probgen.inference.metric import Metric
 from probgen.inference.posterior import Posterior
-from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.runtime import seed_of
 from probgen.inference.step_size import DualAveraging
 
 __all__ = ["NoUTurn"]
@@ -225,14 +224,10 @@ class NoUTurn(Method):
     def init(self) -> None:
         task, options = self.task, self.task.options
         check_counts(options, chains=1, draws=1, warmup=1, max_depth=1)
-        self.batch = next(iter(task.batches.pieces()))
-        with seeded(task.seed, "nuts start"):
-            self.potential, points, near = chain_starts(task, self.batch, options["chains"])
-            data = self.batch if self.potential.users is not None else None
-            self.density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
-        self.like = points
-        ascent = Ascent(self.density, points)
-        if not near:
+        start = begun(task, "nuts", options["chains"])
+        self.potential, self.density, self.like = start.potential, start.density, start.points
+        ascent = Ascent(self.density, start.points)
+        if not start.near:
             ascent.run(ASCENT_STEPS, enough=1.0)
         self.moved = gathered(ascent)
         states = (part.double().cpu().numpy() for part in (ascent.points, ascent.values, ascent.gradients))

@@ -20,12 +20,11 @@ from torch import Tensor
 from probgen.errors import FitError
 from probgen.inference.approximation import Approximation, resampled, told_of
 from probgen.inference.ascent import Ascent
-from probgen.inference.chain_starts import chain_starts
-from probgen.inference.compiled import Compiled
+from probgen.inference.chain_starts import begun
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.methods.chees import check_counts
 from probgen.inference.posterior import Posterior
-from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.runtime import seed_of
 
 __all__ = ["Pathfinder"]
 
@@ -99,11 +98,8 @@ class Pathfinder(Method):
     def init(self) -> None:
         task, options = self.task, self.task.options
         check_counts(options, paths=1, draws=1)
-        batch = next(iter(task.batches.pieces()))
-        with seeded(task.seed, "pathfinder start"):
-            self.potential, points, _ = chain_starts(task, batch, options["paths"])
-            data = batch if self.potential.users is not None else None
-            self.density = Compiled(self.potential.log_posterior, points, data, mode=options["compile"])
+        start = begun(task, "pathfinder", options["paths"])
+        self.potential, self.density, points = start.potential, start.density, start.points
         self.generator = torch.Generator(points.device).manual_seed(seed_of(task.seed, "pathfinder"))
         self.ascent, self.alpha = Ascent(self.density, points), torch.ones_like(points)
         self.bound = points.new_full((len(points),), -torch.inf)
