@@ -1,4 +1,4 @@
-r"""Gaussian guides over an unconstrained vector of P numbers: mean-field, full-rank and low-rank.
+r"""Guides over an unconstrained vector of P numbers: normals (mean-field, full-rank, low-rank) and a flow.
 
 A guide makes draws of standard normal noise, :math:`u = t(\phi, \varepsilon)`, and knows its log density there and the
 derivative of that by u. Parameters :math:`\phi` are one tensor with P columns, the location in its first row.
@@ -11,18 +11,22 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.func import vjp
 
 from probgen.errors import CapabilityError
 
-__all__ = ["GUIDES", "FullRank", "Guide", "LowRank", "MeanField", "make_guide"]
+__all__ = ["GUIDES", "Flow", "FullRank", "Guide", "LowRank", "MeanField", "make_guide"]
 
 LOG_TWO_PI = math.log(2 * math.pi)
 MOST_FULL = 500  # numbers up to which all covariances are learnt
+MOST_FLOWING, LAYERS, WIDTH = 100, 4, 32  # numbers that a flow takes; its layers, and hidden units in each
+WEIGHT = 0.1  # by how much a weight of the flow moves at once
+STRETCH = 2.0  # logarithm of a scale in a layer, at most
 FAINT = 0.01  # of a standard deviation: where factors of the covariance start
 
 
 class Guide(ABC):
-    """A family of normal densities of P numbers.
+    """A family of densities of P numbers.
 
     Attributes:
         noise: standard normal numbers behind one draw.
@@ -91,7 +95,7 @@ class FullRank(Guide):
 
     def factor(self, parameters: Tensor) -> Tensor:
         """The lower triangle L ``(P, P)``."""
-        raw = parameters[1:]
+        raw = parameters[1 : 1 + self.size]
         return raw.tril(-1) + raw.diagonal().exp().diag()
 
     def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
@@ -147,7 +151,96 @@ class LowRank(Guide):
         return torch.stack([scale, torch.ones_like(scale), *(scale for _ in range(self.rank))])
 
 
-GUIDES = ("mean_field", "full_rank", "low_rank")
+class Flow(FullRank):
+    r""":math:`u = \mu + L\, s(h_L \circ \cdots \circ h_1(\varepsilon))`; a normal that layers bend.
+
+    A layer h leaves every other number as it is and moves and scales the rest by what a small network makes of them (Dinh,
+    Sohl-Dickstein and Bengio, 2017); :math:`s(x) = \sinh\bigl(e^{\tau}(\sinh^{-1} x + \kappa)\bigr)` gives each number its
+    skewness and its tails (Jones and Pewsey, 2009). Parameters ``(3 + P + R, P)``: those of the full-rank guide, skewness,
+    tails, and the networks' weights, row after row. It begins as independent normals.
+    """
+
+    name = "flow"
+
+    def __init__(self, size: int) -> None:
+        if size > MOST_FLOWING:
+            raise CapabilityError(
+                f"guide='flow' is for up to {MOST_FLOWING} unconstrained numbers, this program has {size}; use"
+                " guide='low_rank'."
+            )
+        super().__init__(size)
+        parts = [torch.arange(size)[start::2] for start in (0, 1)]
+        self.layers = [(parts[at % 2], parts[1 - at % 2]) for at in range(LAYERS if size > 1 else 0)]  # kept, moved
+        self.shapes = [
+            shape
+            for kept, moved in self.layers
+            for shape in ((len(kept), WIDTH), (1, WIDTH), (WIDTH, 2 * len(moved)), (1, 2 * len(moved)))
+        ]
+        self.weights = sum(a * b for a, b in self.shapes)
+        self.rows = -(-self.weights // size)
+
+    def start(self, centre: Tensor, scale: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        parts = [
+            torch.randn(shape, generator=generator).flatten() / math.sqrt(shape[0])
+            if at % 4 == 0
+            else torch.zeros(math.prod(shape))
+            for at, shape in enumerate(self.shapes)
+        ]  # the last layer of every network is zero, so that nothing is bent yet
+        flat = torch.cat([*parts, torch.zeros(self.rows * self.size - self.weights)]).to(centre)
+        straight = centre.new_zeros(2, self.size)
+        return torch.cat([super().start(centre, scale), straight, flat.reshape(self.rows, self.size)])
+
+    def networks(self, parameters: Tensor) -> list[list[Tensor]]:
+        """Weights of the layers: into the hidden units, out of them, each with its constant."""
+        flat, sizes = parameters[3 + self.size :].flatten(), [a * b for a, b in self.shapes]
+        parts = flat[: self.weights].split(sizes)
+        shaped = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [shaped[at : at + 4] for at in range(0, len(shaped), 4)]
+
+    def draw(self, parameters: Tensor, noise: Tensor) -> Tensor:
+        x = noise
+        for (kept, moved), network in zip(self.layers, self.networks(parameters), strict=True):
+            shift, stretch = shift_and_stretch(x[:, kept], network)
+            x = x.index_copy(1, moved.to(x.device), x[:, moved] * stretch.exp() + shift)
+        skew, tail = parameters[1 + self.size : 3 + self.size].unbind()
+        return super().draw(parameters, (tail.exp() * (x.asinh() + skew)).sinh())
+
+    def log_density(self, parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        value, back = vjp(lambda u: self.log_density_at(parameters, u), self.draw(parameters, noise))  # type: ignore[misc]
+        return value, back(torch.ones_like(value))[0]
+
+    def log_density_at(self, parameters: Tensor, u: Tensor) -> Tensor:
+        """``(S,)`` at points ``(S, P)``: the way back to the noise."""
+        skew, tail = parameters[1 + self.size : 3 + self.size].unbind()
+        y = torch.linalg.solve_triangular(self.factor(parameters), (u - parameters[0]).mT, upper=False).mT
+        angle = y.asinh() * (-tail).exp() - skew
+        log_slope = log_cosh(angle) - tail - 0.5 * y.square().log1p()
+        x, total = angle.sinh(), log_slope.sum(1) - parameters[1 : 1 + self.size].diagonal().sum()
+        layers = list(zip(self.layers, self.networks(parameters), strict=True))
+        for (kept, moved), network in reversed(layers):
+            shift, stretch = shift_and_stretch(x[:, kept], network)
+            x = x.index_copy(1, moved.to(x.device), (x[:, moved] - shift) * (-stretch).exp())
+            total = total - stretch.sum(1)
+        return total - 0.5 * x.square().sum(1) - 0.5 * LOG_TWO_PI * self.size
+
+    def units(self, parameters: Tensor) -> Tensor:
+        bends = torch.ones_like(parameters[1 + self.size : 3 + self.size])
+        return torch.cat([super().units(parameters), bends, torch.full_like(parameters[3 + self.size :], WEIGHT)])
+
+
+def shift_and_stretch(kept: Tensor, network: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """What one layer's network makes of the numbers it leaves alone ``(S, kept)``: two of ``(S, moved)``."""
+    into, constant, out, last = network
+    shift, stretch = ((kept @ into + constant).tanh() @ out + last).chunk(2, 1)
+    return shift, STRETCH * (stretch / STRETCH).tanh()
+
+
+def log_cosh(x: Tensor) -> Tensor:
+    return x.abs() + torch.nn.functional.softplus(-2 * x.abs()) - math.log(2)
+
+
+GUIDES = ("mean_field", "full_rank", "low_rank", "flow")
 
 
 def make_guide(name: str, size: int, rank: int) -> Guide:
@@ -156,4 +249,6 @@ def make_guide(name: str, size: int, rank: int) -> Guide:
         raise CapabilityError(f"guide must be one of {', '.join(GUIDES)}, got {name!r}.")
     if name == "low_rank":
         return LowRank(size, rank)
+    if name == "flow":
+        return Flow(size)
     return MeanField(size) if name == "mean_field" else FullRank(size)

@@ -1,6 +1,6 @@
 r"""Automatic differentiation variational inference (Kucukelbir et al., 2017) on the density that samplers walk on.
 
-A normal guide q over the unconstrained vector u of all parameters, discrete sites summed out, maximises
+A guide q over the unconstrained vector u of all parameters, discrete sites summed out, maximises
 
 .. math:: \mathbb E_q \log \frac{p(x, u)}{q(u)} \quad\text{or}\quad
     \mathbb E_q \log \frac1S \sum_s \frac{p(x, u_s)}{q(u_s)}
@@ -49,10 +49,10 @@ OBJECTIVES = ("elbo", "iwae")
 
 
 class AutomaticVariational(Method):
-    """A normal guide over all parameters. A step is a round of 100 steps of the optimiser.
+    """A normal guide, or a flow, over all parameters. A step is a round of 100 steps of the optimiser.
 
     Options:
-        guide: "mean_field", "full_rank" or "low_rank".
+        guide: "mean_field", "full_rank", "low_rank" or "flow" (layers that bend a normal, for curved posteriors).
         rank: columns of the low-rank guide's factor.
         objective: "elbo", or "iwae" (Burda et al., 2016), with which the draws stand for the posterior by their weights.
         draws: of the guide in one step.
@@ -283,7 +283,12 @@ class AutomaticVariational(Method):
             )
         if self.khat <= GOOD_ENOUGH:
             return
-        other = "guide='full_rank' or " if self.guide.name == "mean_field" else ""
+        richer = {
+            "mean_field": "guide='full_rank' or ",
+            "full_rank": "guide='flow' or ",
+            "low_rank": "guide='flow' or ",
+        }
+        other = richer.get(self.guide.name, "")
         warnings.warn(
             f"{name}: Pareto's k-hat of the {self.guide.name} guide is {self.khat:.2f}, above"
             f" {GOOD_ENOUGH}: the guide is too far from the posterior for its draws, and above all their standard deviations, to"
