@@ -1,6 +1,7 @@
-"""Fixtures for tests: where the larger data sets lie."""
+"""Fixtures for tests: where the larger data sets lie, and ArviZ."""
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,12 @@ def data_sets(data_folder, monkeypatch) -> Path:
     """``data_folder``, and the library told where it is."""
     monkeypatch.setenv("PROBGEN_DATA", str(data_folder))
     return data_folder
+
+
+@pytest.fixture(scope="session")
+def arviz():
+    """The library, which warns when it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import arviz
+    return arviz

@@ -23,6 +23,8 @@ from probgen.queries.predictive import posterior_predictive, prior_predictive
 
 __all__ = ["to_arviz"]
 
+STATISTIC_KINDS = {"diverging": bool, "n_steps": int}  # the others are numbers
+
 Group = dict[str, Variable]
 
 
@@ -30,7 +32,8 @@ def to_arviz(fit: Any, data: Any = None, *, draws: int = 400, prior_draws: int =
     """Groups of named arrays; see :meth:`probgen.Fit.to_arviz`."""
     groups: dict[str, Group] = {"posterior": variables(fit)}
     statistics = {
-        name: Variable(value.cpu().numpy(), ("chain", "draw")) for name, value in fit.posterior.statistics.items()
+        name: Variable(value.cpu().numpy().astype(STATISTIC_KINDS.get(name, float)), ("chain", "draw"))
+        for name, value in fit.posterior.statistics.items()
     }
     if statistics:
         groups["sample_stats"] = statistics

@@ -1,7 +1,5 @@
 """Convergence diagnostics and smoothed weights against ArviZ, closed forms and independent draws."""
 
-import warnings
-
 import numpy as np
 import pytest
 
@@ -19,10 +17,7 @@ def autoregressive(chains, draws, size, strength, seed=0):
 
 
 @pytest.fixture(scope="module")
-def arviz():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz
+def arviz(arviz):
     if int(arviz.__version__.split(".")[0]) >= 1:
         pytest.skip("the functions on arrays moved in ArviZ 1")
     arviz.utils.Numba.disable_numba()  # its error of the standard deviation fails with NumPy 2.4

@@ -4,6 +4,8 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -19,14 +21,6 @@ METHODS = {
     "nuts": {"chains": 2, "warmup": 30, "draws": 30},
     "gibbs": {"chains": 2, "warmup": 5, "draws": 30},
 }
-
-
-@pytest.fixture(scope="module")
-def arviz():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz
-    return arviz
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +70,47 @@ def test_arviz_draws_every_method(arviz, fits, pair, method):
     assert np.isfinite(one.elpd_loo)
     assert len(arviz.compare({"a": one, "b": one})) == 2
     if "energy" in fits[method].posterior.statistics:
+        assert arviz.plot_energy(made)
+
+
+SCHOOLS = {
+    "y": torch.tensor([28.0, 8, -3, 7, -1, 1, 18, 12]),
+    "sigma": torch.tensor([15.0, 10, 16, 11, 9, 11, 10, 18]),
+}
+SAMPLERS = {
+    "chees": {"chains": 4, "warmup": 60, "draws": 60},
+    "nuts": {"chains": 2, "warmup": 60, "draws": 60},
+    "smc": {"particles": 256},
+    "advi": {"max_steps": 20},
+    "laplace": {},
+    "pathfinder": {},
+}
+
+
+def schools(data):
+    mean, spread = pyro.sample("mean", dist.Normal(0.0, 5.0)), pyro.sample("spread", dist.HalfNormal(5.0))
+    with pyro.plate("schools", 8):
+        white = pyro.sample("white", dist.Normal(0.0, 1.0))
+        pyro.sample("y", dist.Normal(mean + spread * white, data["sigma"]), obs=data["y"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", SAMPLERS)
+@pytest.mark.filterwarnings("ignore")
+def test_arviz_draws_every_sampler_of_a_users_program(arviz, method):
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        pytest.skip("the figures have other names in ArviZ 1")
+    fit = pg.fit(pg.program(schools), SCHOOLS, method=method, seed=0, progress=False, **SAMPLERS[method])
+    made = fit.to_arviz(SCHOOLS, draws=100, prior_draws=20)
+    assert {"posterior", "log_likelihood", "posterior_predictive", "prior", "observed_data"} <= set(made.groups())
+    assert arviz.plot_trace(made).size
+    assert np.size(arviz.plot_rank(made))
+    assert np.size(arviz.plot_ppc(made, num_pp_samples=20))
+    one = arviz.loo(made, pointwise=True, reff=1.0)
+    assert np.isfinite(one.elpd_loo)
+    assert len(arviz.compare({"a": one, "b": one})) == 2
+    if method in ("chees", "nuts"):
+        assert made.sample_stats.diverging.dtype == bool
         assert arviz.plot_energy(made)
 
 

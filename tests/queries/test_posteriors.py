@@ -20,14 +20,6 @@ warnings.filterwarnings("ignore", module="arviz")
 
 
 @pytest.fixture(scope="module")
-def arviz():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import arviz
-    return arviz
-
-
-@pytest.fixture(scope="module")
 def table():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(-2, 1, (60, 2)), rng.normal(2, 1, (40, 2))])
