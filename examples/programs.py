@@ -17,13 +17,13 @@ import torch
 import probgen as pg
 
 FAST = bool(os.environ.get("PROBGEN_FAST"))
-length = {"chains": 2, "warmup": 150, "draws": 50} if FAST else {"chains": 4, "warmup": 500, "draws": 500}
+length = {"chains": 8, "warmup": 100, "draws": 50} if FAST else {}
 
 
 def draws(model, data):
     """Posterior draws of every site, chains one after the other."""
     numbers = {key: torch.tensor(value, dtype=torch.float64) for key, value in data.items()}
-    fit = pg.fit(pg.program(model), numbers, method="nuts", seed=0, progress=False, **length)
+    fit = pg.fit(pg.program(model), numbers, seed=0, progress=False, **length)
     print(f"{model.__name__}: R-hat {fit.diagnostics['rhat']:.3f}, {fit.diagnostics['divergences']} divergences")
     return {name: value.flatten(0, 1).numpy() for name, value in fit.posterior.sites.items()}
 

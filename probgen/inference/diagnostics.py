@@ -207,8 +207,7 @@ def halves(draws: np.ndarray) -> np.ndarray:
 
 def ranked(draws: np.ndarray) -> np.ndarray:
     """Normal scores of the ranks over all chains (Blom, 1958)."""
-    flat = flattened(draws)
-    scores = ndtri((ranks(flat) - 0.375) / (flat.shape[1] + 0.25))
+    scores = normal_scores(flattened(draws))
     return np.ascontiguousarray(scores.T).reshape(draws.shape)
 
 
@@ -217,15 +216,22 @@ def flattened(draws: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(draws.reshape(-1, draws.shape[2]).T)
 
 
-def ranks(flat: np.ndarray) -> np.ndarray:
-    """Ranks from 1 along the last axis, their mean where values are tied."""
-    order = flat.argsort(1)
+def normal_scores(flat: np.ndarray) -> np.ndarray:
+    """Of ranks from 1 along the last axis, their mean where values are tied."""
+    order, n = flat.argsort(1), flat.shape[1]
     ordered = np.take_along_axis(flat, order, 1)
-    place = np.arange(1.0, flat.shape[1] + 1)
     rises = ordered[:, 1:] != ordered[:, :-1]
-    edge = np.ones((len(flat), 1), dtype=bool)
+    place = np.arange(1.0, n + 1)
+    ranks = place if rises.all() else places_of_ties(place, rises)
+    scores = ndtri((ranks - 0.375) / (n + 0.25))
+    found = np.empty_like(flat)
+    np.put_along_axis(found, order, np.broadcast_to(scores, flat.shape), 1)
+    return found
+
+
+def places_of_ties(place: np.ndarray, rises: np.ndarray) -> np.ndarray:
+    """Mean places of what is tied in ordered rows, each of which rises or not from place to place."""
+    edge = np.ones((len(rises), 1), dtype=bool)
     first = np.maximum.accumulate(np.where(np.hstack([edge, rises]), place, 0.0), 1)
     final = np.minimum.accumulate(np.where(np.hstack([rises, edge]), place, np.inf)[:, ::-1], 1)[:, ::-1]
-    found = np.empty_like(flat)
-    np.put_along_axis(found, order, (first + final) / 2, 1)
-    return found
+    return (first + final) / 2
