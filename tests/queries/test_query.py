@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -233,3 +235,59 @@ def test_a_network_too_wide_names_its_clique_and_the_way_round(monkeypatch):
     with pytest.raises(pg.CapabilityError, match=r"too wide for exact inference.*joins 13 nodes.*method='importance'"):
         fit.query("x0", {"x39": "1"})
     assert fit.query("x0", {"x39": "1"}, method="importance", draws=4000).kind == "importance"
+
+
+# ------------------------------------------------------------------------------------------ far from the unit interval
+def star(children, rows, impossible=False):
+    """A hidden cause of many children, between a parent and a child of its own."""
+    names = [f"n{at}" for at in range(children)]
+    states = {name: ["a", "b"] for name in ["above", "c", "below", *names]} | {"zero": ["a", "b"]}
+    tables = {
+        "above": [0.3, 0.7],
+        "c": [[0.4, 0.6], [0.8, 0.2]],
+        "below": [[0.1, 0.9], [0.6, 0.4]],
+        "zero": [0.0, 1.0] if impossible else [0.5, 0.5],
+    }
+    parents = {"c": ["above"], "below": ["c"], **{name: ["c"] for name in names}}
+    return pg.network(states, parents, tables | dict.fromkeys(names, rows)), dict.fromkeys(names, "a")
+
+
+@pytest.mark.parametrize("children, impossible", [(107, False), (250, True)])
+def test_hundreds_of_known_children_weigh_as_their_likelihood_does(children, impossible):
+    fit, given = star(children, [[0.001, 0.999], [0.0011, 0.9989]], impossible)
+    same = fit.query(soft={"c": [1.1**-children, 1.0]})
+    expected = children * np.log(0.0011) + same.log_probability
+    answer = fit.query(given=given)
+    assert answer.log_probability == pytest.approx(expected, rel=1e-12)
+    assert answer.log_probability == pytest.approx(
+        float(fit.log_prob({name: [given.get(name)] for name in fit.schema.names}).value[0])
+    )
+    for name in ("above", "c", "below"):
+        assert answer[name] == pytest.approx(same[name], rel=1e-9)
+        assert fit.query(name, given)[name] == pytest.approx(same[name], rel=1e-9)
+    pair = fit.query(["above", "below"], soft={"c": [1.1**-children, 1.0]}, joint=True).joint
+    np.testing.assert_allclose(fit.query(["above", "below"], given, joint=True).joint, pair, rtol=1e-9)
+    assert fit.mutual_information("above", "zero", given) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_long_known_chains_have_the_probability_of_their_rows():
+    names = [f"n{at}" for at in range(600)]
+    tables = {name: [[0.2, 0.8], [0.7, 0.3]] for name in names[1:]} | {"n0": [0.5, 0.5]}
+    fit = pg.network(dict.fromkeys(names, ("a", "b")), {b: [a] for a, b in pairwise(names)}, tables)
+    given = dict.fromkeys(names, "a")
+    assert fit.query(given=given).log_probability == pytest.approx(np.log(0.5) + 599 * np.log(0.2))
+    del given["n300"]
+    answer = fit.query(given=given)
+    assert answer["n300"]["a"] == pytest.approx(0.04 / 0.6)
+    assert answer.log_probability == pytest.approx(np.log(0.5) + 597 * np.log(0.2) + np.log(0.6))
+
+
+def test_evidence_without_hold_on_the_target_may_be_as_improbable_as_it_likes():
+    names = [f"n{at}" for at in range(120)]
+    tables = dict.fromkeys(names, (0.001, 0.999)) | {"target": [0.3, 0.7], "zero": [0.0, 1.0]}
+    fit = pg.network(dict.fromkeys(tables, ("a", "b")), {}, tables)
+    answer = fit.query("target", dict.fromkeys(names, "a"))
+    assert answer["target"] == pytest.approx({"a": 0.3, "b": 0.7})
+    assert answer.log_probability == pytest.approx(120 * np.log(0.001))
+    with pytest.raises(pg.errors.DataError, match="probability zero"):
+        fit.query("target", dict.fromkeys([*names, "zero"], "a"))
