@@ -42,9 +42,8 @@ class NetworkChains:
                 if member in self.touching:
                     at = scope.index(member)
                     rest = scope[:at] + scope[at + 1 :]
-                    self.touching[member].append(
-                        (rest, np.ascontiguousarray(np.moveaxis(network.tables[node], at, -1)))
-                    )
+                    table = np.ascontiguousarray(np.moveaxis(network.tables[node], at, -1))
+                    self.touching[member].append((rest, logs(table)))
 
     @property
     def candidates(self) -> int:
@@ -103,13 +102,19 @@ class NetworkChains:
         return {node: judged(total / lengths) for node, total in sums.items()}
 
     def conditional(self, node: int, codes: Array) -> Array:
-        """``(C, L)`` weights of the node's states given all others."""
-        total = np.ones((len(codes), self.network.sizes[node]))
+        """``(C, L)`` weights of the node's states given all others, the largest of a chain being 1."""
+        total = np.zeros((len(codes), self.network.sizes[node]))
         for rest, table in self.touching[node]:
-            total = total * table[tuple(codes[:, s] for s in rest)]
+            total = total + table[tuple(codes[:, s] for s in rest)]
         if node in self.soft:
-            total = total * self.soft[node]
-        return total
+            total = total + logs(self.soft[node])
+        return np.exp(total - total.max(1, keepdims=True))
+
+
+def logs(table: Array) -> Array:
+    """Natural logarithms, -inf of zeros."""
+    with np.errstate(divide="ignore"):
+        return np.log(table)
 
 
 def chosen(weights: Array, uniform: Array) -> Array:

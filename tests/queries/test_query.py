@@ -291,3 +291,10 @@ def test_evidence_without_hold_on_the_target_may_be_as_improbable_as_it_likes():
     assert answer.log_probability == pytest.approx(120 * np.log(0.001))
     with pytest.raises(pg.errors.DataError, match="probability zero"):
         fit.query("target", dict.fromkeys([*names, "zero"], "a"))
+
+
+def test_chains_weigh_hundreds_of_known_children():
+    fit, given = star(300, [[0.02, 0.98], [0.01999, 0.98001]])
+    expected = fit.query("above", given)["above"]["a"]
+    answer = fit.query("above", given, method="gibbs", draws=8000)
+    assert answer["above"]["a"] == pytest.approx(expected, abs=5 * answer.standard_errors["above"]["a"])
