@@ -181,6 +181,20 @@ def test_fills_of_a_noisy_or_follow_the_posterior():
     assert abs(drawn[:, 3].mean() - expit(joint[1] - joint[0])) < 0.03
 
 
+def test_a_node_may_be_named_like_a_step_of_a_noisy_or():
+    table = effects_table(3)
+    named = Schema(tuple(replace(c, name={"u2": "x|0"}.get(c.name, c.name)) for c in table.schema))
+    fits = [
+        quick(Table.from_codes(table.values, schema), {"x": parents}, nodes={"x": "noisy_or"}, max_steps=5)
+        for schema, parents in ((table.schema, ["u0", "u1", "u2"]), (named, ["u0", "u1", "x|0"]))
+    ]
+    values = np.array([[np.nan, np.nan, np.nan, 1.0], [np.nan, 1.0, np.nan, np.nan]])
+    np.testing.assert_allclose(log_probs(fits[1], values), log_probs(fits[0], values), rtol=1e-9)
+    assert fits[1].query("x|0", {"x": 1})["x|0"] == pytest.approx(fits[0].query("u2", {"x": 1})["u2"])
+    rows = fits[1].sample(300, given={"x": 1}, seed=0)
+    np.testing.assert_array_equal(rows.values, fits[0].sample(300, given={"x": 1}, seed=0).values)
+
+
 # ------------------------------------------------------------------------------------------------------------- trees
 FOREST = Schema(
     (
