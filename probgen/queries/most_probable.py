@@ -13,8 +13,7 @@ from probgen.families.base import Symbol
 from probgen.inference.elimination import most_probable as maximised
 from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries.answers import impossible
-from probgen.queries.query import read_evidence, row_of
-from probgen.structure.graph import check_known
+from probgen.queries.query import read_evidence, read_targets, row_of
 
 __all__ = ["most_probable"]
 
@@ -48,9 +47,7 @@ def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
 def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | None) -> dict[str, Any]:
     """States by name."""
     evidence = read_evidence(fit, given, {}, {})
-    wanted = None if targets is None else {targets} if isinstance(targets, str) else set(targets)
-    if wanted is not None:
-        check_known(wanted, fit.program.node_names, "targets")
+    wanted = set(read_targets(fit, targets, evidence))
     hidden = {name: code for name, code in evidence.codes.items() if name not in fit.schema.names}
     if hidden:
         raise CapabilityError(f"Hidden node {next(iter(hidden))!r} cannot be given here; use fit.query.")
@@ -59,8 +56,8 @@ def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | Non
         batch = fit.batches(row, 1).batch(row)
         tracer = observe(fit.program, batch, Given(fit.posterior.theta()), settle=True)
         check_discrete(fit, tracer)
-        symbols = {s for factor in tracer.factors for s in factor.symbols if wanted is None or s.name in wanted}
-        log_probability, codes = maximised(tracer.factors, None if wanted is None else symbols)
+        symbols = {s for factor in tracer.factors for s in factor.symbols if s.name in wanted}
+        log_probability, codes = maximised(tracer.factors, symbols)
     if not bool(torch.isfinite(log_probability).all()):
         raise impossible(given)
     order = [name for name in fit.program.node_names if name in codes]

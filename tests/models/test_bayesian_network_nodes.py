@@ -181,6 +181,18 @@ def test_fills_of_a_noisy_or_follow_the_posterior():
     assert abs(drawn[:, 3].mean() - expit(joint[1] - joint[0])) < 0.03
 
 
+@pytest.mark.parametrize(("kind", "levels", "child"), [("noisy_or", 2, 2), ("noisy_max", 3, 3)])
+def test_the_most_probable_causes_are_the_largest_entry(kind, levels, child):
+    _, fit = noisy(3, kind, levels=levels, child=child, max_steps=5)
+    for effect in range(child):
+        states = np.array(list(itertools.product(*[range(levels)] * 3, [effect])))
+        scores = log_probs(fit, states)
+        best = dict(zip(fit.schema.names, states[scores.argmax()].tolist(), strict=True))
+        assert fit.most_probable({"x": effect}) | {"x": effect} == best
+        row = Table.from_codes(np.array([[np.nan, np.nan, np.nan, effect]]), fit.schema)
+        np.testing.assert_array_equal(fit.most_probable(row).values[0], states[scores.argmax()])
+
+
 def test_a_node_may_be_named_like_a_step_of_a_noisy_or():
     table = effects_table(3)
     named = Schema(tuple(replace(c, name={"u2": "x|0"}.get(c.name, c.name)) for c in table.schema))

@@ -97,6 +97,14 @@ def test_the_most_probable_states_are_the_largest_entry(network, given):
         assert fit.most_probable(given, ["a", "d"]) == {"a": a, "d": d}
 
 
+def test_the_most_probable_states_are_asked_of_unknown_nodes(network):
+    with pytest.raises(pg.errors.CapabilityError, match="'a' is asked for and known"):
+        network[0].most_probable({"a": 1}, targets=["a"])
+    with pytest.raises(pg.errors.CapabilityError, match="'a' is asked for and known"):
+        network[0].most_probable({"a": 1}, targets=["a", "b"])
+    assert network[0].most_probable(dict.fromkeys(ORDER, 0)) == {}
+
+
 def test_the_most_probable_completions_of_a_table(network):
     fit, joint = network
     values = fit.sample(30, seed=5).values.copy()
@@ -252,7 +260,7 @@ def star(children, rows, impossible=False):
     return pg.network(states, parents, tables | dict.fromkeys(names, rows)), dict.fromkeys(names, "a")
 
 
-@pytest.mark.parametrize("children, impossible", [(107, False), (250, True)])
+@pytest.mark.parametrize(("children", "impossible"), [(107, False), (250, True)])
 def test_hundreds_of_known_children_weigh_as_their_likelihood_does(children, impossible):
     fit, given = star(children, [[0.001, 0.999], [0.0011, 0.9989]], impossible)
     same = fit.query(soft={"c": [1.1**-children, 1.0]})
