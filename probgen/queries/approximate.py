@@ -15,6 +15,8 @@ from probgen.inference.network_chains import NetworkChains
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, Intervention, Tracer, observe
 from probgen.queries.answers import Answer, Evidence, Numbers, out_of_reach
+from probgen.queries.evidence import row_of
+from probgen.queries.log_prob import log_jacobian
 from probgen.queries.network_tables import network_of
 
 __all__ = ["ask"]
@@ -62,7 +64,7 @@ def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: d
         error = np.sqrt(np.square(share) @ np.square(hot - mean))
         marginals[name] = dict(zip(column.levels, mean.tolist(), strict=True))
         errors[name] = dict(zip(column.levels, error.tolist(), strict=True))
-    log_evidence = float(top + np.log(weights.mean()))
+    log_evidence = float(top + np.log(weights.mean()) + log_units(fit, evidence))
     return Answer(
         marginals, numbers, None, names, (), shown, "importance", errors, ess, _evidence=lambda: log_evidence
     )
@@ -101,6 +103,13 @@ def log_weights_of(fit: Any, tracer: Tracer, batch: Batch, evidence: Any) -> np.
             weight = torch.as_tensor(evidence.soft[name]).log()
             total = total + weight[site.value.long()]
     return total.numpy()
+
+
+def log_units(fit: Any, evidence: Evidence) -> float:
+    """From a density of what is observed in model coordinates to one in the table's units."""
+    observed = {name: code for name, code in evidence.codes.items() if name not in evidence.forced}
+    row = row_of(fit, {name: code for name, code in observed.items() if name in fit.schema.names})
+    return float(log_jacobian(fit, row)[0])
 
 
 def drawn_values(fit: Any, tracer: Tracer, batch: Batch, name: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 from probgen.queries.answers import impossible
-from probgen.queries.query import read_evidence, row_of
+from probgen.queries.evidence import read_evidence, row_of
 
 __all__ = ["fill", "sample", "sample_given"]
 

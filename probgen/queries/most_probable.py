@@ -13,7 +13,7 @@ from probgen.families.base import Symbol
 from probgen.inference.elimination import most_probable as maximised
 from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries.answers import impossible
-from probgen.queries.query import read_evidence, read_targets, row_of
+from probgen.queries.evidence import read_evidence, read_targets, row_of
 
 __all__ = ["most_probable"]
 

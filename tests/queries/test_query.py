@@ -306,3 +306,20 @@ def test_chains_weigh_hundreds_of_known_children():
     expected = fit.query("above", given)["above"]["a"]
     answer = fit.query("above", given, method="gibbs", draws=8000)
     assert answer["above"]["a"] == pytest.approx(expected, abs=5 * answer.standard_errors["above"]["a"])
+
+
+def mixed_network(**options):
+    c = np.random.default_rng(1).normal(size=400) * 50 + 100
+    d = 2 * c + np.random.default_rng(2).normal(size=400) * 5
+    table = Table({"a": np.where(c > 100, "y", "n"), "c": c, "d": d})
+    return pg.fit("bayesian_network", table, structure={"c": ["a"], "d": ["c"]}, progress=False, **options)
+
+
+def test_weighted_draws_have_densities_in_the_units_of_the_table():
+    fit = mixed_network()
+    for question in ({"given": {"c": 120.0}}, {"given": {"d": 250.0}}):
+        exact, drawn = (fit.query("a", method=method, **question) for method in ("exact", "importance"))
+        assert drawn.log_probability == pytest.approx(exact.log_probability, abs=0.1)
+    both, one = (float(fit.log_prob({"a": [None], "c": [125.0], "d": [d]}).value[0]) for d in (250.0, None))
+    forced = fit.query("a", {"d": 250.0}, do={"c": 125.0}, method="importance")
+    assert forced.log_probability == pytest.approx(both - one, abs=1e-4)  # what is set has no density of its own
