@@ -12,11 +12,12 @@ from probgen.data.batches import Batch
 from probgen.errors import CapabilityError, ConvergenceWarning
 from probgen.inference.completion import gather
 from probgen.inference.network_chains import NetworkChains
+from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, Intervention, Tracer, observe
 from probgen.queries.answers import Answer, Evidence, Numbers, out_of_reach
 from probgen.queries.evidence import row_of
-from probgen.queries.log_prob import log_jacobian
+from probgen.queries.log_prob import POSTERIOR_DRAWS, log_jacobian
 from probgen.queries.network_tables import network_of
 
 __all__ = ["ask"]
@@ -36,9 +37,13 @@ def ask(
 
 # ------------------------------------------------------------------------------------------------ weighted draws
 def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int) -> Any:
-    """Likelihood weighting (Fung and Chang, 1990): unknown nodes are drawn given their parents, known ones weigh."""
-    tracer, batch = forward(fit, evidence, draws)
-    log_weights = log_weights_of(fit, tracer, batch, evidence)
+    """Likelihood weighting (Fung and Chang, 1990): unknown nodes are drawn given their parents, known ones weigh.
+
+    The draws are spread over those of the parameters.
+    """
+    thetas = list(fit.posterior.spread(min(draws, POSTERIOR_DRAWS)))
+    runs = [forward(fit, evidence, theta, -(-draws // len(thetas))) for theta in thetas]
+    log_weights = np.concatenate([log_weights_of(fit, *run, evidence) for run in runs])
     top = float(log_weights.max())
     if not np.isfinite(top):
         raise out_of_reach(shown, draws)
@@ -52,7 +57,7 @@ def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: d
             ConvergenceWarning,
             stacklevel=5,
         )
-    values = {name: drawn_values(fit, tracer, batch, name) for name in names}
+    values = {name: np.concatenate([drawn_values(fit, *run, name) for run in runs]) for name in names}
     marginals, errors, numbers = {}, {}, {}
     for name in names:
         column = fit.program.node(name)
@@ -70,8 +75,8 @@ def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: d
     )
 
 
-def forward(fit: Any, evidence: Evidence, draws: int) -> tuple[Tracer, Batch]:
-    """The program run forwards, known cells kept."""
+def forward(fit: Any, evidence: Evidence, theta: Theta, draws: int) -> tuple[Tracer, Batch]:
+    """The program run forwards at some parameters, known cells kept."""
     values = np.full((1, len(fit.schema)), np.nan)
     for name, code in evidence.codes.items():
         if name in fit.schema.names:
@@ -81,7 +86,7 @@ def forward(fit: Any, evidence: Evidence, draws: int) -> tuple[Tracer, Batch]:
     hidden = {
         name: torch.full((draws,), int(code)) for name, code in evidence.codes.items() if name not in fit.schema.names
     }
-    given = Given(fit.posterior.theta(), sites=hidden)
+    given = Given(theta, sites=hidden)
     return observe(fit.program, batch, given, Intervention(evidence.forced), sum_out=False), batch
 
 

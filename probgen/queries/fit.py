@@ -157,6 +157,8 @@ class Fit:
     def most_probable(self, what: Any, targets: Iterable[str] | None = None) -> Any:
         """The most probable states of all unknown nodes together, given the known ones (not each node's own best).
 
+        Of several draws of the tables, their mean counts.
+
         Args:
             what: a table, whose unknown cells are filled with them; or a dictionary of given values, for which the states
                 come back by name.

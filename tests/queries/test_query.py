@@ -323,3 +323,26 @@ def test_weighted_draws_have_densities_in_the_units_of_the_table():
     both, one = (float(fit.log_prob({"a": [None], "c": [125.0], "d": [d]}).value[0]) for d in (250.0, None))
     forced = fit.query("a", {"d": 250.0}, do={"c": 125.0}, method="importance")
     assert forced.log_probability == pytest.approx(both - one, abs=1e-4)  # what is set has no density of its own
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """A network of few rows, its tables drawn from their posterior."""
+    rows = random_network(20)[0].sample(12, seed=1)
+    options = {"structure": {"d": ["a"], "f": ["d"]}, "method": "gibbs", "chains": 2, "draws": 60, "warmup": 20}
+    return pg.fit("bayesian_network", rows.select(["a", "d", "f"]), progress=False, **options)
+
+
+def test_weighted_draws_are_of_all_draws_of_the_tables(drawn):
+    exact, answer = (drawn.query("a", {"f": 1}, method=method, draws=20_000) for method in ("exact", "importance"))
+    assert answer.log_probability == pytest.approx(exact.log_probability, abs=0.05)
+    for state, share in exact["a"].items():
+        assert answer["a"][state] == pytest.approx(share, abs=4 * answer.standard_errors["a"][state])
+
+
+def test_the_most_probable_states_are_those_of_the_mean_tables(drawn):
+    tables = [np.mean([np.exp(theta[n]["logits"].numpy()) for theta in drawn.posterior.spread(200)], 0) for n in "adf"]
+    joint = np.einsum("xa,ad,df->adf", *tables)
+    for f in range(joint.shape[2]):
+        a, d = np.unravel_index(joint[..., f].argmax(), joint.shape[:2])
+        assert drawn.most_probable({"f": f}) == {"a": a, "d": d}
