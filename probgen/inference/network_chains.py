@@ -83,8 +83,16 @@ class NetworkChains:
         alive = own[:, -1] > 0
         return codes[np.where(alive, inside.clip(0, count - 1), picks.clip(0, count - 1))]
 
-    def run(self, draws: int, targets: tuple[int, ...]) -> dict[int, tuple[Array, Array, float]] | None:
-        """For every target: probabilities, their standard errors, R-hat. None where what is known is impossible."""
+    def run(
+        self, draws: int, targets: tuple[int, ...], kept: list[Array]
+    ) -> dict[int, tuple[Array, Array, float]] | None:
+        """For every target: probabilities, their standard errors, R-hat. None where what is known is impossible.
+
+        Args:
+            draws: of all chains together.
+            targets: nodes.
+            kept: gets ``(C, targets)`` codes after each sweep.
+        """
         codes = self.start()
         if codes is None:
             return None
@@ -98,6 +106,8 @@ class NetworkChains:
                 codes[:, node] = chosen(weights, self.uniform(CHAINS))
                 if sweep >= burn and node in sums:
                     sums[node][half] += weights / weights.sum(1, keepdims=True)
+            if sweep >= burn:
+                kept.append(codes[:, targets].copy())
         lengths = np.array([sweeps // 2, sweeps - sweeps // 2])[:, None, None]
         return {node: judged(total / lengths) for node, total in sums.items()}
 

@@ -92,14 +92,13 @@ def network(
 # --------------------------------------------------------------------------------------------------------- beliefs
 def beliefs(fit: Any, given: Mapping[str, Any]) -> dict[str, Belief]:
     """What the fit believes of every node, given some."""
-    check_known(given, fit.schema.names, "given")
     answer, found = fit.query(given=given), {}
     for node in fit.program.graph.nodes:
         column = fit.program.node(node)
         hidden = node not in fit.schema.names
         if node in given and column.is_discrete:
             sure = {level: float(str(level) == str(given[node])) for level in column.levels}
-            found[node] = Belief(bars_of(sure), known=True)
+            found[node] = Belief(bars_of(sure), known=True, hidden=hidden)
         elif node in given:
             found[node] = Belief(text=f"{float(given[node]):.4g}", known=True)
         elif column.is_discrete:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from probgen.data.schema import Column, Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
+from probgen.families.base import Factor, Symbol
 from probgen.queries.answers import Evidence
 from probgen.structure.graph import check_known
 
-__all__ = ["read_evidence", "read_targets", "row_of"]
+__all__ = ["beside", "read_evidence", "read_targets", "row_of"]
 
 
 def read_targets(fit: Any, targets: str | Iterable[str] | None, evidence: Evidence) -> tuple[str, ...]:
@@ -58,8 +61,12 @@ def code_of(column: Column, value: Any) -> float:
         raise DataError(
             f"Node {column.name!r} has no state {value!r}; its states: {', '.join(map(str, column.levels))}."
         )
-    one = Table({column.name: [value]}, schema=Schema((column,)))
-    return float(one.values[0, 0])
+    one = float(Table({column.name: [value]}, schema=Schema((column,))).values[0, 0])
+    if math.isnan(one):
+        raise DataError(
+            f"Node {column.name!r} is {column.kind} and needs a number, got {value!r}; leave it out where it is unknown."
+        )
+    return one
 
 
 def likelihood_of(column: Column, value: Any) -> np.ndarray:
@@ -80,9 +87,20 @@ def likelihood_of(column: Column, value: Any) -> np.ndarray:
 
 
 def row_of(fit: Any, codes: Mapping[str, float]) -> Table:
-    """One row with the given cells known."""
+    """One row with the given cells known; hidden nodes have no cells."""
     values = np.full((1, len(fit.schema)), np.nan)
     for name, code in codes.items():
-        check_known([name], fit.schema.names, "given")
-        values[0, fit.schema.index(name)] = code
+        if name in fit.schema.names:
+            values[0, fit.schema.index(name)] = code
     return Table.from_codes(values, fit.schema)
+
+
+def beside(fit: Any, evidence: Evidence) -> tuple[Factor, ...]:
+    """What a row has no cells for, as factors: the states of hidden nodes, and soft evidence."""
+    weights = dict(evidence.soft)
+    for name in set(evidence.codes) - set(fit.schema.names):
+        weights[name] = np.arange(len(fit.program.node(name).levels)) == evidence.codes[name]
+    return tuple(
+        Factor((Symbol(name, len(found)),), torch.as_tensor(found).to(fit.device, fit.dtype).log())
+        for name, found in weights.items()
+    )

@@ -16,7 +16,7 @@ from probgen.families.base import Factor, Symbol
 from probgen.inference.elimination import most_probable as maximised
 from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries.answers import impossible
-from probgen.queries.evidence import read_evidence, read_targets, row_of
+from probgen.queries.evidence import beside, read_evidence, read_targets, row_of
 from probgen.queries.log_prob import POSTERIOR_DRAWS
 
 __all__ = ["most_probable"]
@@ -50,13 +50,10 @@ def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | Non
     """States by name."""
     evidence = read_evidence(fit, given, {}, {})
     wanted = set(read_targets(fit, targets, evidence))
-    hidden = {name: code for name, code in evidence.codes.items() if name not in fit.schema.names}
-    if hidden:
-        raise CapabilityError(f"Hidden node {next(iter(hidden))!r} cannot be given here; use fit.query.")
     row = row_of(fit, evidence.codes)
     with torch.no_grad(), fit.setting():
         batch = fit.batches(row, 1).batch(row)
-        factors = mean_factors(fit, batch)
+        factors = [*mean_factors(fit, batch), *beside(fit, evidence)]
         symbols = {s for factor in factors for s in factor.symbols if s.name in wanted}
         log_probability, codes = maximised(factors, symbols)
     if not bool(torch.isfinite(log_probability).all()):

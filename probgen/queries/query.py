@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from itertools import product
 from typing import Any
 
 import numpy as np
 
-from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.table_network import TableNetwork
-from probgen.queries import approximate
-from probgen.queries.answers import Answer, Evidence, Numbers, impossible
-from probgen.queries.evidence import read_evidence, read_targets, row_of
+from probgen.queries import approximate, by_density
+from probgen.queries.answers import Answer, Evidence, impossible
+from probgen.queries.evidence import read_evidence, read_targets
 from probgen.queries.network_tables import network_of
 from probgen.structure.graph import check_known
 
-__all__ = ["Answer", "Evidence", "Numbers", "ask", "network_of"]
+__all__ = ["Answer", "Evidence", "ask", "network_of"]
 
-MOST_STATES = 4096  # of several targets together, where each state is scored
 DRAWS = 4000
 
 
@@ -41,13 +38,14 @@ def ask(
         raise CapabilityError(f"method must be 'exact', 'importance' or 'gibbs', got {method!r}.")
     evidence = read_evidence(fit, given or {}, do or {}, soft or {})
     names = read_targets(fit, targets, evidence)
-    shown = {**(given or {}), **{f"do({name})": value for name, value in (do or {}).items()}}
+    called = {"do": do or {}, "soft": soft or {}}
+    shown = {**(given or {}), **{f"{how}({name})": value for how in called for name, value in called[how].items()}}
     if method != "exact":
-        return approximate.ask(fit, names, evidence, shown, method, draws, seed)
+        return approximate.ask(fit, names, evidence, shown, joint, method, draws, seed)
     network = network_of(fit)
     if network is not None:
         return ask_tables(fit, network, names, evidence, shown, joint)
-    return ask_density(fit, names, evidence, shown, joint, draws, seed)
+    return by_density.ask(fit, names, evidence, shown, joint, draws, seed)
 
 
 # --------------------------------------------------------------------------------------------------------- tables
@@ -60,7 +58,7 @@ def ask_tables(
     soft = {number[name]: weights for name, weights in evidence.soft.items()}
     forced = frozenset(number[name] for name in evidence.forced)
     asked = tuple(number[name] for name in names)
-    if known and network.has_zeros and network.log_probability(known, soft, forced) == -math.inf:
+    if (known or soft) and network.has_zeros and network.log_probability(known, soft, forced) == -math.inf:
         raise impossible(shown)
     together = network.joint(asked, known, soft, forced) if joint else None
     if together is None:
@@ -119,47 +117,3 @@ def entropy_of(table: np.ndarray) -> float:
     """In nats; zero log zero is zero."""
     positive = table[table > 0]
     return float(-(positive * np.log(positive)).sum())
-
-
-# ------------------------------------------------------------------------------------------------ any exact density
-def ask_density(
-    fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, joint: bool, draws: int, seed: int
-) -> Answer:
-    """By the log density at every state of discrete targets, and exact draws of the others."""
-    if evidence.forced or evidence.soft:
-        raise CapabilityError(
-            f"{fit.name!r} is no network of tables alone: do and soft are answered approximately, by method='importance'."
-        )
-    for name in names:
-        check_known([name], fit.schema.names, "The question")
-    row = row_of(fit, evidence.codes)
-    log_evidence = float(np.asarray(fit.log_prob(row).value)[0])
-    if not math.isfinite(log_evidence):
-        raise impossible(shown)
-    discrete = tuple(name for name in names if fit.schema[name].is_discrete)
-    together = joint_by_density(fit, row, discrete) if joint else None
-    marginals = {}
-    for name in discrete:
-        values = joint_by_density(fit, row, (name,))
-        marginals[name] = dict(zip(fit.schema[name].levels, values.tolist(), strict=True))
-    rest = [name for name in names if name not in discrete]
-    numbers = {}
-    if rest:
-        many = row.take(np.zeros(draws, dtype=int))
-        filled = fit.fill(many, 1, seed=seed)[0]
-        numbers = {name: Numbers.of(filled.values[:, fit.schema.index(name)]) for name in rest}
-    states = tuple(fit.schema[name].levels for name in discrete)
-    return Answer(marginals, numbers, together, discrete, states, shown, _evidence=lambda: log_evidence)
-
-
-def joint_by_density(fit: Any, row: Table, names: tuple[str, ...]) -> np.ndarray:
-    """``(*levels)``: probabilities of the states of some discrete columns together (Bayes' rule)."""
-    sizes = [len(fit.schema[name].levels) for name in names]
-    if math.prod(sizes) > MOST_STATES:
-        raise CapabilityError(f"The {len(names)} targets have {math.prod(sizes):.3g} states together; ask for fewer.")
-    states = np.array(list(product(*map(range, sizes))), dtype=float)
-    values = np.repeat(row.values, len(states), 0)
-    values[:, [fit.schema.index(name) for name in names]] = states
-    scores = np.asarray(fit.log_prob(row.take(np.zeros(len(states), dtype=int)).with_values(values)).value)
-    shares = np.exp(scores - scores.max())
-    return (shares / shares.sum()).reshape(sizes)

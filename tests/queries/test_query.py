@@ -9,6 +9,7 @@ import pytest
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.plots.network import beliefs
 from probgen.queries.network_tables import network_of
 from tests.networks import LEVELS, enumerated, given_network, random_network
 
@@ -174,7 +175,7 @@ def test_any_exact_model_answers(network):
     assert answer.numbers["x"].mean == pytest.approx(table.values[table.column("k") == "yes", 0].mean(), abs=0.25)
     back = fit.query("k", {"x": 2.0})
     assert back["k"]["yes"] > 0.6
-    with pytest.raises(pg.CapabilityError, match="method='importance'"):
+    with pytest.raises(pg.CapabilityError, match="'latent_class' is no network"):
         fit.query("k", do={"x": 2.0})
 
 
@@ -346,3 +347,92 @@ def test_the_most_probable_states_are_those_of_the_mean_tables(drawn):
     for f in range(joint.shape[2]):
         a, d = np.unravel_index(joint[..., f].argmax(), joint.shape[:2])
         assert drawn.most_probable({"f": f}) == {"a": a, "d": d}
+
+
+# ------------------------------------------------------------------------------------ hidden nodes beside real columns
+@pytest.fixture(scope="module")
+def hidden():
+    """A hidden node above two discrete columns and a real one."""
+    rng = np.random.default_rng(0)
+    h = rng.integers(2, size=200)
+    table = Table(
+        {
+            "a": np.where(rng.random(200) < 0.2 + 0.6 * h, "y", "n"),
+            "b": np.where(rng.random(200) < 0.7 - 0.5 * h, "y", "n"),
+            "c": 3.0 * h + rng.normal(size=200),
+        }
+    )
+    structure = {name: ["h"] for name in "abc"}
+    options = {"hidden_nodes": {"h": 2}, "restarts": 1, "max_steps": 30}
+    return pg.fit("bayesian_network", table, structure=structure, progress=False, **options)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"given": {"a": "y"}},
+        {"targets": ["h"]},
+        {"targets": ["a", "c"], "given": {"h": 1}},
+        {"targets": ["h", "b"], "given": {"c": 1.0}, "joint": True},
+        {"targets": ["h", "c"], "do": {"a": "y"}, "soft": {"b": {"y": 0.9, "n": 0.2}}},
+        {"targets": ["a", "c"], "do": {"h": 0}, "given": {"b": "n"}},
+    ],
+)
+def test_exact_answers_of_hidden_nodes_are_those_of_weighted_draws(hidden, question):
+    exact, drawn = hidden.query(**question, draws=8000), hidden.query(**question, draws=20_000, method="importance")
+    for name, states in drawn.marginals.items():
+        for state, share in states.items():
+            assert exact[name][state] == pytest.approx(share, abs=5 * drawn.standard_errors[name][state])
+    for name, numbers in drawn.numbers.items():
+        assert exact[name].mean == pytest.approx(numbers.mean, abs=0.15)
+    if question.get("joint"):
+        np.testing.assert_allclose(exact.joint, drawn.joint, atol=0.03)
+    assert exact.log_probability == pytest.approx(drawn.log_probability, abs=0.05)
+
+
+def test_hidden_nodes_are_known_in_samples_and_in_pictures(hidden):
+    rows = hidden.sample(2000, given={"h": 1}, seed=0)
+    expected = hidden.query(["a", "c"], {"h": 1})
+    assert np.mean(rows.column("a") == "y") == pytest.approx(expected["a"]["y"], abs=0.05)
+    assert rows.column("c").mean() == pytest.approx(expected["c"].mean, abs=0.15)
+    believed = beliefs(hidden, {"h": 1, "c": 2.0})
+    assert believed["h"].known and believed["h"].hidden
+    assert believed["a"].bars == tuple(hidden.query("a", {"h": 1})["a"].items())
+
+
+# ---------------------------------------------------------------------------------------------- what used to be silent
+@pytest.mark.parametrize("method", ["importance", "gibbs"])
+def test_approximate_answers_have_joint_tables(network, method):
+    fit, joint = network
+    expected, _ = posterior(joint, {"f": 1})
+    answer = fit.query(["d", "a"], {"f": 1}, joint=True, method=method, draws=20_000)
+    np.testing.assert_allclose(answer.joint, expected.sum((1, 2, 4, 5)).T, atol=0.03)
+    assert answer.targets == ("d", "a")
+    assert "together: d, a" in str(answer)
+
+
+def test_soft_evidence_is_told(network):
+    assert str(network[0].query("a", soft={"d": [0.2, 0.5, 0.1]})).startswith("given soft(d) = [0.2, 0.5, 0.1]")
+
+
+def test_impossible_soft_evidence_is_told():
+    fit = pg.network({"a": ["n", "y"], "b": ["n", "y"]}, {}, {"a": [1.0, 0.0], "b": [0.5, 0.5]})
+    with pytest.raises(pg.errors.DataError, match=r"soft\(a\)"):
+        fit.query("b", soft={"a": [0.0, 1.0]})
+
+
+@pytest.mark.parametrize("value", [None, np.nan])
+@pytest.mark.parametrize("method", ["exact", "importance"])
+def test_numbers_that_are_unknown_are_not_given(hidden, value, method):
+    with pytest.raises(pg.errors.DataError, match="leave it out"):
+        hidden.query("a", {"c": value}, method=method)
+
+
+def test_interventions_and_soft_evidence_reach_all_draws_of_the_tables(drawn):
+    exact, answer = (
+        drawn.query("f", do={"d": 1}, soft={"a": [0.9, 0.1]}, method=method, draws=20_000)
+        for method in ("exact", "importance")
+    )
+    for state, share in exact["f"].items():
+        assert answer["f"][state] == pytest.approx(share, abs=4 * answer.standard_errors["f"][state])
+    assert answer.log_probability == pytest.approx(exact.log_probability, abs=0.05)
