@@ -21,7 +21,7 @@ from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 from probgen.queries.answers import impossible
-from probgen.queries.evidence import beside, read_evidence, row_of
+from probgen.queries.evidence import as_mapping, beside, read_evidence, row_of
 
 __all__ = ["fill", "sample", "sample_given"]
 
@@ -81,12 +81,12 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     return Table.from_codes(fit.standardiser.inverse(np.concatenate(found)), fit.schema, lengths=lengths)
 
 
-def sample_given(fit: Any, n: int, given: Mapping[str, Any], do: Mapping[str, Any], seed: int) -> Table:
+def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[str, Any] | None, seed: int) -> Table:
     """New rows in which some columns are observed, and some are set by intervention."""
     if not isinstance(n, int | np.integer) or n < 1:
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
-    evidence = read_evidence(fit, given, do, {})
-    if do and not fit.traits.network:
+    evidence = read_evidence(fit, given, do, None)
+    if evidence.forced and not fit.traits.network:
         raise CapabilityError(f"{fit.name!r} is no network: do has no meaning there; use given.")
     row, extra = row_of(fit, evidence.codes), beside(fit, evidence)
     found, streams = [], partial(seeded, seed, "sample given")
@@ -96,7 +96,7 @@ def sample_given(fit: Any, n: int, given: Mapping[str, Any], do: Mapping[str, An
             fit.program, one, theta=fit.posterior.theta(), extra=extra, settle=True, forced=evidence.forced
         )
         if not bool(torch.isfinite(known.rows).all()):
-            raise impossible(given)
+            raise impossible(as_mapping(given, "given"))
         for start in range(0, n, ROWS):
             batch = Batch(one.x.expand(min(ROWS, n - start), -1).clone(), fit.schema)
             with seeded(seed, "sample given", start):

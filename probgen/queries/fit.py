@@ -117,8 +117,8 @@ class Fit:
         """
         from probgen.queries.fill import sample, sample_given
 
-        if given or do:
-            return sample_given(self, n, given or {}, do or {}, seed)
+        if any(known is not None and len(known) for known in (given, do)):
+            return sample_given(self, n, given, do, seed)
         return sample(self, n, steps, seed)
 
     # -- networks ----------------------------------------------------------------------------------------------

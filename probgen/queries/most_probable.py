@@ -48,7 +48,7 @@ def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
 
 def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | None) -> dict[str, Any]:
     """States by name."""
-    evidence = read_evidence(fit, given, {}, {})
+    evidence = read_evidence(fit, given, None, None)
     wanted = set(read_targets(fit, targets, evidence))
     row = row_of(fit, evidence.codes)
     with torch.no_grad(), fit.setting():

@@ -12,7 +12,7 @@ from probgen.errors import CapabilityError
 from probgen.inference.table_network import TableNetwork
 from probgen.queries import approximate, by_density
 from probgen.queries.answers import Answer, Evidence, impossible
-from probgen.queries.evidence import read_evidence, read_targets
+from probgen.queries.evidence import as_mapping, as_names, read_evidence, read_targets
 from probgen.queries.network_tables import network_of
 from probgen.structure.graph import check_known
 
@@ -36,10 +36,15 @@ def ask(
     """See :meth:`probgen.queries.fit.Fit.query`."""
     if method not in ("exact", "importance", "gibbs"):
         raise CapabilityError(f"method must be 'exact', 'importance' or 'gibbs', got {method!r}.")
-    evidence = read_evidence(fit, given or {}, do or {}, soft or {})
+    if not isinstance(draws, int | np.integer) or draws < 2:
+        raise CapabilityError(f"draws must be a whole number of at least 2, got {draws!r}.")
+    evidence = read_evidence(fit, given, do, soft)
     names = read_targets(fit, targets, evidence)
-    called = {"do": do or {}, "soft": soft or {}}
-    shown = {**(given or {}), **{f"{how}({name})": value for how in called for name, value in called[how].items()}}
+    if joint and not any(fit.program.node(name).is_discrete for name in names):
+        raise CapabilityError("joint=True is for discrete targets, and there are none; name some.")
+    called = {"do": as_mapping(do, "do"), "soft": as_mapping(soft, "soft")}
+    marked = {f"{how}({name})": value for how, found in called.items() for name, value in found.items()}
+    shown = as_mapping(given, "given") | marked
     if method != "exact":
         return approximate.ask(fit, names, evidence, shown, joint, method, draws, seed)
     network = network_of(fit)
@@ -96,14 +101,11 @@ def mutual_information(
     return max(0.0, entropy_of(table.sum(theirs)) + entropy_of(table.sum(ours)) - entropy_of(table))
 
 
-def as_names(nodes: str | Iterable[str]) -> tuple[str, ...]:
-    """One name is a list of one."""
-    return (nodes,) if isinstance(nodes, str) else tuple(nodes)
-
-
 def joint_table(fit: Any, nodes: str | Iterable[str], given: Mapping[str, Any] | None) -> np.ndarray:
     """Probabilities of discrete nodes together."""
     names = as_names(nodes)
+    if not names:
+        raise CapabilityError("The entropy is asked of no node; name one or several.")
     check_known(names, fit.program.node_names, "The question")
     for name in names:
         if not fit.program.node(name).is_discrete:

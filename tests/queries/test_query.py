@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import probgen as pg
@@ -210,6 +211,15 @@ def test_mixed_networks_answer_numbers_and_states():
         ({"soft": {"d": [0.0, 0.0, 0.0]}}, pg.DataError, "not all zero"),
         ({"soft": {"d": {5: 1.0}}}, pg.DataError, "no state 5"),
         ({"method": "exakt"}, pg.CapabilityError, "'exact', 'importance' or 'gibbs'"),
+        ({"targets": [], "joint": True}, pg.CapabilityError, "discrete targets, and there are none"),
+        ({"targets": 3}, pg.CapabilityError, "by a name or a list of names, got 3"),
+        ({"given": {"a": [0, 1]}}, pg.DataError, "no state"),
+        ({"given": {"a": np.arange(2)}}, pg.DataError, "no state"),
+        ({"soft": {"a": "u"}}, pg.DataError, "needs 2 likelihoods"),
+        ({"soft": {"a": {0: "hello"}}}, pg.DataError, "needs 2 likelihoods"),
+        ({"soft": {"a": [[1.0], [1.0, 2.0]]}}, pg.DataError, "needs 2 likelihoods"),
+        ({"method": "importance", "draws": 0}, pg.CapabilityError, "at least 2, got 0"),
+        ({"draws": -1}, pg.CapabilityError, "at least 2, got -1"),
     ],
 )
 def test_bad_questions_are_refused_by_name(network, question, error, message):
@@ -396,7 +406,8 @@ def test_hidden_nodes_are_known_in_samples_and_in_pictures(hidden):
     assert np.mean(rows.column("a") == "y") == pytest.approx(expected["a"]["y"], abs=0.05)
     assert rows.column("c").mean() == pytest.approx(expected["c"].mean, abs=0.15)
     believed = beliefs(hidden, {"h": 1, "c": 2.0})
-    assert believed["h"].known and believed["h"].hidden
+    assert believed["h"].known
+    assert believed["h"].hidden
     assert believed["a"].bars == tuple(hidden.query("a", {"h": 1})["a"].items())
 
 
@@ -436,3 +447,15 @@ def test_interventions_and_soft_evidence_reach_all_draws_of_the_tables(drawn):
     for state, share in exact["f"].items():
         assert answer["f"][state] == pytest.approx(share, abs=4 * answer.standard_errors["f"][state])
     assert answer.log_probability == pytest.approx(exact.log_probability, abs=0.05)
+
+
+def test_entropies_are_of_nodes(network):
+    for question in ([], ()):
+        with pytest.raises(pg.CapabilityError, match="name one or several"):
+            network[0].entropy(question)
+
+
+def test_a_row_of_a_data_frame_is_evidence(network):
+    row = pd.Series({"a": 1, "f": 2})
+    assert network[0].query("b", row)["b"] == network[0].query("b", dict(row))["b"]
+    assert set(network[0].sample(50, given=row).column("f")) == {2}
