@@ -264,10 +264,12 @@ def up_in_logs(
             live[n] = None
         top = table.max(0)
         top = np.where(np.isneginf(top), 0.0, top)
-        shares = np.exp(table - top)
-        total = shares.sum(0)
+        shares = table - top
+        del table
+        total = np.exp(shares, out=shares).sum(0)
         if cliques is not None and messages is not None:
-            cliques.append(shares / np.where(total > 0, total, 1.0))
+            shares /= np.where(total > 0, total, 1.0)
+            cliques.append(shares)
             messages.append(np.where(total > 0, 1.0, 0.0))
         with np.errstate(divide="ignore"):
             live.append(np.log(total) + top)
