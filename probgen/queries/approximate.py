@@ -173,7 +173,9 @@ def by_chains(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict,
     """Gibbs sampling of discrete networks (Geman and Geman, 1984; Pearl, 1987), many chains side by side."""
     network = network_of(fit)
     if network is None:
-        raise CapabilityError(f"method='gibbs' is for networks of tables; ask {fit.name!r} by method='importance'.")
+        raise CapabilityError(
+            f"method='gibbs' is for networks of tables, one a node; ask this fit of {fit.name!r} by method='importance'."
+        )
     number = network.number
     known = {number[name]: int(code) for name, code in evidence.codes.items()}
     soft = {number[name]: weights for name, weights in evidence.soft.items()}
