@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,10 +206,14 @@ def query(given: argparse.Namespace) -> None:
     """What is known of the nodes of a network, or the columns of a saved model, given others."""
     fitted = pg.load(given.model) if given.model.endswith(".probgen") else pg.read_network(given.model)
     known, forced = dict(map(assignment, given.given)), dict(map(assignment, given.do))
+    targets = names_in(given.target)
     if given.most_probable:
-        return print("\n".join(f"{node} = {state}" for node, state in fitted.most_probable(known).items()))
+        if forced or given.joint or given.method != "exact":
+            raise ProbgenError("--most-probable goes with -g and -t, not with --do, --joint or --method.")
+        states = fitted.most_probable(known, targets)
+        return print(json.dumps(states, default=str) if given.json else shown_states(states))
     answer = fitted.query(
-        names_in(given.target),
+        targets,
         known,
         do=forced,
         joint=given.joint,
@@ -220,20 +224,22 @@ def query(given: argparse.Namespace) -> None:
     return print(json.dumps(answer.records(), indent=1, default=str) if given.json else answer)
 
 
-def assignment(text: str) -> tuple[str, Any]:
-    """``node=state``.
+def shown_states(states: Mapping[str, Any]) -> str:
+    """A line for each node."""
+    return "\n".join(f"{node} = {state}" for node, state in states.items())
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """``node=state``, or a number, as it is written: the node's kind decides what it stands for.
 
     Example:
-        >>> assignment("Xray=yes"), assignment("age=41.5")
-        (('Xray', 'yes'), ('age', 41.5))
+        >>> assignment("Xray=yes"), assignment("code=01")
+        (('Xray', 'yes'), ('code', '01'))
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise ProbgenError(f"What is given is written node=state, such as Xray=yes; it got {text!r}.")
-    try:
-        return name, float(value) if not value.isdigit() else int(value)
-    except ValueError:
-        return name, value
+    return name, value
 
 
 def select(given: argparse.Namespace) -> None:

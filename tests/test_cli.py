@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import probgen as pg
 from probgen import cli
 
 COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "select", "models", "schema"]
@@ -332,3 +333,28 @@ def test_sequences(run, tmp_path):
 def test_a_folder_that_is_not_there_is_told_before_the_work(run, small_csv, tmp_path):
     status, _, err = run("fit", small_csv, "--model", "latent_class", "-o", tmp_path / "nowhere" / "x.probgen")
     assert "no folder" in error_line(status, err)
+
+
+@pytest.fixture
+def numbered(tmp_path):
+    """A network's file whose states are written like numbers."""
+    tables = {"a": [0.2, 0.3, 0.5], "b": [[0.1, 0.9], [0.6, 0.4], [0.5, 0.5]]}
+    fit = pg.network({"a": ["-1", "0", "1"], "b": ["01", "02"]}, {"b": ["a"]}, tables)
+    pg.write_network(fit, tmp_path / "numbered.bif")
+    return tmp_path / "numbered.bif"
+
+
+def test_states_that_look_like_numbers_are_asked_for_as_they_are_written(run, numbered):
+    status, out, _ = run("query", numbered, "-t", "b", "-g", "a=-1", "--json")
+    assert status == 0
+    assert json.loads(out)[0] == {"node": "b", "state": "01", "probability": pytest.approx(0.1)}
+    status, out, _ = run("query", numbered, "-t", "a", "-g", "b=01", "--joint", "--method", "importance")
+    assert status == 0
+    assert "together: a" in out
+
+
+def test_the_most_probable_states_of_some_nodes(run, numbered):
+    assert run("query", numbered, "--most-probable", "-t", "b", "-g", "a=0")[:2] == (0, "b = 01\n")
+    assert run("query", numbered, "--most-probable", "-t", "a")[:2] == (0, "a = 1\n")
+    status, _, err = run("query", numbered, "--most-probable", "--do", "a=0")
+    assert "--most-probable goes with -g and -t" in error_line(status, err)

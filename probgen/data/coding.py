@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from probgen.data.infer import UNKNOWN_TEXT
 from probgen.data.schema import Column
 from probgen.errors import DataError
 
-__all__ = ["decode_column", "encode_column"]
+__all__ = ["code_of", "codes_of", "decode_column", "encode_column"]
 
 DAY = np.timedelta64(1, "D")
 EPOCH = pd.Timestamp("1970-01-01")
@@ -30,10 +32,7 @@ def encode_column(series: pd.Series, column: Column) -> np.ndarray:
 
 
 def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
-    codes: dict[Any, float] = {}
-    for code, level in enumerate(column.levels):  # the label itself first, then its text
-        codes[level] = float(code)
-        codes.setdefault(str(level), float(code))
+    codes = codes_of(column.levels)
     values = series.astype(object).where(series.notna(), None)
     found = np.array([code_of(value, codes) for value in values], dtype=float)
     known = ", ".join(map(repr, column.levels[:12]))
@@ -47,11 +46,42 @@ def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
     return found
 
 
+def codes_of(levels: Sequence[Any]) -> dict[Any, float]:
+    """Codes by label, by its text, and by ``(is the value a text, number)`` where a text stands for a number."""
+    codes: dict[Any, float] = {}
+    for code, level in enumerate(levels):
+        codes[level] = float(code)
+        codes.setdefault(str(level), float(code))
+    numbers = [(not isinstance(level, str), number_in(level)) for level in levels]
+    times = Counter(numbers)
+    for code, number in enumerate(numbers):
+        if number[1] is not None and times[number] == 1:  # "1" and "01" are two labels
+            codes.setdefault(number, float(code))
+    return codes
+
+
 def code_of(value: Any, codes: dict[Any, float]) -> float:
-    """The code of a label, NaN where it is a mark of an unknown cell, -1 where it is neither."""
+    """The code of a label, NaN where it is a mark of an unknown cell, -1 where it is neither.
+
+    A number is also the label that is written like it (1.0 is "1" or "01"), and a text the number that it stands for.
+    """
     if value in codes:
         return codes[value]
-    return np.nan if is_unknown(value) else codes.get(str(value), -1.0)
+    if is_unknown(value):
+        return np.nan
+    found = codes.get(str(value))
+    return found if found is not None else codes.get((isinstance(value, str), number_in(value)), -1.0)
+
+
+def number_in(value: Any) -> float | None:
+    """The finite number that a value is, or that a text stands for."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.integer | np.floating):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if np.isfinite(number) else None
 
 
 def is_unknown(value: Any) -> bool:

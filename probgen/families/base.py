@@ -39,6 +39,21 @@ SUM_OUT = {"enumerate": "parallel"}  # pyro.sample(..., infer=SUM_OUT): this dis
 INTEGRATE_OUT = {"integrate": "exact"}  # infer=INTEGRATE_OUT: the family that is given this site integrates it out
 
 
+class InnerName(str):
+    """The name of a symbol that a family puts between sites. It equals that of no site, whatever its letters."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InnerName) and str(self) == str(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((InnerName, str(self)))
+
+
 @dataclass(frozen=True)
 class Symbol:
     """The value of a summed-out discrete site: a named dimension instead of a number.
@@ -52,6 +67,11 @@ class Symbol:
     size: int
     codes: Tensor | None = field(default=None, compare=False, repr=False)
     width: int | None = None
+
+    @property
+    def inner(self) -> bool:
+        """True where it is no site, but a step of a family's own sum."""
+        return isinstance(self.name, InnerName)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probgen.families.base import Factor, Natural, Observable, Parameters, Rows, Symbol, Table
+from probgen.families.base import Factor, InnerName, Natural, Observable, Parameters, Rows, Symbol, Table
 from probgen.families.conditional_table import ProbabilityRows, Root, looked_up
 from probgen.families.markov_chain import possible_log
 
@@ -113,7 +113,7 @@ class Caused(Observable):
         logits, size = self.table.natural["logits"], self.family.levels
         known = {at: parent.codes for at, parent in enumerate(self.index) if parent.codes is not None}
         unknown = [at for at, parent in enumerate(self.index) if parent.codes is None]
-        so_far = [Symbol(f"{value.name}|{at}", size) for at in unknown]  # the maximum before each unknown parent
+        so_far = [Symbol(InnerName(f"{value.name}|{at}"), size) for at in unknown]  # the maximum before each parent
         steps = [*so_far, value]
         first = self.family.at_codes(logits, known)
         found = [given(steps[0], first if known else first[:, 0])]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
+from probgen.families.base import Factor
 from probgen.inference.amortised import has_guide, resample
 from probgen.inference.chain import draw_paths
 from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket, TreeBucket
@@ -31,14 +32,26 @@ IMPOSSIBLE = (
 
 
 def fill_batch(
-    program: Any, batch: Batch, theta: Theta, streams: Sequence[Callable], forced: Iterable[str] = ()
+    program: Any,
+    batch: Batch,
+    theta: Theta,
+    streams: Sequence[Callable],
+    forced: Iterable[str] = (),
+    extra: tuple[Factor, ...] = (),
 ) -> Iterator[Tensor]:
-    """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once."""
+    """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once.
+
+    Args:
+        program, batch, theta: the model, the rows, the parameters.
+        streams: each seeds the draws of one completion.
+        forced: sites that are set by intervention.
+        extra: further factors over summed-out sites, for instance a known state of a hidden one.
+    """
     if not batch.x.isnan().any():
         yield from (batch.x for _ in streams)
         return
     guided = has_guide(program, batch)
-    evidence = None if guided else log_evidence(program, batch, theta=theta, settle=True, forced=forced)
+    evidence = None if guided else log_evidence(program, batch, theta=theta, extra=extra, settle=True, forced=forced)
     if evidence is not None and bool((evidence.rows == -torch.inf).any()):
         raise CapabilityError(IMPOSSIBLE)
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)

@@ -6,7 +6,7 @@ Every bucket keeps what was joined in it, so that values can be drawn and margin
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -353,48 +353,59 @@ def along_network(pool: list[Factor]) -> tuple[Tensor, list[Any]]:
 
 
 def most_probable(factors: list[Factor], targets: set[Symbol] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """The most probable values of all symbols together (Dawid, 1992), or of some, the others summed out.
+    """The most probable values of all sites together (Dawid, 1992), or of some, the others summed out.
 
     Returns:
         Their log probability, ``(N,)``, and the codes of each symbol, ``(N,)``.
     """
     if any(type(factor) is not Factor for factor in factors):
         raise CapabilityError("The most probable values are found for networks of discrete nodes only.")
-    pool = list(factors)
-    if targets is not None:
-        pool = summed_to(pool, targets)
+    symbols = {symbol for factor in factors for symbol in factor.symbols}
+    wanted = {symbol for symbol in symbols if not symbol.inner} if targets is None else targets
+    pool = list(factors) if symbols <= wanted else summed_to(factors, wanted)
     if not any(factor.symbols for factor in pool):
         return added([factor.value for factor in pool]), {}
     network = Network(pool)
-    network.check_memory()
-    live: list[Factor | None] = list(network.factors)
-    choices: list[tuple[tuple[Symbol, ...], Tensor]] = []
-    for step in network.plan.steps:
-        touching = [found for n in step.touching if (found := live[n]) is not None]
-        for n in step.touching:
-            live[n] = None
-        joined = join(touching, network.symbols[step.symbol])
-        best, place = joined.value.max(0)
-        choices.append((joined.symbols, place))
-        live.append(Factor(joined.symbols[1:], best))
-    total = added([*network.plain, *(factor.value for factor in live if factor is not None)])
+    left, choices = reduced(network, lambda value: value.max(0))
+    total = added([factor.value for factor in left])
     codes: dict[str, Tensor] = {}
     rows = torch.arange(network.rows, device=total.device)
-    for symbols, place in reversed(choices):
-        others: tuple[Any, ...] = tuple(codes[symbol.name] for symbol in symbols[1:])
+    for clique, place in reversed(choices):
+        others: tuple[Any, ...] = tuple(codes[symbol.name] for symbol in clique[1:])
         varies = place.dim() > len(others)
-        codes[symbols[0].name] = place[(*others, rows) if varies else others].expand(network.rows)
+        codes[clique[0].name] = place[(*others, rows) if varies else others].expand(network.rows)
     return total, codes
 
 
 def summed_to(pool: list[Factor], targets: set[Symbol]) -> list[Factor]:
     """Factors over the targets alone, everything else summed out."""
-    network = Network(pool, targets)
+    left, _ = reduced(Network(pool, targets), lambda value: (log_sum_exp(value), value.new_zeros(0)))
+    return left
+
+
+def reduced(
+    network: Network, by: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> tuple[list[Factor], list[tuple[tuple[Symbol, ...], Tensor]]]:
+    """The steps of a network's plan in logarithms.
+
+    Args:
+        network: what is reduced.
+        by: takes a clique's first axis away, and says what is to be remembered of it.
+
+    Returns:
+        The factors that are left, and for each step the clique and what is remembered.
+    """
     network.check_memory()
-    products, tops = as_products(network.factors, network.number)
-    left, scales, _ = carry_out(network.plan, products)
-    made = [Factor(tuple(network.symbols[n] for n in part.symbols), part.value.log()) for part in left]
-    return [*made, *(Factor((), value) for value in [*tops, *scales, *network.plain])]
+    live: list[Factor | None] = list(network.factors)
+    remembered: list[tuple[tuple[Symbol, ...], Tensor]] = []
+    for step in network.plan.steps:
+        joined = join([found for n in step.touching if (found := live[n]) is not None], network.symbols[step.symbol])
+        for n in step.touching:
+            live[n] = None
+        message, kept = by(joined.value)
+        live.append(Factor(joined.symbols[1:], message))
+        remembered.append((joined.symbols, kept))
+    return [*(Factor((), value) for value in network.plain), *(f for f in live if f is not None)], remembered
 
 
 def added(terms: list[Tensor]) -> Tensor:

@@ -42,9 +42,8 @@ class NetworkChains:
                 if member in self.touching:
                     at = scope.index(member)
                     rest = scope[:at] + scope[at + 1 :]
-                    self.touching[member].append(
-                        (rest, np.ascontiguousarray(np.moveaxis(network.tables[node], at, -1)))
-                    )
+                    table = np.ascontiguousarray(np.moveaxis(network.tables[node], at, -1))
+                    self.touching[member].append((rest, logs(table)))
 
     @property
     def candidates(self) -> int:
@@ -84,8 +83,16 @@ class NetworkChains:
         alive = own[:, -1] > 0
         return codes[np.where(alive, inside.clip(0, count - 1), picks.clip(0, count - 1))]
 
-    def run(self, draws: int, targets: tuple[int, ...]) -> dict[int, tuple[Array, Array, float]] | None:
-        """For every target: probabilities, their standard errors, R-hat. None where what is known is impossible."""
+    def run(
+        self, draws: int, targets: tuple[int, ...], kept: list[Array]
+    ) -> dict[int, tuple[Array, Array, float]] | None:
+        """For every target: probabilities, their standard errors, R-hat. None where what is known is impossible.
+
+        Args:
+            draws: of all chains together.
+            targets: nodes.
+            kept: gets ``(C, targets)`` codes after each sweep.
+        """
         codes = self.start()
         if codes is None:
             return None
@@ -99,17 +106,25 @@ class NetworkChains:
                 codes[:, node] = chosen(weights, self.uniform(CHAINS))
                 if sweep >= burn and node in sums:
                     sums[node][half] += weights / weights.sum(1, keepdims=True)
+            if sweep >= burn:
+                kept.append(codes[:, targets].copy())
         lengths = np.array([sweeps // 2, sweeps - sweeps // 2])[:, None, None]
         return {node: judged(total / lengths) for node, total in sums.items()}
 
     def conditional(self, node: int, codes: Array) -> Array:
-        """``(C, L)`` weights of the node's states given all others."""
-        total = np.ones((len(codes), self.network.sizes[node]))
+        """``(C, L)`` weights of the node's states given all others, the largest of a chain being 1."""
+        total = np.zeros((len(codes), self.network.sizes[node]))
         for rest, table in self.touching[node]:
-            total = total * table[tuple(codes[:, s] for s in rest)]
+            total = total + table[tuple(codes[:, s] for s in rest)]
         if node in self.soft:
-            total = total * self.soft[node]
-        return total
+            total = total + logs(self.soft[node])
+        return np.exp(total - total.max(1, keepdims=True))
+
+
+def logs(table: Array) -> Array:
+    """Natural logarithms, -inf of zeros."""
+    with np.errstate(divide="ignore"):
+        return np.log(table)
 
 
 def chosen(weights: Array, uniform: Array) -> Array:

@@ -209,7 +209,7 @@ class TableSimulator(Simulator):
         self.program, self.batch = program, batch
         self.potential = Potential(program, batch)
         tracer = observe(program, batch, settle=False)
-        names = {symbol.name for factor in tracer.factors for symbol in factor.symbols}
+        names = {symbol.name for factor in tracer.factors for symbol in factor.symbols if not symbol.inner}
         self.relabelled = bool(names - set(batch.schema.names))
 
     def rows(self, x: Tensor) -> Batch:

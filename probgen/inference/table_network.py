@@ -4,13 +4,18 @@ What cannot matter is left out first: nodes below everything that is asked or kn
 separate from those asked. What remains is summed out in the order of :func:`~probgen.inference.sum_product.make_plan`.
 All marginals together come from one pass up and one pass down the tree of cliques (Lauritzen and Spiegelhalter, 1988;
 Dechter, 1999). The steps depend only on which nodes are asked and known, not on their values: they are worked out once.
+
+Probabilities are multiplied as they are, which is fast; where a product leaves the range of its numbers, as that of
+hundreds of known children of one node does, the question is asked once more in logarithms.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +24,11 @@ from probgen.inference.sum_product import Plan, check_memory, make_plan
 
 __all__ = ["TableNetwork"]
 
-TINY = 1e-300
+TINY = float(np.finfo(float).tiny)
+OUT_OF_RANGE: Any = {"under": "raise", "over": "raise"}  # of floating-point products
 
 Array = np.ndarray
+Left = list[tuple[tuple[int, ...], Array]]  # tables with their dimensions
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Route:
         extra: nodes whose soft evidence is a factor of its own.
         plan: of the sums.
         numbers: how many numbers are held at once, at most.
-        products: for each step, makes the clique's table from what it joins.
+        products: for each step, makes the clique's table (or its logarithm) from what it joins.
         onto: for each step, the step that takes its message, or -1.
     """
 
@@ -43,7 +50,7 @@ class Route:
     extra: tuple[int, ...]
     plan: Plan
     numbers: int
-    products: tuple[Callable[[Sequence[Array]], Array], ...]
+    products: tuple[Callable[..., Array], ...]
     onto: tuple[int, ...]
 
 
@@ -78,8 +85,11 @@ class TableNetwork:
         """``(*sizes of the targets)``: their probabilities given what is known; all zero where that is impossible."""
         route = self.route(targets, known, soft, forced, frozenset(targets))
         parts = self.parts(route, known, soft)
-        left = up(route, parts)
-        table = merged(left, targets, self.sizes)
+        try:
+            with np.errstate(**OUT_OF_RANGE):
+                table = merged(up(route, parts), targets, self.sizes)
+        except FloatingPointError:
+            table = scaled(merged(up_in_logs(route, parts), targets, self.sizes, operator.add))
         total = table.sum()
         return table / total if total > 0 else table
 
@@ -88,10 +98,14 @@ class TableNetwork:
     ) -> float:
         """Log probability of what is known (and of soft evidence, as a likelihood)."""
         route = self.route((), known, soft, forced, frozenset())
-        scales: list[float] = []
-        left = up(route, self.parts(route, known, soft), scales)
-        product = math.prod(float(value) for _, value in left)
-        return math.log(product) + sum(scales) if product > 0 else -math.inf
+        parts = self.parts(route, known, soft)
+        try:
+            with np.errstate(**OUT_OF_RANGE):
+                scales: list[float] = []
+                left = [float(value) for _, value in up(route, parts, scales)]
+        except FloatingPointError:
+            return float(sum(value for _, value in up_in_logs(route, parts)))
+        return sum(map(math.log, left)) + sum(scales) if all(left) else -math.inf
 
     def marginals(
         self,
@@ -107,9 +121,15 @@ class TableNetwork:
         if len(asked) == 1:
             return {asked[0]: self.joint(asked, known, soft, forced)}
         route = self.route(asked, known, soft, forced, frozenset())
-        cliques: list[Array] = []
-        messages: list[Array] = []
-        up(route, self.parts(route, known, soft), cliques=cliques, messages=messages)
+        parts = self.parts(route, known, soft)
+        try:
+            with np.errstate(**OUT_OF_RANGE):
+                cliques: list[Array] = []
+                messages: list[Array] = []
+                up(route, parts, cliques=cliques, messages=messages)
+        except FloatingPointError:
+            cliques, messages = [], []
+            up_in_logs(route, parts, cliques, messages)
         beliefs = down(route, cliques, messages)
         return {node: beliefs[node] for node in asked}
 
@@ -199,7 +219,7 @@ def up(
     scales: list[float] | None = None,
     cliques: list[Array] | None = None,
     messages: list[Array] | None = None,
-) -> list[tuple[tuple[int, ...], Array]]:
+) -> Left:
     """Sum the plan's symbols out: what is left, with its dimensions.
 
     Args:
@@ -222,8 +242,50 @@ def up(
         if scales is not None:
             scales.append(math.log(top) if top > 0 else -math.inf)
         del table, message
+    return what_is_left(route, live)
+
+
+def up_in_logs(
+    route: Route, parts: list[Array], cliques: list[Array] | None = None, messages: list[Array] | None = None
+) -> Left:
+    """As :func:`up`, slower, where the numbers would leave their range: the logarithms of what is left.
+
+    Args:
+        route: the steps.
+        parts: the tables.
+        cliques, messages: get probabilities of each step's symbol given the rest of its clique, and ones, which
+            :func:`down` takes as it takes unscaled ones.
+    """
+    with np.errstate(divide="ignore"):
+        live: list[Array | None] = [np.log(part) for part in parts]
+    for step, product in zip(route.plan.steps, route.products, strict=True):
+        table = product([found for n in step.touching if (found := live[n]) is not None], operator.add)
+        for n in step.touching:
+            live[n] = None
+        top = table.max(0)
+        top = np.where(np.isneginf(top), 0.0, top)
+        shares = table - top
+        del table
+        total = np.exp(shares, out=shares).sum(0)
+        if cliques is not None and messages is not None:
+            shares /= np.where(total > 0, total, 1.0)
+            cliques.append(shares)
+            messages.append(np.where(total > 0, 1.0, 0.0))
+        with np.errstate(divide="ignore"):
+            live.append(np.log(total) + top)
+    return what_is_left(route, live)
+
+
+def what_is_left(route: Route, live: list[Array | None]) -> Left:
+    """Tables that no step took, with their dimensions."""
     dims = [scope for _, scope in route.cut] + [(node,) for node in route.extra] + [s.rest for s in route.plan.steps]
     return [(dims[n], found) for n in route.plan.left if (found := live[n]) is not None]
+
+
+def scaled(logs: Array) -> Array:
+    """Numbers from their logarithms, the largest one being 1; zeros where all are zero."""
+    top = logs.max()
+    return np.exp(logs - top) if top > -math.inf else np.zeros_like(logs)
 
 
 def down(route: Route, cliques: list[Array], messages: list[Array]) -> dict[int, Array]:
@@ -272,10 +334,8 @@ def most_numbers(plan: Plan, dims: Sequence[tuple[int, ...]], sizes: Sequence[in
     return most
 
 
-def multiplier(
-    dims: Sequence[tuple[int, ...]], clique: tuple[int, ...], sizes: Sequence[int]
-) -> Callable[[Sequence[Array]], Array]:
-    """A function that multiplies tables of the given dimensions into one over the clique."""
+def multiplier(dims: Sequence[tuple[int, ...]], clique: tuple[int, ...], sizes: Sequence[int]) -> Callable[..., Array]:
+    """A function that multiplies tables of the given dimensions into one over the clique, or adds their logarithms."""
     moves = []
     for scope in dims:
         order = tuple(scope.index(s) for s in clique if s in scope)
@@ -283,20 +343,22 @@ def multiplier(
         moves.append((None if order == tuple(range(len(order))) else order, None if scope == clique else shape))
     full = tuple(sizes[s] for s in clique)
 
-    def multiply(parts: Sequence[Array]) -> Array:
+    def multiply(parts: Sequence[Array], by: Callable[[Any, Any], Any] = operator.mul) -> Array:
         total: Array | None = None
         for part, (order, shape) in zip(parts, moves, strict=True):
             if order is not None:
                 part = part.transpose(order)
             if shape is not None:
                 part = part.reshape(shape)
-            total = part if total is None else total * part
+            total = part if total is None else by(total, part)
         assert total is not None
         return total if total.shape == full else np.broadcast_to(total, full)
 
     return multiply
 
 
-def merged(left: list[tuple[tuple[int, ...], Array]], targets: tuple[int, ...], sizes: Sequence[int]) -> Array:
-    """The product of what is left, over the targets."""
-    return multiplier([scope for scope, _ in left], targets, sizes)([value for _, value in left])
+def merged(
+    left: Left, targets: tuple[int, ...], sizes: Sequence[int], by: Callable[[Any, Any], Any] = operator.mul
+) -> Array:
+    """The product of what is left (or the sum of its logarithms), over the targets."""
+    return multiplier([scope for scope, _ in left], targets, sizes)([value for _, value in left], by)

@@ -18,6 +18,7 @@ from probgen.errors import CapabilityError
 from probgen.plots.layers import Layout, layout
 from probgen.plots.missing import shortened
 from probgen.plots.style import ACCENT, CYCLE, FAINT, GRID, INK, MUTED, PAPER, axes_or_new, mixed
+from probgen.queries.evidence import state_of
 from probgen.queries.reading import spread
 from probgen.structure.graph import Graph, check_known
 
@@ -92,14 +93,14 @@ def network(
 # --------------------------------------------------------------------------------------------------------- beliefs
 def beliefs(fit: Any, given: Mapping[str, Any]) -> dict[str, Belief]:
     """What the fit believes of every node, given some."""
-    check_known(given, fit.schema.names, "given")
     answer, found = fit.query(given=given), {}
     for node in fit.program.graph.nodes:
         column = fit.program.node(node)
         hidden = node not in fit.schema.names
         if node in given and column.is_discrete:
-            sure = {level: float(str(level) == str(given[node])) for level in column.levels}
-            found[node] = Belief(bars_of(sure), known=True)
+            code = state_of(column, given[node])
+            sure = {level: float(at == code) for at, level in enumerate(column.levels)}
+            found[node] = Belief(bars_of(sure), known=True, hidden=hidden)
         elif node in given:
             found[node] = Belief(text=f"{float(given[node]):.4g}", known=True)
         elif column.is_discrete:

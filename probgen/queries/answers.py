@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from probgen.errors import DataError
+from probgen.errors import CapabilityError, DataError
 from probgen.structure.graph import check_known
 
-__all__ = ["Answer", "Evidence", "Numbers", "impossible", "out_of_reach"]
+__all__ = ["Answer", "Evidence", "Numbers", "check_states", "impossible", "out_of_reach"]
+
+MOST_STATES = 4096  # of several targets together, where each state is scored
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,18 @@ class Evidence:
     codes: dict[str, float]
     soft: dict[str, np.ndarray]
     forced: frozenset[str]
+
+
+def check_states(sizes: Sequence[int]) -> None:
+    """Refuse more states of several nodes together than are counted or scored one by one.
+
+    Raises:
+        CapabilityError: says how many there are.
+    """
+    if math.prod(sizes) > MOST_STATES:
+        raise CapabilityError(
+            f"The {len(sizes)} targets have {math.prod(sizes):.3g} states together, more than {MOST_STATES}; ask for fewer."
+        )
 
 
 def impossible(shown: Mapping[str, Any]) -> DataError:

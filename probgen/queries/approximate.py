@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,31 +15,64 @@ from probgen.data.batches import Batch
 from probgen.errors import CapabilityError, ConvergenceWarning
 from probgen.inference.completion import gather
 from probgen.inference.network_chains import NetworkChains
+from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, Intervention, Tracer, observe
-from probgen.queries.answers import Answer, Evidence, Numbers, out_of_reach
+from probgen.queries.answers import Answer, Evidence, Numbers, check_states, out_of_reach
+from probgen.queries.evidence import row_of
+from probgen.queries.log_prob import POSTERIOR_DRAWS, log_jacobian
 from probgen.queries.network_tables import network_of
 
 __all__ = ["ask"]
 
 LEAST_ESS = 100
+Drawn = tuple[dict[str, np.ndarray], np.ndarray]  # values of the nodes, and a weight of every draw
 
 
 def ask(
-    fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, method: str, draws: int, seed: int
+    fit: Any,
+    names: tuple[str, ...],
+    evidence: Evidence,
+    shown: dict,
+    joint: bool,
+    method: str,
+    draws: int,
+    seed: int,
 ) -> Answer:
     """An answer with Monte-Carlo errors."""
+    columns = [fit.program.node(name) for name in names]
+    states = {column.name: column.levels for column in columns if column.is_discrete}
+    if joint:
+        check_states([len(levels) for levels in states.values()])
     with seeded(seed, method), torch.no_grad(), fit.setting():
         if method == "gibbs":
-            return by_chains(fit, names, evidence, shown, draws)
-        return by_importance(fit, names, evidence, shown, draws)
+            answer, drawn = by_chains(fit, names, evidence, shown, draws)
+        else:
+            answer, drawn = by_importance(fit, names, evidence, shown, draws)
+    together = shares_of(states, *drawn) if joint else None
+    return replace(answer, joint=together, targets=tuple(states), states=tuple(states.values()))
+
+
+def shares_of(states: Mapping[str, tuple], codes: Mapping[str, np.ndarray], share: np.ndarray) -> np.ndarray:
+    """``(*levels)``: weights of the states that discrete nodes were drawn in together."""
+    sizes = tuple(map(len, states.values()))
+    place = np.zeros(len(share), dtype=int)
+    for name, levels in states.items():
+        place = place * len(levels) + codes[name].astype(int)
+    return np.bincount(place, share, math.prod(sizes)).reshape(sizes)
 
 
 # ------------------------------------------------------------------------------------------------ weighted draws
-def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int) -> Any:
-    """Likelihood weighting (Fung and Chang, 1990): unknown nodes are drawn given their parents, known ones weigh."""
-    tracer, batch = forward(fit, evidence, draws)
-    log_weights = log_weights_of(fit, tracer, batch, evidence)
+def by_importance(
+    fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int
+) -> tuple[Answer, Drawn]:
+    """Likelihood weighting (Fung and Chang, 1990): unknown nodes are drawn given their parents, known ones weigh.
+
+    The draws are spread over those of the parameters.
+    """
+    thetas = list(fit.posterior.spread(min(draws, POSTERIOR_DRAWS)))
+    runs = [forward(fit, evidence, theta, -(-draws // len(thetas))) for theta in thetas]
+    log_weights = np.concatenate([log_weights_of(fit, *run, evidence) for run in runs])
     top = float(log_weights.max())
     if not np.isfinite(top):
         raise out_of_reach(shown, draws)
@@ -50,7 +86,7 @@ def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: d
             ConvergenceWarning,
             stacklevel=5,
         )
-    values = {name: drawn_values(fit, tracer, batch, name) for name in names}
+    values = {name: np.concatenate([drawn_values(fit, *run, name) for run in runs]) for name in names}
     marginals, errors, numbers = {}, {}, {}
     for name in names:
         column = fit.program.node(name)
@@ -62,14 +98,16 @@ def by_importance(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: d
         error = np.sqrt(np.square(share) @ np.square(hot - mean))
         marginals[name] = dict(zip(column.levels, mean.tolist(), strict=True))
         errors[name] = dict(zip(column.levels, error.tolist(), strict=True))
-    log_evidence = float(top + np.log(weights.mean()))
-    return Answer(
-        marginals, numbers, None, names, (), shown, "importance", errors, ess, _evidence=lambda: log_evidence
-    )
+    log_evidence = float(top + np.log(weights.mean()) + log_units(fit, evidence))
+    answer = Answer(
+        marginals, numbers, given=shown, kind="importance", standard_errors=errors, ess=ess,
+        _evidence=lambda: log_evidence,
+    )  # fmt: skip
+    return answer, (values, share)
 
 
-def forward(fit: Any, evidence: Evidence, draws: int) -> tuple[Tracer, Batch]:
-    """The program run forwards, known cells kept."""
+def forward(fit: Any, evidence: Evidence, theta: Theta, draws: int) -> tuple[Tracer, Batch]:
+    """The program run forwards at some parameters, known cells kept."""
     values = np.full((1, len(fit.schema)), np.nan)
     for name, code in evidence.codes.items():
         if name in fit.schema.names:
@@ -79,7 +117,7 @@ def forward(fit: Any, evidence: Evidence, draws: int) -> tuple[Tracer, Batch]:
     hidden = {
         name: torch.full((draws,), int(code)) for name, code in evidence.codes.items() if name not in fit.schema.names
     }
-    given = Given(fit.posterior.theta(), sites=hidden)
+    given = Given(theta, sites=hidden)
     return observe(fit.program, batch, given, Intervention(evidence.forced), sum_out=False), batch
 
 
@@ -103,6 +141,13 @@ def log_weights_of(fit: Any, tracer: Tracer, batch: Batch, evidence: Any) -> np.
     return total.numpy()
 
 
+def log_units(fit: Any, evidence: Evidence) -> float:
+    """From a density of what is observed in model coordinates to one in the table's units."""
+    observed = {name: code for name, code in evidence.codes.items() if name not in evidence.forced}
+    row = row_of(fit, {name: code for name, code in observed.items() if name in fit.schema.names})
+    return float(log_jacobian(fit, row)[0])
+
+
 def drawn_values(fit: Any, tracer: Tracer, batch: Batch, name: str) -> np.ndarray:
     """``(draws,)`` values of one node, in the table's units (codes for states)."""
     if name not in fit.schema.names:
@@ -124,16 +169,19 @@ def weighted_numbers(values: np.ndarray, share: np.ndarray) -> Any:
 
 
 # -------------------------------------------------------------------------------------------------------- chains
-def by_chains(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int) -> Any:
+def by_chains(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict, draws: int) -> tuple[Answer, Drawn]:
     """Gibbs sampling of discrete networks (Geman and Geman, 1984; Pearl, 1987), many chains side by side."""
     network = network_of(fit)
     if network is None:
-        raise CapabilityError(f"method='gibbs' is for networks of tables; ask {fit.name!r} by method='importance'.")
+        raise CapabilityError(
+            f"method='gibbs' is for networks of tables, one a node; ask this fit of {fit.name!r} by method='importance'."
+        )
     number = network.number
     known = {number[name]: int(code) for name, code in evidence.codes.items()}
     soft = {number[name]: weights for name, weights in evidence.soft.items()}
     chains = NetworkChains(network, known, soft, frozenset(number[name] for name in evidence.forced))
-    found = chains.run(draws, tuple(number[name] for name in names))
+    kept: list[np.ndarray] = []
+    found = chains.run(draws, tuple(number[name] for name in names), kept)
     if found is None:
         raise out_of_reach(shown, chains.candidates)
     worst = max((spread for _, _, spread in found.values()), default=1.0)
@@ -150,7 +198,9 @@ def by_chains(fit: Any, names: tuple[str, ...], evidence: Evidence, shown: dict,
         mean, error, _ = found[number[name]]
         marginals[name] = dict(zip(levels, mean.tolist(), strict=True))
         errors[name] = dict(zip(levels, error.tolist(), strict=True))
-    return Answer(marginals, {}, None, names, (), shown, "gibbs", errors, _evidence=no_evidence)
+    codes = np.concatenate(kept)  # (draws, nodes that are asked for)
+    answer = Answer(marginals, given=shown, kind="gibbs", standard_errors=errors, _evidence=no_evidence)
+    return answer, (dict(zip(names, codes.T, strict=True)), np.full(len(codes), 1.0 / len(codes)))
 
 
 def no_evidence() -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -14,43 +14,49 @@ from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
+from probgen.families.base import Factor
 from probgen.inference.completion import fill_batch, gather
 from probgen.inference.evidence import log_evidence
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 from probgen.queries.answers import impossible
-from probgen.queries.query import read_evidence, row_of
+from probgen.queries.evidence import as_mapping, beside, read_evidence, row_of
 
 __all__ = ["fill", "sample", "sample_given"]
 
 ROWS = 1024  # rows that share one random stream: results depend on the seed and the row's place, not on workers
 
 
-def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
-    """Completed tables; known cells keep their bits."""
+def fill(
+    fit: Any, table: Table, draws: int, seed: int, forced: Iterable[str] = (), extra: tuple[Factor, ...] = ()
+) -> list[Table]:
+    """Completed tables; known cells keep their bits. ``forced`` and ``extra`` are those of :func:`fill_batch`."""
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
     if not fit.traits.normalised:
         return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
         pieces = fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces()
-        drawn = np.concatenate([completed(fit, batch, at, draws, seed) for at, batch in enumerate(pieces)], 1)
+        drawn = np.concatenate(
+            [completed(fit, batch, at, draws, seed, forced, extra) for at, batch in enumerate(pieces)], 1
+        )
     known, made = table.known, []
     for values in drawn:
         made.append(table.with_values(np.where(known, table.values, fit.standardiser.inverse(values))))
     return made
 
 
-def completed(fit: Any, batch: Batch, number: int, draws: int, seed: int) -> np.ndarray:
+def completed(
+    fit: Any, batch: Batch, number: int, draws: int, seed: int, forced: Iterable[str], extra: tuple[Factor, ...]
+) -> np.ndarray:
     """``(draws, B, D)``: completions of one piece, spread over the posterior's draws."""
     size, found = len(fit.posterior), []
     which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
     for theta, group in groupby(range(draws), key=which.__getitem__):
         streams = [partial(seeded, seed, draw, number) for draw in group]
-        found += [
-            x.double().cpu().numpy() for x in fill_batch(fit.program, batch, fit.posterior.theta(theta), streams)
-        ]
+        filled = fill_batch(fit.program, batch, fit.posterior.theta(theta), streams, forced, extra)
+        found += [x.double().cpu().numpy() for x in filled]
     return np.stack(found)
 
 
@@ -75,29 +81,28 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     return Table.from_codes(fit.standardiser.inverse(np.concatenate(found)), fit.schema, lengths=lengths)
 
 
-def sample_given(fit: Any, n: int, given: Mapping[str, Any], do: Mapping[str, Any], seed: int) -> Table:
+def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[str, Any] | None, seed: int) -> Table:
     """New rows in which some columns are observed, and some are set by intervention."""
     if not isinstance(n, int | np.integer) or n < 1:
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
-    evidence = read_evidence(fit, given, do, {})
-    if do and not fit.traits.network:
+    evidence = read_evidence(fit, given, do, None)
+    if evidence.forced and not fit.traits.network:
         raise CapabilityError(f"{fit.name!r} is no network: do has no meaning there; use given.")
-    row = row_of(fit, evidence.codes)
+    row, extra = row_of(fit, evidence.codes), beside(fit, evidence)
     found, streams = [], partial(seeded, seed, "sample given")
     with torch.no_grad(), fit.setting():
         one = fit.batches(row, 1).batch(row)
-        if not bool(
-            torch.isfinite(
-                log_evidence(fit.program, one, theta=fit.posterior.theta(), settle=True, forced=evidence.forced).rows
-            ).all()
-        ):
-            raise impossible(given)
+        known = log_evidence(
+            fit.program, one, theta=fit.posterior.theta(), extra=extra, settle=True, forced=evidence.forced
+        )
+        if not bool(torch.isfinite(known.rows).all()):
+            raise impossible(as_mapping(given, "given"))
         for start in range(0, n, ROWS):
             batch = Batch(one.x.expand(min(ROWS, n - start), -1).clone(), fit.schema)
             with seeded(seed, "sample given", start):
                 theta = fit.posterior.theta(int(torch.randint(len(fit.posterior), ())))
             stream = partial(streams, start)
-            drawn = next(fill_batch(fit.program, batch, theta, [stream], evidence.forced))
+            drawn = next(fill_batch(fit.program, batch, theta, [stream], evidence.forced, extra))
             found.append(drawn.double().cpu().numpy())
     values = fit.standardiser.inverse(np.concatenate(found))
     return Table.from_codes(np.where(row.known, row.values, values), fit.schema)

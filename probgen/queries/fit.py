@@ -117,8 +117,8 @@ class Fit:
         """
         from probgen.queries.fill import sample, sample_given
 
-        if given or do:
-            return sample_given(self, n, given or {}, do or {}, seed)
+        if any(known is not None and len(known) for known in (given, do)):
+            return sample_given(self, n, given, do, seed)
         return sample(self, n, steps, seed)
 
     # -- networks ----------------------------------------------------------------------------------------------
@@ -138,17 +138,18 @@ class Fit:
 
         Args:
             targets: one or several names; all that are not given where None.
-            given: observed values by name.
+            given: observed values by name: a dictionary, or a row of a data frame.
             do: values set by intervention, which say nothing of their causes (networks only).
-            soft: likelihoods of the states of nodes that were seen unclearly (virtual evidence), ``{node: {state: weight}}``.
+            soft: likelihoods of the states of nodes that were seen unclearly (virtual evidence), ``{node: {state: weight}}``
+                (networks only).
             joint: also the table of all discrete targets together.
             method: "exact", "importance" (likelihood weighting) or "gibbs" (discrete networks too wide to sum).
-            draws: for approximate methods, and for moments of continuous targets.
+            draws: for approximate methods, and for moments of continuous targets; at least 2.
             seed: of these draws.
 
         Raises:
             CapabilityError: a name that there is not, a target that is given, a network too wide for memory.
-            DataError: a state that there is not, or evidence of probability zero.
+            DataError: a state that there is not, an unknown number, or evidence of probability zero.
         """
         from probgen.queries.query import ask
 
@@ -156,6 +157,8 @@ class Fit:
 
     def most_probable(self, what: Any, targets: Iterable[str] | None = None) -> Any:
         """The most probable states of all unknown nodes together, given the known ones (not each node's own best).
+
+        Of several draws of the tables, their mean counts.
 
         Args:
             what: a table, whose unknown cells are filled with them; or a dictionary of given values, for which the states

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
-from probgen.families.base import Symbol
+from probgen.families.base import Factor, Symbol
 from probgen.inference.elimination import most_probable as maximised
 from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries.answers import impossible
-from probgen.queries.query import read_evidence, row_of
-from probgen.structure.graph import check_known
+from probgen.queries.evidence import beside, read_evidence, read_targets, row_of
+from probgen.queries.log_prob import POSTERIOR_DRAWS
 
 __all__ = ["most_probable"]
 
@@ -31,9 +34,7 @@ def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
     found: list[np.ndarray] = []
     with torch.no_grad(), fit.setting():
         for batch in fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces():
-            tracer = observe(fit.program, batch, Given(fit.posterior.theta()), settle=True)
-            check_discrete(fit, tracer)
-            log_probability, codes = maximised(tracer.factors)
+            log_probability, codes = maximised(mean_factors(fit, batch))
             refuse_impossible(log_probability, done)
             done += len(batch)
             values = batch.x.clone()
@@ -47,24 +48,31 @@ def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
 
 def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | None) -> dict[str, Any]:
     """States by name."""
-    evidence = read_evidence(fit, given, {}, {})
-    wanted = None if targets is None else {targets} if isinstance(targets, str) else set(targets)
-    if wanted is not None:
-        check_known(wanted, fit.program.node_names, "targets")
-    hidden = {name: code for name, code in evidence.codes.items() if name not in fit.schema.names}
-    if hidden:
-        raise CapabilityError(f"Hidden node {next(iter(hidden))!r} cannot be given here; use fit.query.")
+    evidence = read_evidence(fit, given, None, None)
+    wanted = set(read_targets(fit, targets, evidence))
     row = row_of(fit, evidence.codes)
     with torch.no_grad(), fit.setting():
         batch = fit.batches(row, 1).batch(row)
-        tracer = observe(fit.program, batch, Given(fit.posterior.theta()), settle=True)
-        check_discrete(fit, tracer)
-        symbols = {s for factor in tracer.factors for s in factor.symbols if wanted is None or s.name in wanted}
-        log_probability, codes = maximised(tracer.factors, None if wanted is None else symbols)
+        factors = [*mean_factors(fit, batch), *beside(fit, evidence)]
+        symbols = {s for factor in factors for s in factor.symbols if s.name in wanted}
+        log_probability, codes = maximised(factors, symbols)
     if not bool(torch.isfinite(log_probability).all()):
         raise impossible(given)
     order = [name for name in fit.program.node_names if name in codes]
     return {name: fit.program.node(name).levels[int(codes[name].reshape(-1)[0])] for name in order}
+
+
+def mean_factors(fit: Any, batch: Batch) -> list[Factor]:
+    """Every node's probabilities given its parents, their mean over the posterior's draws of its table."""
+    sums: list[Tensor] = []
+    for theta in (thetas := list(fit.posterior.spread(POSTERIOR_DRAWS))):
+        tracer = observe(fit.program, batch, Given(theta), settle=True)
+        check_discrete(fit, tracer)
+        if len(thetas) == 1 or any(type(factor) is not Factor for factor in tracer.factors):
+            return tracer.factors
+        values = [factor.value for factor in tracer.factors]
+        sums = [torch.logaddexp(*pair) for pair in zip(sums, values, strict=True)] if sums else values
+    return [Factor(f.symbols, total - math.log(len(thetas))) for f, total in zip(tracer.factors, sums, strict=True)]
 
 
 def check_discrete(fit: Any, tracer: Tracer) -> None:

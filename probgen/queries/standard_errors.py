@@ -105,8 +105,8 @@ def log_relabellings(potentials: list[Potential], at: Tensor) -> float:
         if len(factor.symbols) == 1 and bool(factor.value.isneginf().any())
     }
     sites = tracers[0].sites
-    symbols = {symbol.name for factor in tracers[0].factors for symbol in factor.symbols} - labelled
-    return sum(sites[name].distribution.family.log_relabellings for name in symbols)
+    symbols = {symbol.name for factor in tracers[0].factors for symbol in factor.symbols if not symbol.inner}
+    return sum(sites[name].distribution.family.log_relabellings for name in symbols - labelled)
 
 
 def flat(described: dict[str, Parameters]) -> Tensor:

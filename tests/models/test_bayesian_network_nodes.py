@@ -181,6 +181,32 @@ def test_fills_of_a_noisy_or_follow_the_posterior():
     assert abs(drawn[:, 3].mean() - expit(joint[1] - joint[0])) < 0.03
 
 
+@pytest.mark.parametrize(("kind", "levels", "child"), [("noisy_or", 2, 2), ("noisy_max", 3, 3)])
+def test_the_most_probable_causes_are_the_largest_entry(kind, levels, child):
+    _, fit = noisy(3, kind, levels=levels, child=child, max_steps=5)
+    for effect in range(child):
+        states = np.array(list(itertools.product(*[range(levels)] * 3, [effect])))
+        scores = log_probs(fit, states)
+        best = dict(zip(fit.schema.names, states[scores.argmax()].tolist(), strict=True))
+        assert fit.most_probable({"x": effect}) | {"x": effect} == best
+        row = Table.from_codes(np.array([[np.nan, np.nan, np.nan, effect]]), fit.schema)
+        np.testing.assert_array_equal(fit.most_probable(row).values[0], states[scores.argmax()])
+
+
+def test_a_node_may_be_named_like_a_step_of_a_noisy_or():
+    table = effects_table(3)
+    named = Schema(tuple(replace(c, name={"u2": "x|0"}.get(c.name, c.name)) for c in table.schema))
+    fits = [
+        quick(Table.from_codes(table.values, schema), {"x": parents}, nodes={"x": "noisy_or"}, max_steps=5)
+        for schema, parents in ((table.schema, ["u0", "u1", "u2"]), (named, ["u0", "u1", "x|0"]))
+    ]
+    values = np.array([[np.nan, np.nan, np.nan, 1.0], [np.nan, 1.0, np.nan, np.nan]])
+    np.testing.assert_allclose(log_probs(fits[1], values), log_probs(fits[0], values), rtol=1e-9)
+    assert fits[1].query("x|0", {"x": 1})["x|0"] == pytest.approx(fits[0].query("u2", {"x": 1})["u2"])
+    rows = fits[1].sample(300, given={"x": 1}, seed=0)
+    np.testing.assert_array_equal(rows.values, fits[0].sample(300, given={"x": 1}, seed=0).values)
+
+
 # ------------------------------------------------------------------------------------------------------------- trees
 FOREST = Schema(
     (

@@ -636,3 +636,30 @@ def test_pyro_sees_the_edges(asia):
     parents = {name: [p for p in found[name] if p in asia.schema.names] for name in asia.schema.names}
     assert Graph({name: [p for p in given if p != name] for name, given in parents.items()}) == asia.program.graph
     assert nx.is_directed_acyclic_graph(asia.program.graph.to_networkx())
+
+
+@pytest.fixture(scope="module")
+def numbered():
+    """States that are written like numbers, as files have them."""
+    tables = {"a": [0.2, 0.3, 0.5], "b": [[0.1, 0.9], [0.6, 0.4], [0.5, 0.5]]}
+    return pg.network({"a": ["-1", "0", "1"], "b": ["01", "02"]}, {"b": ["a"]}, tables)
+
+
+def test_columns_of_whole_numbers_with_holes_have_the_states_of_the_file(numbered, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n-1,01\n,02\n1,\n")
+    expected = np.log([0.2 * 0.1, 0.2 * 0.9 + 0.3 * 0.4 + 0.5 * 0.5, 0.5])
+    np.testing.assert_allclose(numbered.log_prob(pg.read_table(path)).value, expected)
+    np.testing.assert_allclose(numbered.log_prob({"a": [-1.0, None, 1.0], "b": ["01", "02", None]}).value, expected)
+
+
+def test_a_whole_number_is_the_state_written_like_it(numbered):
+    for value in (-1, -1.0, "-1", np.float64(-1)):
+        assert numbered.query("b", {"a": value})["b"]["01"] == pytest.approx(0.1)
+    for value in ("-1.0", 0.5, True, 7):
+        with pytest.raises(pg.errors.DataError, match="no state"):
+            numbered.query("b", {"a": value})
+    alike = pg.network({"a": ["1", "01", "2"]}, {}, {"a": [0.2, 0.3, 0.5]})
+    assert alike.query(given={"a": 1}).log_probability == pytest.approx(np.log(0.2))
+    with pytest.raises(pg.errors.DataError, match="no state"):
+        alike.query(given={"a": 1.0})
