@@ -146,7 +146,7 @@ def test_level_of_the_nile_is_gaussian_with_the_smoothed_moments(double):
 def test_sampler_agrees_with_what_is_known(name, method):
     book = TEXTBOOKS[name]
     data = book.data()
-    draws, fit = sampled(book.model, data, method)
+    draws, fit = sampled(book.model, data, method, **book.options.get(method, {}))
     assert_agrees(compare(book.quantities(draws), book.reference()), fit)
 
 
@@ -157,7 +157,7 @@ def test_samplers_agree_with_each_other(name):
     book = TEXTBOOKS[name]
     data, found = book.data(), {}
     for method in METHODS:
-        draws, fit = sampled(book.model, data, method)
+        draws, fit = sampled(book.model, data, method, **book.options.get(method, {}))
         quantities = book.quantities(draws)
         found[method] = {site: values.reshape(*values.shape[:2], -1) for site, values in quantities.items()}
     reference = {

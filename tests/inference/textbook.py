@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Textbook:
         reference: makes mean, sd and n_draws by quantity; None where only the density is known.
         quantities: makes the quantities, ``(chains, draws, ...)``, from the draws of the sites.
         slow: takes more than a few seconds.
+        options: of a method, where a careful user would ask for smaller steps or longer chains than usual.
     """
 
     model: Callable[[Data], Any]
@@ -45,6 +46,7 @@ class Textbook:
     reference: Callable[[], Reference] | None = None
     quantities: Callable[[Draws], Draws] = dict
     slow: bool = False
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def tensors(**values: Any) -> Data:
@@ -428,15 +430,17 @@ def nile_reference() -> Reference:
 
 
 # ----------------------------------------------------------------------------------------------------------------- all
+CAREFUL = {"chees": {"chains": 16, "draws": 1600, "target_acceptance": 0.99}, "nuts": {"target_acceptance": 0.99}}
+LONG = {"chees": {"chains": 16, "draws": 3000}, "nuts": {"draws": 4000}}
 TEXTBOOKS = {
     "hierarchical": Textbook(pumps, pump_data, pump_reference),
     "change_point": Textbook(change_point, lambda: tensors(disasters=DISASTERS), change_reference),
     "capture_recapture": Textbook(capture_recapture, dipper_data, dipper_reference, slow=True),
     "topic_model": Textbook(topic_model, topic_data, topic_reference, first_topic, slow=True),
-    "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True),
+    "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True, options=CAREFUL),
     "survival": Textbook(survival, remission_data, remission_reference),
     "ordinal": Textbook(ordinal, ideology_data, ideology_reference, slow=True),
     "stochastic_volatility": Textbook(stochastic_volatility, return_data, slow=True),
-    "dirichlet_process": Textbook(dirichlet_process, galaxy_data, quantities=densities, slow=True),
+    "dirichlet_process": Textbook(dirichlet_process, galaxy_data, quantities=densities, slow=True, options=LONG),
     "kalman": Textbook(local_level, nile_data, nile_reference, slow=True),
 }

@@ -6,7 +6,8 @@ graph. The length T maximises how much squares change, by a root of the time,
 .. math:: \frac1{4 T^{1/5}}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
 
 with z the points in the metric's coordinates; trajectories are jittered by a Halton sequence. The step size aims at a
-mean acceptance, and the metric is learnt from all chains in windows that double.
+mean acceptance, and the metric is learnt from all chains in windows that double. While they learn, a chain that keeps being
+refused, far out where the density is steeper, takes smaller steps than the others until it has come in.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = ["ChEES", "Density", "Move", "State"]
 DIVERGENT = 1000.0  # error of the energy
 FIRST_WINDOW = 16
 EARLY_LEAPFROGS = 16  # of a trajectory before the metric is learnt, at most
+CAUTION, HALF = 0.3, 0.5  # by how much a refused chain's step shrinks, and the acceptance from which it grows again
 BOLDNESS = 1.5  # of the search for a step size: the mean acceptance of many chains is hardly noisy
 ASCENT_STEPS = 200
 POWER = 0.2  # of the time by which the criterion is divided
@@ -161,6 +163,7 @@ class ChEES(Method):
         self.moved = gathered(ascent)
         own = slice(self.own.start, self.own.stop)
         self.state = State(ascent.points[own], ascent.values[own], ascent.gradients[own])
+        self.shorter = torch.zeros_like(self.state.values)  # logarithms of the chains' shares of the step size
         self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()), BOLDNESS)
         self.seconds["warmup"] += time.process_time() - began
 
@@ -178,15 +181,15 @@ class ChEES(Method):
     # -- moving ------------------------------------------------------------------------------------------------
     def proposed(self, step: float, count: int) -> Move:
         """Fresh momenta, and a trajectory of leapfrog steps."""
-        state, metric = self.state, self.metric
+        state, metric, steps = self.state, self.metric, step * self.shorter.exp()[:, None]
         points, gradients = state.points, state.gradients
         momenta = self.noise(torch.randn, points.shape[1])
         energy = 0.5 * momenta.square().sum(1) - state.values
-        momenta = momenta + 0.5 * step * metric.force(gradients)
+        momenta = momenta + 0.5 * steps * metric.force(gradients)
         for left in range(count, 0, -1):
-            points = points + step * metric.velocity(momenta)
+            points = points + steps * metric.velocity(momenta)
             values, gradients = self.density(points)
-            momenta = momenta + (step if left > 1 else 0.5 * step) * metric.force(gradients)
+            momenta = momenta + (steps if left > 1 else 0.5 * steps) * metric.force(gradients)
         error = 0.5 * momenta.square().sum(1) - values - energy
         error = torch.where(error.isfinite(), error, torch.inf)
         return Move(State(points, values, gradients), momenta, error, energy)
@@ -255,6 +258,9 @@ class ChEES(Method):
         self.adapt.update(accepted)
         most = math.log(max(size, min(LONGEST, size * self.task.options["max_leapfrogs"] / 2)))
         self.length.update(travelled * slope, criterion, math.log(size), most)
+        self.shorter = (self.shorter + CAUTION * (acceptance - HALF)).clamp(max=0.0)
+        if self.count + 1 == self.task.options["warmup"]:
+            self.shorter = torch.zeros_like(acceptance)
         self.window.append((self.state.points, self.state.gradients))
         if self.count + 1 in self.ends:
             self.learn_metric()
@@ -267,7 +273,7 @@ class ChEES(Method):
         change = two.square().sum(1) - one.square().sum(1)
         slope, value = change * (two * move.momenta).sum(1), 0.25 * change.square()
         usable = slope.isfinite() & value.isfinite() & (acceptance > 0)
-        weight = torch.where(usable, acceptance, 0.0)
+        weight = torch.where(usable, acceptance * self.shorter.exp(), 0.0)
         parts = [(torch.where(usable, part, 0.0) * weight).mean() for part in (slope, value)]
         slope, value, total, accepted = self.pooled(torch.stack([*parts, weight.mean(), acceptance.mean()])).tolist()
         return slope / max(total, 1e-12), value / max(total, 1e-12), accepted
@@ -306,6 +312,7 @@ class ChEES(Method):
 
     def pack(self) -> dict[str, Tensor]:
         state = {"points": self.state.points, "values": self.state.values, "gradients": self.state.gradients}
+        state["shorter"] = self.shorter
         packed = {**state, "factor": self.metric.factor, "inverse": self.metric.inverse}
         packed |= {"adapt": self.adapt.pack(), "length": self.length.pack(), "generator": self.generator.get_state()}
         packed |= {"count": torch.tensor([self.count, self.leapfrogs])}
@@ -319,6 +326,7 @@ class ChEES(Method):
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
         self.state = State(tensors["points"], tensors["values"], tensors["gradients"])
+        self.shorter = tensors["shorter"]
         self.metric = Metric(tensors["factor"], tensors["inverse"])
         self.adapt = DualAveraging.unpack(tensors["adapt"])
         self.length.unpack(tensors["length"])
