@@ -100,6 +100,14 @@ def test_em_with_holes_and_a_hidden_node_is_monotone(prior):
     assert fit.history["objective"][-1] > fit.history["objective"][0] + 1e-3
 
 
+def test_a_state_that_only_rows_with_a_hole_show_is_learnt_without_a_prior():
+    table = Table({"a": ["x", "x", "z"] * 20, "b": ["y", "w", None] * 20})
+    fit = pg.fit("bayesian_network", table, structure={"b": ["a"]}, prior=None, progress=False)
+    assert fit.diagnostics["monotone"]
+    assert fit.query("a")["a"]["z"] == pytest.approx(1 / 3, abs=1e-6)
+    assert fit.query("b", {"a": "x"})["b"]["w"] == pytest.approx(0.5, abs=1e-6)
+
+
 def test_complete_data_give_frequencies_at_once_and_pseudo_counts_the_dirichlet_mean():
     table = random_network(5)[0].sample(500, seed=5)
     plain = pg.fit("bayesian_network", table, structure=STRUCTURE, prior=None, progress=False)
