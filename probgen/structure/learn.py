@@ -221,7 +221,8 @@ def by_independence(task: Task) -> Learnt:
 
 
 def by_pgmpy(task: Task) -> Learnt:
-    options = task.options
+    options, places = task.options, np.argwhere(~possible(task.statistics)).tolist()
+    impossible = frozenset((task.names[a], task.names[b]) for a, b in places if a != b)
     found = pgmpy_graph(
         task.table,
         options.method,
@@ -230,8 +231,9 @@ def by_pgmpy(task: Task) -> Learnt:
         options.target,
         options.equivalent_sample_size,
         options.significance,
+        impossible,
     )
-    graph = directed(found, options.constraints)
+    graph = directed(found, options.constraints, impossible)
     return Learnt(adjacency(task, graph), undirected=tuple(sorted(found.undirected, key=str)))
 
 
