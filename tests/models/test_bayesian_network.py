@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.errors import SchemaError
 from probgen.inference.methods.em import expected_statistics
 from probgen.inference.sum_product import make_plan
 from probgen.queries.marginals import node_probabilities
@@ -378,6 +379,22 @@ SMALL = Table({"smoker": ["no", "yes", "no", "yes"] * 10, "age": np.arange(40.0)
 def test_bad_networks_are_refused_by_name(options, message):
     with pytest.raises(pg.CapabilityError, match=message):
         pg.fit("bayesian_network", SMALL, progress=False, **options)
+
+
+@pytest.mark.parametrize("method", ["nuts", "map", "svi"])
+def test_a_column_named_as_a_parameter_is_refused_where_both_are_sites(method):
+    table = Table({"a": ["x", "y", "x", "x"] * 5, "a.probs": ["u", "v", "w", "u"] * 5})
+    options = {"structure": {"a": ["a.probs"]}, "progress": False}
+    with pytest.raises(SchemaError, match="'a.probs' is both .* parameters of 'a'; rename the column"):
+        pg.fit("bayesian_network", table, method=method, **options)
+    assert pg.fit("bayesian_network", table, **options).query("a", {"a.probs": "v"})["a"]["y"] > 0.5
+
+
+def test_two_nodes_whose_parameters_have_one_name_are_refused():
+    table = Table({"n": list(range(12)) * 5, "n.count": ["u", "v", "w"] * 20})
+    assert table.schema["n"].kind == "count"
+    with pytest.raises(SchemaError, match="'n.count' is both"):
+        pg.fit("bayesian_network", table, structure={}, progress=False)
 
 
 def test_a_table_too_large_is_refused_with_the_remedy():
