@@ -393,6 +393,32 @@ def test_a_network_by_hand():
     assert_equal(fit, pg.network(fit.schema, graph, TABLES))
 
 
+def test_pandas_tables_are_read_by_their_labels():
+    rows = [("yes", "off"), ("yes", "on"), ("no", "on"), ("no", "off")]
+    numbers = [[0.3, 0.1, 0.6], [0.7, 0, 0.3], [0, 0.2, 0.8], [0, 1, 0]]
+    index = pd.MultiIndex.from_tuples(rows, names=["rain", "sprinkler"])
+    tables = {
+        "rain": pd.Series({"yes": 0.2, "no": 0.8}),
+        "sprinkler": pd.DataFrame({"on": [0.0, 0.4], "off": [1.0, 0.6]}, index=["yes", "no"]),
+        "wet": pd.DataFrame(numbers, index, columns=["soaked", "dry", "wet"]),
+    }
+    assert_equal(pg.network(STATES, STRUCTURE, tables), pg.network(STATES, STRUCTURE, TABLES))
+    tables["wet"] = tables["wet"].stack()
+    assert_equal(pg.network(STATES, STRUCTURE, tables), pg.network(STATES, STRUCTURE, TABLES))
+
+
+def test_pandas_tables_without_labels_are_read_in_their_order():
+    tables = {**TABLES, "rain": pd.Series([0.8, 0.2]), "sprinkler": pd.DataFrame([[0.6, 0.4], [1.0, 0.0]])}
+    assert_equal(pg.network(STATES, STRUCTURE, tables), pg.network(STATES, STRUCTURE, TABLES))
+    numbered = pg.network({"a": [1, 0]}, {}, {"a": pd.Series([0.3, 0.7])})
+    assert numbered.query()["a"][0] == pytest.approx(0.3)
+
+
+def test_states_in_an_array():
+    states = {name: np.array(listed) for name, listed in STATES.items()}
+    assert_equal(pg.network(states, STRUCTURE, TABLES), pg.network(STATES, STRUCTURE, TABLES))
+
+
 def test_a_gaussian_network_by_hand():
     """Regressions on continuous parents, one for each state of discrete ones, against the densities themselves."""
     fit = pg.network(
@@ -449,6 +475,8 @@ HAND = {
     "nan": ({}, {}, {"rain": [np.nan, 1.0]}, "nan for state 'no' given its one row, which is no number"),
     "shape": ({}, {}, {"sprinkler": [0.5, 0.5]}, "0.5 where a probability is expected|has .* entries"),
     "length": ({}, {}, {"rain": [0.2, 0.3, 0.5]}, "has 3 entries where 'rain' has 2 states: no, yes"),
+    "label": ({}, {}, {"rain": pd.Series({"yes": 0.2, "never": 0.8})}, "names the state 'never' of 'rain'"),
+    "label twice": ({}, {}, {"rain": pd.Series([0.2, 0.8], ["no", "no"])}, "'rain' says nothing for rain=yes"),
     "text": ({}, {}, {"rain": ["often", "seldom"]}, "has 'often' where a probability is expected"),
     "too deep": ({}, {}, {"rain": [[0.2, 0.8], [0.2, 0.8]]}, r"\[0.2, 0.8\] where a probability is expected"),
     "states": ({"rain": "often"}, {}, {}, "Node 'rain' needs a list of its states, or 'real'; got 'often'"),
