@@ -342,8 +342,10 @@ def learn(table: Table, statistics: Statistics, options: Options) -> Structure:
 
 
 def admitted(task: Task) -> np.ndarray:
-    """``(D, D)``: edges that the constraints and the kinds of columns admit."""
-    return task.options.constraints.allowed(task.names) & possible(task.statistics)
+    """``(D, D)``: edges that the constraints and the kinds of columns admit; a column of one level needs none."""
+    constant = np.array([column.is_discrete and column.cardinality == 1 for column in task.statistics.schema])
+    useful = ~(constant[:, None] | constant) | task.options.constraints.needed(task.names)
+    return task.options.constraints.allowed(task.names) & possible(task.statistics) & useful
 
 
 def adjacency(task: Task, graph: Graph) -> np.ndarray:

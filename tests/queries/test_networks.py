@@ -175,6 +175,32 @@ def test_states_that_look_like_marks_of_unknown_cells():
     assert both[0] < both[1] == pytest.approx(0.0, abs=1e-9)
 
 
+ONE_STATE = """
+network unknown { }
+variable a { type discrete [ 1 ] { only }; }
+variable b { type discrete [ 2 ] { x, y }; }
+variable c { type discrete [ 2 ] { p, q }; }
+probability ( a ) { table 1.0; }
+probability ( b | a ) { (only) 0.3, 0.7; }
+probability ( c | b, a ) { (x, only) 0.1, 0.9; (y, only) 0.8, 0.2; }
+"""
+
+
+def test_a_node_of_one_state_says_nothing():
+    fit = pg.read_network(ONE_STATE)
+    assert score(fit, a="only") == pytest.approx(0.0, abs=1e-12)
+    assert fit.query("b", {"c": "p"})["b"]["x"] == pytest.approx(0.03 / 0.59)
+    rows = fit.sample(60, seed=0)
+    holes = rows.with_values(np.where(np.random.default_rng(0).random(rows.values.shape) < 0.2, np.nan, rows.values))
+    holes = holes.take(holes.known.any(1))
+    assert fit.most_probable(holes).column("a").tolist() == ["only"] * len(holes)
+    again = pg.fit("bayesian_network", holes, structure=fit.program.graph, progress=False)
+    assert again.query("a")["a"]["only"] == 1.0
+    assert all("a" not in edge for edge in pg.learn_structure(holes, "tabu", restarts=0, progress=False).graph.edges)
+    with pytest.raises(pg.CapabilityError, match="'a' has the single level 'only', which only networks take"):
+        pg.fit("naive_bayes", rows, target="b", progress=False)
+
+
 # -------------------------------------------------------------------------------------------------------- formats
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("zipped", [False, True])
@@ -480,7 +506,7 @@ HAND = {
     "text": ({}, {}, {"rain": ["often", "seldom"]}, "has 'often' where a probability is expected"),
     "too deep": ({}, {}, {"rain": [[0.2, 0.8], [0.2, 0.8]]}, r"\[0.2, 0.8\] where a probability is expected"),
     "states": ({"rain": "often"}, {}, {}, "Node 'rain' needs a list of its states, or 'real'; got 'often'"),
-    "one state": ({"rain": ["no"]}, {}, {}, "needs at least 2 levels"),
+    "no state": ({"rain": []}, {}, {}, "needs at least 1 level, got"),
     "twice": ({"rain": ["no", "no"]}, {}, {}, "levels repeat"),
     "continuous parent": ({"rain": "real"}, {}, {}, "cannot have the continuous parent 'rain'"),
 }  # fmt: skip
