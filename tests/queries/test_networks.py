@@ -218,6 +218,45 @@ def test_every_format_holds_a_network(odd, name, zipped, tmp_path):
     pg.write_network(odd, path, overwrite=True)
 
 
+ODD_NAMES = [
+    "//a",
+    "/*a",
+    "a//b",
+    "|",
+    ",",
+    "%a",
+    "(",
+    ")",
+    "{",
+    "}",
+    ";",
+    "=",
+    " a",
+    "a\t",
+    "a b",
+    "#a",
+    "&a",
+    "a\rb",
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("odd_name", ODD_NAMES)
+def test_names_come_back_or_are_refused(name, odd_name, tmp_path):
+    """As a node, which is a parent, and as a state beside the same one without spaces."""
+    path = tmp_path / f"network{SUFFIXES[name][0]}"
+    states = [odd_name, "b" if odd_name == odd_name.strip() else odd_name.strip()]
+    for node, levels in ((odd_name, ["no", "yes"]), ("node", states)):
+        table = {level: {"p": 0.3, "q": 0.7} for level in levels}
+        fit = pg.network({node: levels, "x": ["p", "q"]}, {"x": [node]}, {node: [0.1, 0.9], "x": table})
+        try:
+            pg.write_network(fit, path, overwrite=True)
+        except pg.DataError as error:
+            assert "cannot hold" in str(error)
+        else:
+            assert_equal(pg.read_network(path, format=name), fit)
+
+
 def test_uai_keeps_the_order_only(odd, tmp_path):
     pg.write_network(odd, tmp_path / "network.uai")
     found = pg.read_network(tmp_path / "network.uai")
