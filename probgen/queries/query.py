@@ -217,7 +217,7 @@ def ask_density(
     if rest:
         many = row.take(np.zeros(draws, dtype=int))
         filled = fit.fill(many, 1, seed=seed)[0]
-        numbers = {name: Numbers.of(filled.values[:, fit.schema.index(name)]) for name in rest}
+        numbers = {name: Numbers.of(filled.values[:, fit.schema.index(name)], fit.schema[name].kind) for name in rest}
     states = tuple(fit.schema[name].levels for name in discrete)
     return Answer(marginals, numbers, together, discrete, states, shown, _evidence=lambda: log_evidence)
 
