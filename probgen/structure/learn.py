@@ -15,7 +15,7 @@ from probgen.errors import CapabilityError, DataError, DataWarning
 from probgen.structure.constraints import Constraints
 from probgen.structure.graph import Graph
 from probgen.structure.peers import directed, pgmpy_graph
-from probgen.structure.scores import Score, check_edge, make_score, possible
+from probgen.structure.scores import Score, check_edge, check_number, make_score, possible
 from probgen.structure.search import Climb, Move, climb, promising, shaken
 from probgen.structure.statistics import Statistics
 from probgen.structure.trees import augmented_tree, check_class, tree
@@ -396,8 +396,8 @@ def check_options(options: Options, table: Table) -> None:
         value = getattr(options, name)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise CapabilityError(f"{name} must be a whole number from 1 up, or None; got {value!r}.")
-    if not 0 < options.significance < 1:
-        raise CapabilityError(f"significance must lie between 0 and 1, got {options.significance!r}.")
+    check_number("significance", options.significance, below=1.0)
+    check_number("equivalent_sample_size", options.equivalent_sample_size)
     if options.target is not None:
         table.schema.index(options.target)
     if table.n_rows < 2:

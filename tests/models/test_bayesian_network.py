@@ -370,6 +370,10 @@ SMALL = Table({"smoker": ["no", "yes", "no", "yes"] * 10, "age": np.arange(40.0)
         ({"structure": {"age": ["visits"]}}, "cannot be the parent"),
         ({"structure": {}, "hidden_nodes": {"age": 2}}, "is a column of the table"),
         ({"structure": {}, "hidden_nodes": {"h": 1}}, "at least 2"),
+        (
+            {"structure": {}, "nodes": {"a": {"kind": "tree", "equivalent_sample_size": "x"}}},
+            "must be a number, positive",
+        ),
         ({"structure": {}, "hidden_nodes": {"h": 2.5}}, "number of levels or a list"),
         ({"structure": {}, "prior": {"ess": 3}}, "equivalent_sample_size"),
         ({"structure": {}, "prior": {"pseudo_count": -1}}, "at least 0"),
@@ -385,7 +389,7 @@ def test_bad_networks_are_refused_by_name(options, message):
 def test_a_column_named_as_a_parameter_is_refused_where_both_are_sites(method):
     table = Table({"a": ["x", "y", "x", "x"] * 5, "a.probs": ["u", "v", "w", "u"] * 5})
     options = {"structure": {"a": ["a.probs"]}, "progress": False}
-    with pytest.raises(SchemaError, match="'a.probs' is both .* parameters of 'a'; rename the column"):
+    with pytest.raises(SchemaError, match=r"'a\.probs' is both .* parameters of 'a'; rename the column"):
         pg.fit("bayesian_network", table, method=method, **options)
     assert pg.fit("bayesian_network", table, **options).query("a", {"a.probs": "v"})["a"]["y"] > 0.5
 
@@ -393,7 +397,7 @@ def test_a_column_named_as_a_parameter_is_refused_where_both_are_sites(method):
 def test_two_nodes_whose_parameters_have_one_name_are_refused():
     table = Table({"n": list(range(12)) * 5, "n.count": ["u", "v", "w"] * 20})
     assert table.schema["n"].kind == "count"
-    with pytest.raises(SchemaError, match="'n.count' is both"):
+    with pytest.raises(SchemaError, match=r"'n\.count' is both"):
         pg.fit("bayesian_network", table, structure={}, progress=False)
 
 
