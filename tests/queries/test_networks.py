@@ -249,12 +249,18 @@ def test_names_come_back_or_are_refused(name, odd_name, tmp_path):
     for node, levels in ((odd_name, ["no", "yes"]), ("node", states)):
         table = {level: {"p": 0.3, "q": 0.7} for level in levels}
         fit = pg.network({node: levels, "x": ["p", "q"]}, {"x": [node]}, {node: [0.1, 0.9], "x": table})
-        try:
-            pg.write_network(fit, path, overwrite=True)
-        except pg.DataError as error:
-            assert "cannot hold" in str(error)
-        else:
-            assert_equal(pg.read_network(path, format=name), fit)
+        if is_refused(fit, path):
+            continue
+        assert_equal(pg.read_network(path, format=name), fit)
+
+
+def is_refused(fit, path):
+    """True where the format cannot hold a name, and says so."""
+    try:
+        pg.write_network(fit, path, overwrite=True)
+    except pg.DataError as error:
+        return "cannot hold" in str(error)
+    return False
 
 
 def test_uai_keeps_the_order_only(odd, tmp_path):
