@@ -290,7 +290,7 @@ def make_score(name: str, statistics: Statistics, equivalent_sample_size: float 
 
 def check_number(name: str, value: Any, below: float = math.inf) -> None:
     """Refuse what is no number between zero and a bound."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < below:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < below:
         told = "positive, and finite" if below == math.inf else f"between 0 and {below:g}"
         raise CapabilityError(f"{name} must be a number, {told}; got {value!r}.")
 

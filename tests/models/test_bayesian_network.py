@@ -371,7 +371,7 @@ SMALL = Table({"smoker": ["no", "yes", "no", "yes"] * 10, "age": np.arange(40.0)
         ({"structure": {}, "hidden_nodes": {"age": 2}}, "is a column of the table"),
         ({"structure": {}, "hidden_nodes": {"h": 1}}, "at least 2"),
         (
-            {"structure": {}, "nodes": {"a": {"kind": "tree", "equivalent_sample_size": "x"}}},
+            {"structure": {}, "nodes": {"smoker": {"kind": "tree", "equivalent_sample_size": "x"}}},
             "must be a number, positive",
         ),
         ({"structure": {}, "hidden_nodes": {"h": 2.5}}, "number of levels or a list"),
