@@ -138,6 +138,11 @@ def check_kinds(model: Model, schema: Schema) -> None:
                 f"{model.name!r} cannot take column {column.name!r}, which is {column.kind}; it takes: {', '.join(traits.kinds)}."
                 " Drop the column, give it another kind (schema.with_kind), or use another model."
             )
+        if column.is_discrete and column.cardinality == 1 and not traits.network:
+            raise CapabilityError(
+                f"Column {column.name!r} has the single level {column.levels[0]!r}, which only networks take; drop it, or"
+                " name at least 2 levels."
+            )
 
 
 class UserProgram(Model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from probgen.data.coding import decode_column
 from probgen.data.schema import Column, Schema
 from probgen.errors import DataError
 
-__all__ = ["Native", "to_pandas"]
+__all__ = ["Native", "labelled", "to_pandas"]
 
 
 @dataclass(frozen=True)
@@ -165,3 +165,18 @@ def arrow_types() -> dict:
         for bits in (8, 16, 32, 64)
     }
     return {**whole, pa.bool_(): pd.BooleanDtype()}
+
+
+def labelled(value: Any, labels: Sequence[Any]) -> Any:
+    """A pandas series, or the rows of a data frame, by label; those without labels in their order; all else as it is.
+
+    Args:
+        value: anything.
+        labels: what a row may be called; rows that are only numbered, and not called so, have no labels.
+    """
+    if not isinstance(value, pd.Series | pd.DataFrame):
+        return value
+    index = value.index
+    if isinstance(index, pd.RangeIndex) and not set(index) <= set(labels):
+        return [value.iloc[place] for place in range(len(value))]
+    return {label: value.xs(label) for label in index.unique(0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ __all__ = ["KINDS", "Column", "Schema"]
 KINDS = ("real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "semicontinuous", "datetime")
 DISCRETE = ("binary", "categorical", "ordinal")
 CONTINUOUS = ("real", "positive", "bounded", "semicontinuous", "datetime")
+LEVELS = {"binary": (2, 2), "categorical": (1, math.inf), "ordinal": (2, math.inf)}  # the least and the most
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Column:
     Attributes:
         name: as in the data.
         kind: one of ``KINDS``.
-        levels: labels in code order, for binary, categorical and ordinal columns.
+        levels: labels in code order, for binary, categorical and ordinal columns; a categorical one may have a single
+            level, as nodes of networks do, of which other models know nothing.
         bounds: (low, high) of a bounded column.
         reason: why this kind was inferred.
         incomplete: True where the column had unknown cells when it was inferred.
@@ -50,11 +53,10 @@ class Column:
             raise SchemaError(f"Column {self.name!r} is bounded but has no bounds; give bounds=(low, high).")
 
     def _check_levels(self) -> None:
-        needed = "exactly 2" if self.kind == "binary" else "at least 2"
-        if len(self.levels) < 2 or (self.kind == "binary" and len(self.levels) != 2):
-            raise SchemaError(
-                f"Column {self.name!r} is {self.kind} and needs {needed} levels, got {list(self.levels)}."
-            )
+        least, most = LEVELS[self.kind]
+        needed = f"{'exactly' if least == most else 'at least'} {least} level{'s' if least > 1 else ''}"
+        if not least <= len(self.levels) <= most:
+            raise SchemaError(f"Column {self.name!r} is {self.kind} and needs {needed}, got {list(self.levels)}.")
         if len(set(self.levels)) != len(self.levels):
             raise SchemaError(f"Column {self.name!r}: levels repeat in {list(self.levels)}; name each once.")
 

@@ -101,7 +101,7 @@ def pseudo_counts(prior: str | float | None) -> float:
     """Pseudo-observations for each row of a table of probabilities."""
     if prior is None or prior == "default":
         return 0.0 if prior is None else PSEUDO
-    if not isinstance(prior, int | float) or not 0 < prior < math.inf:
+    if isinstance(prior, bool) or not isinstance(prior, int | float) or not 0 < prior < math.inf:
         raise CapabilityError(f"prior must be 'default', None or a positive number of pseudo-counts, got {prior!r}.")
     return float(prior)
 

@@ -22,6 +22,7 @@ from probgen.data.schema import Column
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable, Parameters, Rows, Symbol, Table
 from probgen.families.conditional_table import MOST_ENTRIES, ProbabilityRows, Root, pseudo_counts
+from probgen.structure.scores import check_number
 
 __all__ = ["TreeTable", "read_tree"]
 
@@ -60,6 +61,7 @@ class TreeTable(ProbabilityRows):
         super().__init__(levels, leaves_of(tree), prior)
         if score not in ("bic", "bdeu"):
             raise CapabilityError(f"Node {name!r}: a tree is grown by score='bic' or 'bdeu', got {score!r}.")
+        check_number("equivalent_sample_size", equivalent_sample_size)
         self.parents, self.name, self.asked_columns, self.is_given = tuple(parents), name, columns, tree is not None
         self.score_name, self.strength, self.max_leaves = score, equivalent_sample_size, max_leaves
         self.tree = tree

@@ -20,7 +20,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from probgen._pyro import Messenger, in_plates, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.holes import known
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, SchemaError
 from probgen.families.base import Cells, Factor, Family, Latent, Natural, Parameters, Symbol, Table
 from probgen.families.gaussian_path import GaussianPath
 
@@ -108,6 +108,9 @@ class Tracer(Messenger):
 
     Sites marked with ``INTEGRATE_OUT`` have no numbers either way, unless they are given: the families below fill and
     score with them integrated out.
+
+    Raises:
+        SchemaError: a column (or hidden node) is named as a parameter is, or two families have one name.
     """
 
     def __init__(self, sum_out: bool = True, rows_are_local: bool = True, settle: bool = False) -> None:
@@ -127,7 +130,8 @@ class Tracer(Messenger):
     def _pyro_parameters(self, message: dict) -> None:
         self._drawing += 1
         family, name = message["args"]
-        self.families[name] = family
+        if self.families.setdefault(name, family) is not family:
+            raise one_name(name)
 
     def _pyro_post_parameters(self, message: dict) -> None:
         self._drawing -= 1
@@ -180,13 +184,25 @@ class Tracer(Messenger):
             name, message["fn"], value, observed, message["scale"], self._drawing > 0, message["infer"].get("_data")
         )
         local = self.rows_are_local and in_plates(message)
-        if local or isinstance(value, Symbol | Latent | Cells) or observed:
+        of_rows = local or isinstance(value, Symbol | Latent | Cells) or observed
+        if name in (self.global_sites if of_rows else self.sites):
+            raise one_name(name)
+        if of_rows:
             self.sites[name] = site
             counts = not message["infer"].get("_set")
             if self.sum_out and counts and (not isinstance(value, Latent) or along_time(message)):
                 self.factors += factors_of(message["fn"], value)
         else:
             self.global_sites[name] = site
+
+
+def one_name(name: str) -> SchemaError:
+    """What is said where values of rows and parameters, or the parameters of two nodes, have the same name."""
+    owner = name.rpartition(".")[0]
+    return SchemaError(
+        f"{name!r} is both the name of a column (or node, or site of a program) and that of parameters of {owner or name!r};"
+        " rename the column."
+    )
 
 
 def is_summed_out(message: dict) -> bool:

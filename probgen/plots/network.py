@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
@@ -18,7 +17,8 @@ from probgen.errors import CapabilityError
 from probgen.plots.layers import Layout, layout
 from probgen.plots.missing import shortened
 from probgen.plots.style import ACCENT, CYCLE, FAINT, GRID, INK, MUTED, PAPER, axes_or_new, mixed
-from probgen.queries.evidence import state_of
+from probgen.queries.answers import number_or_day
+from probgen.queries.evidence import code_in, state_of
 from probgen.queries.reading import spread
 from probgen.structure.graph import Graph, check_known
 
@@ -102,17 +102,12 @@ def beliefs(fit: Any, given: Mapping[str, Any]) -> dict[str, Belief]:
             sure = {level: float(at == code) for at, level in enumerate(column.levels)}
             found[node] = Belief(bars_of(sure), known=True, hidden=hidden)
         elif node in given:
-            found[node] = Belief(text=f"{float(given[node]):.4g}", known=True)
+            found[node] = Belief(text=number_or_day(code_in(column, given[node]), column.kind), known=True)
         elif column.is_discrete:
             found[node] = Belief(bars_of(answer[node]), hidden=hidden)
         else:
             found[node] = Belief(text=spread(answer[node].mean, answer[node].sd, column.kind))
     return found
-
-
-def number(value: Any) -> str:
-    """A known number, or the day of a date."""
-    return str(value)[:10] if isinstance(value, np.datetime64) else f"{value:.4g}"
 
 
 def bars_of(shares: Mapping[Any, float]) -> tuple[tuple[str, float], ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from probgen.errors import CapabilityError, DataError
 from probgen.structure.graph import check_known
 
-__all__ = ["Answer", "Evidence", "Numbers", "check_states", "impossible", "out_of_reach"]
+__all__ = ["Answer", "Evidence", "Numbers", "check_states", "impossible", "number_or_day", "out_of_reach"]
 
 MOST_STATES = 4096  # of several targets together, where each state is scored
 
@@ -24,6 +24,7 @@ class Numbers:
     Attributes:
         mean, sd: of its distribution.
         q05, median, q95: quantiles.
+        kind: of its column; of a "datetime" one all numbers are in days, those but the sd since 1970.
     """
 
     mean: float
@@ -31,11 +32,16 @@ class Numbers:
     q05: float
     median: float
     q95: float
+    kind: str = "real"
 
     @classmethod
-    def of(cls, draws: np.ndarray) -> Numbers:
+    def of(cls, draws: np.ndarray, kind: str = "real") -> Numbers:
         low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
-        return cls(float(draws.mean()), float(draws.std(ddof=1)), float(low), float(middle), float(high))
+        return cls(float(draws.mean()), float(draws.std(ddof=1)), float(low), float(middle), float(high), kind)
+
+    def __str__(self) -> str:
+        mean, low, high = (number_or_day(value, self.kind) for value in (self.mean, self.q05, self.q95))
+        return f"mean {mean}  sd {self.sd:.3g}{' days' if self.kind == 'datetime' else ''}  90% in [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ class Answer:
                 | ({"standard_error": errors[state]} if errors else {})
                 for state, share in states.items()
             ]
-        rows += [{"node": name, **vars(found)} for name, found in self.numbers.items()]
+        for name, found in self.numbers.items():
+            rows.append({"node": name, **{key: value for key, value in vars(found).items() if key != "kind"}})
         return rows
 
     def __str__(self) -> str:
@@ -101,9 +108,7 @@ class Answer:
             shown = "  ".join(f"{state} {share:.4f}{self._error(name, state)}" for state, share in states.items())
             lines.append(f"{name:{wide}}  {shown}")
         for name, found in self.numbers.items():
-            lines.append(
-                f"{name:{wide}}  mean {found.mean:.4g}  sd {found.sd:.3g}  90% in [{found.q05:.4g}, {found.q95:.4g}]"
-            )
+            lines.append(f"{name:{wide}}  {found}")
         if self.joint is not None:
             lines += self._joint_lines()
         return "\n".join(lines)
@@ -149,6 +154,11 @@ def check_states(sizes: Sequence[int]) -> None:
         raise CapabilityError(
             f"The {len(sizes)} targets have {math.prod(sizes):.3g} states together, more than {MOST_STATES}; ask for fewer."
         )
+
+
+def number_or_day(value: float, kind: str) -> str:
+    """Four digits of a number; of days since 1970 the date."""
+    return str(np.datetime64(round(value), "D")) if kind == "datetime" else f"{value:.4g}"
 
 
 def impossible(shown: Mapping[str, Any]) -> DataError:

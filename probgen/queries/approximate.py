@@ -91,7 +91,7 @@ def by_importance(
     for name in names:
         column = fit.program.node(name)
         if not column.is_discrete:
-            numbers[name] = weighted_numbers(values[name], share)
+            numbers[name] = weighted_numbers(values[name], share, column.kind)
             continue
         hot = values[name][:, None] == np.arange(len(column.levels))
         mean = share @ hot
@@ -158,14 +158,14 @@ def drawn_values(fit: Any, tracer: Tracer, batch: Batch, name: str) -> np.ndarra
     return filled[:, fit.schema.index(name)]
 
 
-def weighted_numbers(values: np.ndarray, share: np.ndarray) -> Any:
+def weighted_numbers(values: np.ndarray, share: np.ndarray, kind: str) -> Any:
     """Moments and quantiles of weighted draws."""
     mean = float(share @ values)
     sd = float(np.sqrt(share @ np.square(values - mean)))
     order = np.argsort(values)
     at = np.searchsorted(share[order].cumsum(), [0.05, 0.5, 0.95]).clip(0, len(values) - 1)
     low, middle, high = values[order][at]
-    return Numbers(mean, sd, float(low), float(middle), float(high))
+    return Numbers(mean, sd, float(low), float(middle), float(high), kind)
 
 
 # -------------------------------------------------------------------------------------------------------- chains

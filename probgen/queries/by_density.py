@@ -43,7 +43,7 @@ def ask(
     }
     rest = [name for name in names if name not in discrete]
     drawn = draws_of(fit, evidence, draws, seed) if rest else np.zeros((0, 0))
-    numbers = {name: Numbers.of(drawn[:, fit.schema.index(name)]) for name in rest}
+    numbers = {name: Numbers.of(drawn[:, fit.schema.index(name)], columns[name].kind) for name in rest}
     states = tuple(columns[name].levels for name in discrete)
     return Answer(marginals, numbers, together, discrete, states, shown, _evidence=lambda: known)
 

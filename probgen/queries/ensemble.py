@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,7 @@ class Ensemble:
     """
 
     def __init__(self, members: Sequence[Fit], weights: Any = None) -> None:
-        self.members = tuple(members)
-        check_members(self.members)
+        self.members = checked_members(members)
         self.weights = checked_weights(weights, len(self.members))
 
     @property
@@ -61,13 +60,24 @@ class Ensemble:
         return Estimate(mixed(self.log_probs(table), self.weights), "exact")
 
     def embed(self, table: Any) -> np.ndarray:
-        """``(N, M)``: the probability that each member drew the row."""
+        """``(N, M)``: the probability that each member drew the row.
+
+        Raises:
+            DataError: a row that is impossible under every member with weight.
+        """
         joint = self.log_probs(table) + log_weights(self.weights)[:, None]
+        refuse_impossible(joint)
         shares = np.exp(joint - joint.max(0))
         return (shares / shares.sum(0)).T
 
     def fill(self, table: Any, draws: int = 20, *, seed: int = 0) -> list[Table]:
-        """Completed tables: for every row and draw a member by its probability, then the member's own draw."""
+        """Completed tables: for every row and draw a member by its probability, then the member's own draw.
+
+        Raises:
+            CapabilityError: fewer than one draw.
+            DataError: a row whose known cells are impossible under every member with weight.
+        """
+        check_count("draws", draws)
         rows = self.members[0].read(table)
         shares = torch.as_tensor(self.embed(rows))
         with seeded(seed, "members"):
@@ -92,7 +102,12 @@ class Ensemble:
         (folder / WEIGHTS).write_text(json.dumps(self.weights.tolist()), encoding="utf-8")
 
     def sample(self, n: int, *, seed: int = 0) -> Table:
-        """N new rows, each from a member drawn by its weight."""
+        """N new rows, each from a member drawn by its weight.
+
+        Raises:
+            CapabilityError: fewer than one row.
+        """
+        check_count("n", n)
         with seeded(seed, "members"):
             counts = torch.multinomial(torch.as_tensor(self.weights), n, replacement=True)
         sizes = np.bincount(counts.numpy(), minlength=len(self.members))
@@ -118,25 +133,40 @@ def ensemble(fits: Sequence[Fit], table: Any = None, weights: Any = None) -> Ens
 
     Args:
         fits: of the same columns, with densities.
-        table: rows that no member was fitted to; the weights maximise their density.
+        table: rows that no member was fitted to; the weights maximise their density, each row counting by its own weight.
         weights: given instead; equal where neither is.
 
     Raises:
         CapabilityError: fits of other columns or without exact densities, or weights that are none.
+        DataError: a row that is impossible under every fit, or rows that all weigh nothing.
     """
     made = Ensemble(fits, weights)
     if table is None or weights is not None:
         return made
-    return Ensemble(fits, learnt_weights(made.log_probs(table)))
+    rows = made.members[0].read(table)
+    return Ensemble(made.members, learnt_weights(made.log_probs(rows), rows.weights))
 
 
-def learnt_weights(log_probs: np.ndarray) -> np.ndarray:
-    """Maximum likelihood by EM, from ``(M, N)`` log densities; concave, so that the start does not matter."""
+def learnt_weights(log_probs: np.ndarray, row_weights: np.ndarray | None = None) -> np.ndarray:
+    """Maximum likelihood by EM, from ``(M, N)`` log densities; concave, so that the start does not matter.
+
+    Args:
+        log_probs: of every row under every member.
+        row_weights: ``(N,)``, how often each row counts; once where None.
+
+    Raises:
+        DataError: a row that counts and is impossible under every member, or no row that counts.
+    """
+    counts = np.ones(log_probs.shape[1]) if row_weights is None else row_weights
+    if not counts.any():
+        raise DataError("All weights are zero; give at least one row a positive weight.")
+    refuse_impossible(np.where(counts > 0, log_probs, 0.0))
+    log_probs, counts = log_probs[:, counts > 0], counts[counts > 0]
     scores = np.exp(log_probs - log_probs.max(0))
     weights = np.full(len(scores), 1.0 / len(scores))
     for _ in range(ITERATIONS):
         shares = weights[:, None] * scores
-        moved = (shares / shares.sum(0)).mean(1)
+        moved = np.average(shares / shares.sum(0), axis=1, weights=counts)
         if np.abs(moved - weights).max() < 1e-8:
             break
         weights = moved
@@ -158,10 +188,26 @@ def log_weights(weights: np.ndarray) -> np.ndarray:
         return np.log(weights)
 
 
-def check_members(members: tuple[Fit, ...]) -> None:
+def refuse_impossible(log_probs: np.ndarray) -> None:
+    """Rows, in columns of ``(M, N)``, that no member could have drawn."""
+    bad = np.nonzero(log_probs.max(0) == -np.inf)[0]
+    if len(bad):
+        raise DataError(
+            f"The known cells of row {int(bad[0])} have probability zero under every member ({len(bad)} such rows); check"
+            " them, or fit a member with a prior, which leaves no state impossible."
+        )
+
+
+def check_count(name: str, number: Any) -> None:
+    if not isinstance(number, int | np.integer) or number < 1:
+        raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
+
+
+def checked_members(given: Any) -> tuple[Fit, ...]:
     """Fits of the same columns in the same coding, with exact densities."""
+    members = tuple(given) if isinstance(given, Iterable) else ()
     if not members or not all(isinstance(fit, Fit) for fit in members):
-        raise CapabilityError("An ensemble needs at least one fit, in a list.")
+        raise CapabilityError(f"An ensemble needs at least one fit, in a list; got {given!r}.")
     first = members[0]
     for fit in members:
         if fit.schema.names != first.schema.names or not same_coding(fit.schema, first.schema):
@@ -171,13 +217,17 @@ def check_members(members: tuple[Fit, ...]) -> None:
             )
         if fit.traits.density not in ("exact", "exact_short"):
             raise CapabilityError(f"{fit.name!r} has no exact density ({fit.traits.density}); it cannot be a member.")
+    return members
 
 
 def checked_weights(weights: Any, members: int) -> np.ndarray:
     """Probabilities, equal where none are given."""
     if weights is None:
         return np.full(members, 1.0 / members)
-    found = np.asarray(weights, dtype=float)
+    try:
+        found = np.asarray(weights, dtype=float)
+    except (TypeError, ValueError):
+        found = np.empty(0)
     if found.shape != (members,) or not np.isfinite(found).all() or (found < 0).any() or not found.sum() > 0:
         raise CapabilityError(f"weights must be {members} numbers, none negative, not all zero; got {weights!r}.")
     return found / found.sum()

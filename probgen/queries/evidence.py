@@ -17,7 +17,7 @@ from probgen.families.base import Factor, Symbol
 from probgen.queries.answers import Evidence
 from probgen.structure.graph import check_known
 
-__all__ = ["as_mapping", "as_names", "beside", "read_evidence", "read_targets", "row_of", "state_of"]
+__all__ = ["as_mapping", "as_names", "beside", "code_in", "read_evidence", "read_targets", "row_of", "state_of"]
 
 
 def read_targets(fit: Any, targets: str | Iterable[str] | None, evidence: Evidence) -> tuple[str, ...]:

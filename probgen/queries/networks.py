@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch, Standardiser
+from probgen.data.native import labelled
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.families.base import Parameters
@@ -48,6 +49,8 @@ def network(schema: Schema | Mapping[str, Any], structure: Any, tables: Mapping[
         structure: ``{node: [parents]}``, edges, a Graph, or a networkx DiGraph; nodes that it does not name stand alone.
         tables: for each discrete node its probabilities: an array ``(parents' states..., states)``, or lists in
             dictionaries by the states of the parents in the structure's order, ``{"no": [0.9, 0.1], "yes": [0.2, 0.8]}``;
+            or a pandas series or data frame whose rows are labelled with the states of the parents (the first parent's
+            outermost) and whose columns with the node's own;
             for each continuous one ``{"weights": {parent: w}, "offset": b, "sd": s}``, the mean being
             b + sum of w times the continuous parent, in dictionaries by the states of its discrete parents if it has any.
 
@@ -95,6 +98,7 @@ def built(columns: Schema, graph: Graph) -> Any:
 
 def column_of(name: str, states: Any) -> Column:
     """A node as a column."""
+    states = states.tolist() if hasattr(states, "tolist") else states
     if states == "real":
         return Column(name, "real")
     if isinstance(states, str) or not isinstance(states, Sequence):
@@ -107,7 +111,7 @@ def continuous_nodes(schema: Schema) -> list[str]:
 
 
 def nested(value: Any, states: Mapping[str, Sequence], left: Sequence[str], node: str, leaf: Callable) -> np.ndarray:
-    """Dictionaries by states, and arrays in their order, as one array.
+    """Dictionaries (series, data frames) by states, and arrays in their order, as one array.
 
     Args:
         value: what is left of them.
@@ -119,6 +123,7 @@ def nested(value: Any, states: Mapping[str, Sequence], left: Sequence[str], node
     if not left:
         return leaf(value, node)
     name = left[0]
+    value = labelled(value, states[name])
     if isinstance(value, Mapping):
         for state in value:
             if state not in states[name]:

@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
+from probgen.structure.constraints import Constraints
 from probgen.structure.graph import Graph
 from probgen.structure.learn import FROM_ROWS, Options, learn
 from probgen.structure.partial import cpdag, is_acyclic
@@ -32,12 +33,14 @@ class EdgeConfidence:
         arrows: ``(D, D)``, share of the graphs with an edge from row to column.
         compelled: ``(D, D)``, share of those whose whole equivalence class has it in this direction.
         resamples: how many there were.
+        constraints: that the graphs were to keep.
     """
 
     names: tuple[str, ...]
     arrows: np.ndarray
     compelled: np.ndarray
     resamples: int
+    constraints: Constraints = field(default_factory=Constraints)
 
     @property
     def edges(self) -> np.ndarray:
@@ -62,6 +65,9 @@ class EdgeConfidence:
     def averaged(self, threshold: float | None = None) -> Graph:
         """The graph of all edges with more confidence than a threshold, in the direction most graphs have.
 
+        Surer edges come first, required ones before all. One that would close a cycle is turned round, or left out where
+        the constraints do not admit that.
+
         Args:
             threshold: that of :meth:`threshold` where it is None.
 
@@ -72,11 +78,15 @@ class EdgeConfidence:
         if not 0 <= least <= 1:
             raise CapabilityError(f"threshold must lie between 0 and 1, got {threshold!r}.")
         edges, directions, kept = self.edges, self.directions, list[tuple[str, str]]()
+        allowed, needed = self.constraints.allowed(self.names), self.constraints.needed(self.names)
         pairs = [(a, b) for a, b in combinations(range(len(self.names)), 2) if edges[a, b] > least]
-        for a, b in sorted(pairs, key=lambda pair: (-edges[pair], pair)):
+        for a, b in sorted(pairs, key=lambda pair: (not (needed | needed.T)[pair], -edges[pair], pair)):
             ahead = (directions[a, b], self.arrows[a, b]) >= (directions[b, a], self.arrows[b, a])
-            one, other = (self.names[a], self.names[b]) if ahead else (self.names[b], self.names[a])
-            kept.append((one, other) if is_acyclic(self.names, [*kept, (one, other)]) else (other, one))
+            for way in ((a, b), (b, a)) if ahead else ((b, a), (a, b)):
+                edge = self.names[way[0]], self.names[way[1]]
+                if allowed[way] and is_acyclic(self.names, [*kept, edge]):
+                    kept.append(edge)
+                    break
         return Graph.of(kept, self.names)
 
     def __repr__(self) -> str:
@@ -138,7 +148,7 @@ def edge_confidence(
                 arrows[place[parent], place[child]] += 1
             for parent, child in fixed:
                 compelled[place[parent], place[child]] += 1
-    return EdgeConfidence(table.names, arrows / resamples, compelled / resamples, resamples)
+    return EdgeConfidence(table.names, arrows / resamples, compelled / resamples, resamples, made.constraints)
 
 
 def make_options(table: Table, method: str, options: dict[str, Any]) -> Options:

@@ -15,7 +15,7 @@ from probgen.errors import CapabilityError, DataError, DataWarning
 from probgen.structure.constraints import Constraints
 from probgen.structure.graph import Graph
 from probgen.structure.peers import directed, pgmpy_graph
-from probgen.structure.scores import Score, check_edge, make_score, possible
+from probgen.structure.scores import Score, check_edge, check_number, make_score, possible
 from probgen.structure.search import Climb, Move, climb, promising, shaken
 from probgen.structure.statistics import Statistics
 from probgen.structure.trees import augmented_tree, check_class, tree
@@ -221,7 +221,8 @@ def by_independence(task: Task) -> Learnt:
 
 
 def by_pgmpy(task: Task) -> Learnt:
-    options = task.options
+    options, places = task.options, np.argwhere(~possible(task.statistics)).tolist()
+    impossible = frozenset((task.names[a], task.names[b]) for a, b in places if a != b)
     found = pgmpy_graph(
         task.table,
         options.method,
@@ -230,8 +231,9 @@ def by_pgmpy(task: Task) -> Learnt:
         options.target,
         options.equivalent_sample_size,
         options.significance,
+        impossible,
     )
-    graph = directed(found, options.constraints)
+    graph = directed(found, options.constraints, impossible)
     return Learnt(adjacency(task, graph), undirected=tuple(sorted(found.undirected, key=str)))
 
 
@@ -340,8 +342,10 @@ def learn(table: Table, statistics: Statistics, options: Options) -> Structure:
 
 
 def admitted(task: Task) -> np.ndarray:
-    """``(D, D)``: edges that the constraints and the kinds of columns admit."""
-    return task.options.constraints.allowed(task.names) & possible(task.statistics)
+    """``(D, D)``: edges that the constraints and the kinds of columns admit; a column of one level needs none."""
+    constant = np.array([column.is_discrete and column.cardinality == 1 for column in task.statistics.schema])
+    useful = ~(constant[:, None] | constant) | task.options.constraints.needed(task.names)
+    return task.options.constraints.allowed(task.names) & possible(task.statistics) & useful
 
 
 def adjacency(task: Task, graph: Graph) -> np.ndarray:
@@ -392,8 +396,8 @@ def check_options(options: Options, table: Table) -> None:
         value = getattr(options, name)
         if value is not None and (not isinstance(value, int) or value < 1):
             raise CapabilityError(f"{name} must be a whole number from 1 up, or None; got {value!r}.")
-    if not 0 < options.significance < 1:
-        raise CapabilityError(f"significance must lie between 0 and 1, got {options.significance!r}.")
+    check_number("significance", options.significance, below=1.0)
+    check_number("equivalent_sample_size", options.equivalent_sample_size)
     if options.target is not None:
         table.schema.index(options.target)
     if table.n_rows < 2:

@@ -35,6 +35,7 @@ SCORES = {
     "continuous": {"bic": "BICGauss", "aic": "AICGauss", "log_likelihood": "LogLikelihoodGauss"},
     "mixed": {"bic": "BICCondGauss", "aic": "AICCondGauss", "log_likelihood": "LogLikelihoodCondGauss"},
 }
+Edge = tuple[str, str]
 OLD_SCORES = "pgmpy.estimators.StructureScore"  # what the older methods take
 OLD_NAMES = {"LogLikelihood": "LogLikeliHood"}
 TESTS = {"discrete": "chi_square", "continuous": "pearsonr", "mixed": "pillai"}
@@ -53,6 +54,7 @@ class Question:
     constraints: Constraints
     target: str | None
     names: dict[str, str]
+    impossible: frozenset[Edge]
 
     def scoring(self, home: str = "pgmpy.structure_score") -> Any:
         """The score, as an object of one of pgmpy's two modules of scores."""
@@ -69,9 +71,9 @@ class Question:
         from pgmpy.causal_discovery import ExpertKnowledge
 
         code = {name: column for column, name in self.names.items()}
-        barred = self.constraints.barred(list(self.names.values())) if self.constraints else []
+        barred = set(self.constraints.barred(list(self.names.values()))) if self.constraints else set()
         return ExpertKnowledge(
-            forbidden_edges=[(code[a], code[b]) for a, b in barred],
+            forbidden_edges=[(code[a], code[b]) for a, b in sorted(barred | self.impossible, key=str)],
             required_edges=[(code[a], code[b]) for a, b in sorted(self.constraints.required)],
         )
 
@@ -160,6 +162,7 @@ def pgmpy_graph(
     target: str | None = None,
     equivalent_sample_size: float = 10.0,
     significance: float = 0.01,
+    impossible: frozenset[Edge] = frozenset(),
 ) -> PartialGraph:
     """What one of pgmpy's methods finds; edges without direction where it leaves them so.
 
@@ -171,6 +174,7 @@ def pgmpy_graph(
         target: the class of tan.
         equivalent_sample_size: of bdeu and bds.
         significance: of the tests of pc and mmhc.
+        impossible: edges that the columns' kinds do not admit; pc and hill_climbing are told.
 
     Raises:
         CapabilityError: holes, weights, kinds of columns, or constraints that the method cannot do.
@@ -187,8 +191,9 @@ def pgmpy_graph(
         frame = coded_frame(table)
         score = "bic" if score == "auto" else score
         question = Question(
-            frame, kind_of(table), states, score, equivalent_sample_size, significance, constraints, target, names
-        )
+            frame, kind_of(table), states, score, equivalent_sample_size, significance, constraints, target, names,
+            impossible,
+        )  # fmt: skip
         found = answer(method, question)
     return PartialGraph.of(table.names, [(names[a], names[b]) for a, b in found])
 
@@ -203,16 +208,23 @@ def answer(method: str, question: Question) -> list[tuple[str, str]]:
         raise FitError(f"pgmpy's {method} failed: {type(error).__name__}: {error}") from error
 
 
-def directed(found: PartialGraph, constraints: Constraints) -> Graph:
+def directed(found: PartialGraph, constraints: Constraints, impossible: frozenset[Edge] = frozenset()) -> Graph:
     """A directed acyclic graph with the edges of a partial one, and the directions that the constraints ask for.
 
+    Args:
+        found: directed and undirected edges.
+        constraints: on edges without direction.
+        impossible: edges that the columns' kinds do not admit, those back from them being possible and in no cycle, as
+            from discrete columns to continuous ones; they are turned round.
+
     Warns:
-        DataWarning: the arrows cannot be kept together, as happens when tests disagree; as many as can be are.
+        DataWarning: an arrow is turned round, or the arrows cannot be kept together, as happens when tests disagree; as
+            many as can be are.
     """
-    barred = set(constraints.barred(found.nodes)) if constraints else set()
+    barred = impossible | (set(constraints.barred(found.nodes)) if constraints else set())
     arrows = {(b, a) if (a, b) in barred else (a, b) for a, b in found.undirected if {(a, b), (b, a)} & barred}
     loose = frozenset((a, b) for a, b in found.undirected if not {(a, b), (b, a)} & arrows)
-    asked = PartialGraph(found.nodes, found.directed | arrows, loose)
+    asked = PartialGraph(found.nodes, turned(found.directed, impossible) | arrows, loose)
     try:
         return asked.extension()
     except CapabilityError as error:
@@ -224,6 +236,20 @@ def directed(found: PartialGraph, constraints: Constraints) -> Graph:
     for a, b in sorted(asked.directed, key=lambda e: (place[e[0]], place[e[1]])) + sorted(loose, key=str):
         kept.append((a, b) if is_acyclic(found.nodes, [*kept, (a, b)]) else (b, a))
     return Graph.of(kept, found.nodes)
+
+
+def turned(edges: frozenset[Edge], impossible: frozenset[Edge]) -> frozenset[Edge]:
+    """Edges, those round that the columns' kinds do not admit."""
+    wrong = sorted(edges & impossible, key=str)
+    if wrong:
+        told = ", ".join(f"{a} -> {b}" for a, b in wrong)
+        warnings.warn(
+            f"pgmpy's graph has edges that columns of these kinds cannot have (discrete columns have discrete parents):"
+            f" {told}. They are turned round.",
+            DataWarning,
+            stacklevel=4,
+        )
+    return frozenset((b, a) if (a, b) in impossible else (a, b) for a, b in edges)
 
 
 def coded_frame(table: Table) -> Any:

@@ -21,6 +21,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -29,7 +31,7 @@ from probgen.errors import CapabilityError
 from probgen.structure.graph import Graph, check_known
 from probgen.structure.statistics import FamilyStatistics, Statistics
 
-__all__ = ["AIC", "BIC", "K2", "BDeu", "BDs", "LogLikelihood", "Score", "make_score", "possible"]
+__all__ = ["AIC", "BIC", "K2", "BDeu", "BDs", "LogLikelihood", "Score", "check_number", "make_score", "possible"]
 
 
 class Score(ABC):
@@ -228,8 +230,7 @@ class BDeu(Dirichlet):
 
     def __init__(self, statistics: Statistics, equivalent_sample_size: float = 10.0) -> None:
         super().__init__(statistics)
-        if not equivalent_sample_size > 0:
-            raise CapabilityError(f"equivalent_sample_size must be positive, got {equivalent_sample_size!r}.")
+        check_number("equivalent_sample_size", equivalent_sample_size)
         self.equivalent_sample_size = equivalent_sample_size
 
     def pseudo_counts(self, counts: np.ndarray) -> tuple[float, float]:
@@ -285,6 +286,13 @@ def make_score(name: str, statistics: Statistics, equivalent_sample_size: float 
         raise CapabilityError(f"score must be 'auto' or one of {', '.join(SCORES)}; got {name!r}.")
     kind = SCORES[name]
     return kind(statistics, equivalent_sample_size) if issubclass(kind, BDeu) else kind(statistics)
+
+
+def check_number(name: str, value: Any, below: float = math.inf) -> None:
+    """Refuse what is no number between zero and a bound."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < below:
+        told = "positive, and finite" if below == math.inf else f"between 0 and {below:g}"
+        raise CapabilityError(f"{name} must be a number, {told}; got {value!r}.")
 
 
 def possible(statistics: Statistics) -> np.ndarray:

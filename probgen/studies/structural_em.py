@@ -68,7 +68,8 @@ def structural_em(
         seed: of completions and searches.
         progress: show bars.
         prior: of the parameters.
-        **search: score, forbidden, required, tiers, max_parents and other options of :func:`probgen.learn_structure`.
+        **search: score, forbidden, required, tiers, max_parents and other options of :func:`probgen.learn_structure`;
+            ``start`` is where the first round's search starts, later ones start from the graph before.
 
     Raises:
         CapabilityError: an option that there is not, or fewer than one draw or round.
@@ -91,7 +92,7 @@ def structural_em(
             break
         seen.add(found.graph)
         whole = completions(network, table, draws, seed_of(seed, "completions", number))
-        found = learn_structure(whole, method, start=found.graph, **search)
+        found = learn_structure(whole, method, **{**search, "start": found.graph})
     _, network, structure = min(kept, key=lambda entry: entry[0])
     return StructuralEM(network, structure, [bic for bic, _, _ in kept], [len(s.graph.edges) for _, _, s in kept])
 

@@ -186,6 +186,20 @@ def test_naive_bayes_with_all_labels_is_categorical_nb():
     np.testing.assert_allclose(pg.class_probabilities(fit, table, "x5"), peer.predict_proba(X), atol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::probgen.errors.ConvergenceWarning")
+def test_the_start_from_labelled_rows_counts_them_by_weight():
+    """A row of weight k is k rows."""
+    rng = np.random.default_rng(3)
+    X = rng.integers(3, size=(60, 3)).astype(float)
+    X[20:, 2] = np.nan
+    table = Table(X, schema=Schema(tuple(Column(f"x{i}", "categorical", levels=(0, 1, 2)) for i in range(3))))
+    weights = rng.integers(1, 4, size=60)
+    options = {"target": "x2", "max_steps": 1, "progress": False}
+    weighted = pg.fit("naive_bayes", table.with_weights(weights), **options).log_prob(table).value
+    repeated = pg.fit("naive_bayes", table.take(np.repeat(np.arange(60), weights)), **options).log_prob(table).value
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-9)
+
+
 def test_unlabelled_rows_help_naive_bayes():
     """Three classes, eight weak binary columns, 20 % labels: 20 data sets, accuracy on 1000 new rows."""
     gains = []

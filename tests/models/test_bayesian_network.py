@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.errors import SchemaError
 from probgen.inference.methods.em import expected_statistics
 from probgen.inference.sum_product import make_plan
 from probgen.queries.marginals import node_probabilities
@@ -98,6 +99,14 @@ def test_em_with_holes_and_a_hidden_node_is_monotone(prior):
     )  # fmt: skip
     assert np.diff(fit.history["objective"]).min() > -1e-10
     assert fit.history["objective"][-1] > fit.history["objective"][0] + 1e-3
+
+
+def test_a_state_that_only_rows_with_a_hole_show_is_learnt_without_a_prior():
+    table = Table({"a": ["x", "x", "z"] * 20, "b": ["y", "w", None] * 20})
+    fit = pg.fit("bayesian_network", table, structure={"b": ["a"]}, prior=None, progress=False)
+    assert fit.diagnostics["monotone"]
+    assert fit.query("a")["a"]["z"] == pytest.approx(1 / 3, abs=1e-6)
+    assert fit.query("b", {"a": "x"})["b"]["w"] == pytest.approx(0.5, abs=1e-6)
 
 
 def test_complete_data_give_frequencies_at_once_and_pseudo_counts_the_dirichlet_mean():
@@ -361,6 +370,10 @@ SMALL = Table({"smoker": ["no", "yes", "no", "yes"] * 10, "age": np.arange(40.0)
         ({"structure": {"age": ["visits"]}}, "cannot be the parent"),
         ({"structure": {}, "hidden_nodes": {"age": 2}}, "is a column of the table"),
         ({"structure": {}, "hidden_nodes": {"h": 1}}, "at least 2"),
+        (
+            {"structure": {}, "nodes": {"smoker": {"kind": "tree", "equivalent_sample_size": "x"}}},
+            "must be a number, positive",
+        ),
         ({"structure": {}, "hidden_nodes": {"h": 2.5}}, "number of levels or a list"),
         ({"structure": {}, "prior": {"ess": 3}}, "equivalent_sample_size"),
         ({"structure": {}, "prior": {"pseudo_count": -1}}, "at least 0"),
@@ -370,6 +383,22 @@ SMALL = Table({"smoker": ["no", "yes", "no", "yes"] * 10, "age": np.arange(40.0)
 def test_bad_networks_are_refused_by_name(options, message):
     with pytest.raises(pg.CapabilityError, match=message):
         pg.fit("bayesian_network", SMALL, progress=False, **options)
+
+
+@pytest.mark.parametrize("method", ["nuts", "map", "svi"])
+def test_a_column_named_as_a_parameter_is_refused_where_both_are_sites(method):
+    table = Table({"a": ["x", "y", "x", "x"] * 5, "a.probs": ["u", "v", "w", "u"] * 5})
+    options = {"structure": {"a": ["a.probs"]}, "progress": False}
+    with pytest.raises(SchemaError, match=r"'a\.probs' is both .* parameters of 'a'; rename the column"):
+        pg.fit("bayesian_network", table, method=method, **options)
+    assert pg.fit("bayesian_network", table, **options).query("a", {"a.probs": "v"})["a"]["y"] > 0.5
+
+
+def test_two_nodes_whose_parameters_have_one_name_are_refused():
+    table = Table({"n": list(range(12)) * 5, "n.count": ["u", "v", "w"] * 20})
+    assert table.schema["n"].kind == "count"
+    with pytest.raises(SchemaError, match=r"'n\.count' is both"):
+        pg.fit("bayesian_network", table, structure={}, progress=False)
 
 
 def test_a_table_too_large_is_refused_with_the_remedy():

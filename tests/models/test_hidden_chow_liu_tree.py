@@ -341,6 +341,7 @@ def test_bad_input_is_refused():
         ({"states": 0}, "states must be a whole number"),
         ({"components": 1.5}, "components must be a whole number"),
         ({"prior": -1.0}, "prior must be"),
+        ({"prior": True}, "prior must be"),
         ({"prior": "flat"}, "prior must be"),
         ({"method": "nuts"}, "supports: em, online_em"),
         ({"method": "online_em", "learning_rate": 2.0}, "learning_rate must lie"),

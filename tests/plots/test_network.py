@@ -84,6 +84,18 @@ def test_bars_are_posteriors(wet):
     assert beliefs(wet, {"temperature": 17.5})["temperature"].text == "17.5"
 
 
+def test_dates_are_shown_as_dates():
+    days = np.datetime64("2021-05-01") + np.arange(40)
+    table = pg.Table({"t": days, "rain": ["no", "yes"] * 20})
+    fit = pg.fit("bayesian_network", table, structure={"t": ["rain"]}, progress=False)
+    assert beliefs(fit, {"t": "2021-05-01"})["t"].text == "2021-05-01"
+    assert beliefs(fit, {"t": np.datetime64("2021-05-03")})["t"].text == "2021-05-03"
+    for method in ("exact", "importance"):
+        told = str(fit.query("t", {"rain": "no"}, method=method))
+        assert "mean 2021-05-" in told
+        assert " days  90% in [2021-0" in told
+
+
 def test_a_figure_of_a_fit(wet):
     axes = plots.network(wet, {"wet": "wet"})
     words = [text.get_text() for text in axes.texts]

@@ -62,6 +62,10 @@ def test_save_and_load(members, tmp_path):
     ("change", "message"),
     [
         (lambda m: pg.ensemble([]), "at least one fit"),
+        (lambda m: pg.ensemble(m[0]), "at least one fit, in a list"),
+        (lambda m: pg.ensemble(m, weights=["a", "b", "c"]), "must be 3 numbers"),
+        (lambda m: pg.ensemble(m).sample(0), "n must be a whole number"),
+        (lambda m: pg.ensemble(m).fill(m[0].sample(2), 0), "draws must be a whole number"),
         (lambda m: pg.ensemble(m, weights=[1, 2]), "must be 3 numbers"),
         (lambda m: pg.ensemble(m, weights=[1, -2, 1]), "none negative"),
         (
@@ -73,3 +77,23 @@ def test_save_and_load(members, tmp_path):
 def test_bad_members_are_refused(members, change, message):
     with pytest.raises(pg.CapabilityError, match=message):
         change(members)
+
+
+def test_rows_count_by_their_weight(members):
+    values = np.concatenate([member.sample(6, seed=6).values for member in members[:2]])
+    rows, weights = pg.Table.from_codes(values, members[0].schema), np.array([9, 6, 8] * 2 + [1, 0, 2] * 2)
+    repeated = rows.take(np.repeat(np.arange(12), weights))
+    found = pg.ensemble(members, rows.with_weights(weights)).weights
+    np.testing.assert_allclose(found, pg.ensemble(members, repeated).weights, rtol=1e-6)
+    assert np.abs(found - pg.ensemble(members, rows).weights).max() > 1e-3
+    with pytest.raises(pg.DataError, match="All weights are zero"):
+        pg.ensemble(members, rows.with_weights(np.zeros(12)))
+
+
+def test_rows_that_no_member_can_draw_are_named():
+    never = [pg.network({"a": ["x", "y"], "b": ["p", "q"]}, {}, {"a": [1, 0], "b": [s, 1 - s]}) for s in (0.2, 0.6)]
+    rows = pg.Table.from_codes(np.array([[0.0, 1.0], [1.0, 0.0]]), never[0].schema)
+    made = pg.ensemble(never, rows.with_weights([1.0, 0.0]))
+    for ask in (lambda: pg.ensemble(never, rows), lambda: made.embed(rows), lambda: made.fill(rows.hide("b"))):
+        with pytest.raises(pg.DataError, match="row 1 have probability zero under every member"):
+            ask()

@@ -175,6 +175,32 @@ def test_states_that_look_like_marks_of_unknown_cells():
     assert both[0] < both[1] == pytest.approx(0.0, abs=1e-9)
 
 
+ONE_STATE = """
+network unknown { }
+variable a { type discrete [ 1 ] { only }; }
+variable b { type discrete [ 2 ] { x, y }; }
+variable c { type discrete [ 2 ] { p, q }; }
+probability ( a ) { table 1.0; }
+probability ( b | a ) { (only) 0.3, 0.7; }
+probability ( c | b, a ) { (x, only) 0.1, 0.9; (y, only) 0.8, 0.2; }
+"""
+
+
+def test_a_node_of_one_state_says_nothing():
+    fit = pg.read_network(ONE_STATE)
+    assert score(fit, a="only") == pytest.approx(0.0, abs=1e-12)
+    assert fit.query("b", {"c": "p"})["b"]["x"] == pytest.approx(0.03 / 0.59)
+    rows = fit.sample(60, seed=0)
+    holes = rows.with_values(np.where(np.random.default_rng(0).random(rows.values.shape) < 0.2, np.nan, rows.values))
+    holes = holes.take(holes.known.any(1))
+    assert fit.most_probable(holes).column("a").tolist() == ["only"] * len(holes)
+    again = pg.fit("bayesian_network", holes, structure=fit.program.graph, progress=False)
+    assert again.query("a")["a"]["only"] == 1.0
+    assert all("a" not in edge for edge in pg.learn_structure(holes, "tabu", restarts=0, progress=False).graph.edges)
+    with pytest.raises(pg.CapabilityError, match="'a' has the single level 'only', which only networks take"):
+        pg.fit("naive_bayes", rows, target="b", progress=False)
+
+
 # -------------------------------------------------------------------------------------------------------- formats
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("zipped", [False, True])
@@ -190,6 +216,51 @@ def test_every_format_holds_a_network(odd, name, zipped, tmp_path):
     with pytest.raises(pg.DataError, match="exists; give another path"):
         pg.write_network(odd, path)
     pg.write_network(odd, path, overwrite=True)
+
+
+ODD_NAMES = [
+    "//a",
+    "/*a",
+    "a//b",
+    "|",
+    ",",
+    "%a",
+    "(",
+    ")",
+    "{",
+    "}",
+    ";",
+    "=",
+    " a",
+    "a\t",
+    "a b",
+    "#a",
+    "&a",
+    "a\rb",
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("odd_name", ODD_NAMES)
+def test_names_come_back_or_are_refused(name, odd_name, tmp_path):
+    """As a node, which is a parent, and as a state beside the same one without spaces."""
+    path = tmp_path / f"network{SUFFIXES[name][0]}"
+    states = [odd_name, "b" if odd_name == odd_name.strip() else odd_name.strip()]
+    for node, levels in ((odd_name, ["no", "yes"]), ("node", states)):
+        table = {level: {"p": 0.3, "q": 0.7} for level in levels}
+        fit = pg.network({node: levels, "x": ["p", "q"]}, {"x": [node]}, {node: [0.1, 0.9], "x": table})
+        if is_refused(fit, path):
+            continue
+        assert_equal(pg.read_network(path, format=name), fit)
+
+
+def is_refused(fit, path):
+    """True where the format cannot hold a name, and says so."""
+    try:
+        pg.write_network(fit, path, overwrite=True)
+    except pg.DataError as error:
+        return "cannot hold" in str(error)
+    return False
 
 
 def test_uai_keeps_the_order_only(odd, tmp_path):
@@ -393,6 +464,32 @@ def test_a_network_by_hand():
     assert_equal(fit, pg.network(fit.schema, graph, TABLES))
 
 
+def test_pandas_tables_are_read_by_their_labels():
+    rows = [("yes", "off"), ("yes", "on"), ("no", "on"), ("no", "off")]
+    numbers = [[0.3, 0.1, 0.6], [0.7, 0, 0.3], [0, 0.2, 0.8], [0, 1, 0]]
+    index = pd.MultiIndex.from_tuples(rows, names=["rain", "sprinkler"])
+    tables = {
+        "rain": pd.Series({"yes": 0.2, "no": 0.8}),
+        "sprinkler": pd.DataFrame({"on": [0.0, 0.4], "off": [1.0, 0.6]}, index=["yes", "no"]),
+        "wet": pd.DataFrame(numbers, index, columns=["soaked", "dry", "wet"]),
+    }
+    assert_equal(pg.network(STATES, STRUCTURE, tables), pg.network(STATES, STRUCTURE, TABLES))
+    tables["wet"] = tables["wet"].stack()
+    assert_equal(pg.network(STATES, STRUCTURE, tables), pg.network(STATES, STRUCTURE, TABLES))
+
+
+def test_pandas_tables_without_labels_are_read_in_their_order():
+    tables = {**TABLES, "rain": pd.Series([0.8, 0.2]), "sprinkler": pd.DataFrame([[0.6, 0.4], [1.0, 0.0]])}
+    assert_equal(pg.network(STATES, STRUCTURE, tables), pg.network(STATES, STRUCTURE, TABLES))
+    numbered = pg.network({"a": [1, 0]}, {}, {"a": pd.Series([0.3, 0.7])})
+    assert numbered.query()["a"][0] == pytest.approx(0.3)
+
+
+def test_states_in_an_array():
+    states = {name: np.array(listed) for name, listed in STATES.items()}
+    assert_equal(pg.network(states, STRUCTURE, TABLES), pg.network(STATES, STRUCTURE, TABLES))
+
+
 def test_a_gaussian_network_by_hand():
     """Regressions on continuous parents, one for each state of discrete ones, against the densities themselves."""
     fit = pg.network(
@@ -449,10 +546,12 @@ HAND = {
     "nan": ({}, {}, {"rain": [np.nan, 1.0]}, "nan for state 'no' given its one row, which is no number"),
     "shape": ({}, {}, {"sprinkler": [0.5, 0.5]}, "0.5 where a probability is expected|has .* entries"),
     "length": ({}, {}, {"rain": [0.2, 0.3, 0.5]}, "has 3 entries where 'rain' has 2 states: no, yes"),
+    "label": ({}, {}, {"rain": pd.Series({"yes": 0.2, "never": 0.8})}, "names the state 'never' of 'rain'"),
+    "label twice": ({}, {}, {"rain": pd.Series([0.2, 0.8], ["no", "no"])}, "'rain' says nothing for rain=yes"),
     "text": ({}, {}, {"rain": ["often", "seldom"]}, "has 'often' where a probability is expected"),
     "too deep": ({}, {}, {"rain": [[0.2, 0.8], [0.2, 0.8]]}, r"\[0.2, 0.8\] where a probability is expected"),
     "states": ({"rain": "often"}, {}, {}, "Node 'rain' needs a list of its states, or 'real'; got 'often'"),
-    "one state": ({"rain": ["no"]}, {}, {}, "needs at least 2 levels"),
+    "no state": ({"rain": []}, {}, {}, "needs at least 1 level, got"),
     "twice": ({"rain": ["no", "no"]}, {}, {}, "levels repeat"),
     "continuous parent": ({"rain": "real"}, {}, {}, "cannot have the continuous parent 'rain'"),
 }  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 
 import probgen as pg
 from probgen.errors import CapabilityError
-from probgen.structure import EdgeConfidence, Graph, Statistics, compare
+from probgen.structure import Constraints, EdgeConfidence, Graph, Statistics, compare
 from probgen.structure.confidence import Resampler, make_options
 
 
@@ -87,6 +87,20 @@ def test_averaging_makes_no_cycle():
     assert found.averaged(0.85).edges == [("a", "b")]
     with pytest.raises(CapabilityError, match="threshold must lie between 0 and 1"):
         found.averaged(2.0)
+
+
+def test_averaging_keeps_the_constraints(categories):
+    arrows = np.zeros((3, 3))
+    arrows[0, 1], arrows[1, 2], arrows[2, 0] = 0.9, 0.8, 0.7
+    for constraints in (
+        Constraints.of(forbidden=[("a", "c")], names="abc"),
+        Constraints.of(tiers=["c", "a"], names="abc"),
+    ):
+        found = EdgeConfidence(("a", "b", "c"), arrows, arrows, 10, constraints)
+        assert found.averaged(0.5) == Graph.of([("a", "b"), ("b", "c")], "abc")
+    required = EdgeConfidence(("a", "b", "c"), arrows, arrows, 10, Constraints.of([("c", "a")], names="abc"))
+    assert ("c", "a") in required.averaged(0.5).edges
+    assert confidence(categories, resamples=2, forbidden=[("a", "b")]).constraints.forbidden == {("a", "b")}
 
 
 def test_the_summary_names_edges_and_directions(categories):

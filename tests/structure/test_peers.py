@@ -1,5 +1,7 @@
 """pgmpy's methods on our tables."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,24 @@ def test_numbers_are_read_on_their_gaussian_scale(mixed):
     found = learn(mixed.select(["x", "y", "w"]), "pc")
     assert {frozenset(edge) for edge in found.graph.edges} >= {frozenset("xy")}
     assert found.undirected
+
+
+@pytest.mark.parametrize("method", ["ges", "pc"])
+def test_edges_that_the_kinds_of_columns_do_not_admit_are_turned(method, mixed):
+    table = mixed.select(["s", "y"] if method == "pc" else ["x", "y", "s", "k"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        found = learn(table, method)
+    assert any(parent in "sk" and child in "xy" for parent, child in found.graph.edges)
+    assert found.score == pytest.approx(make_score("bic", Statistics(table)).total(found.graph))  # refuses such edges
+
+
+def test_turned_edges_are_told():
+    arrows = PartialGraph(tuple("abx"), frozenset([("x", "a")]), frozenset([("b", "x"), ("a", "b")]))
+    impossible = frozenset([("x", "a"), ("x", "b")])
+    with pytest.warns(DataWarning, match="x -> a. They are turned round"):
+        graph = directed(arrows, Constraints(), impossible)
+    assert {("a", "x"), ("b", "x")} < set(graph.edges)
 
 
 def test_mmhc(categories):

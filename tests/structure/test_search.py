@@ -217,7 +217,10 @@ def test_columns_never_known_together_get_no_edge():
         ({"start": [("a", "d"), ("b", "d")], "max_parents": 1}, "At the start column 'd' has more than max_parents=1"),
         ({"method": "tan"}, "needs a class: give target="),
         ({"method": "tan", "target": "z"}, "There is no column 'z'"),
-        ({"equivalent_sample_size": 0.0, "score": "bdeu"}, "equivalent_sample_size must be positive"),
+        ({"equivalent_sample_size": 0.0, "score": "bdeu"}, "equivalent_sample_size must be a number, positive"),
+        ({"equivalent_sample_size": "x"}, "equivalent_sample_size must be a number, positive, and finite; got 'x'"),
+        ({"equivalent_sample_size": True}, "equivalent_sample_size must be a number"),
+        ({"significance": "x"}, "significance must be a number, between 0 and 1; got 'x'"),
     ],
 )
 def test_bad_options_are_refused(options, told, categories):

@@ -5,7 +5,8 @@ graph. The length T maximises how much squares change, by a root of the time,
 
 .. math:: \frac1{4 T^{1/5}}\, \mathbb E\bigl[(\lVert z' - \bar z'\rVert^2 - \lVert z - \bar z \rVert^2)^2\bigr],
 
-with z the points in the metric's coordinates; trajectories are jittered by a Halton sequence. The step size aims at a
+with z the points in the metric's coordinates, and each proposal z' counted by its acceptance, in the mean too: one that
+goes astray would move the centre of all. Trajectories are jittered by a Halton sequence. The step size aims at a
 mean acceptance, and the metric is learnt from all chains in windows that double. While they learn, a chain that keeps being
 refused, far out where the density is steeper, takes smaller steps than the others until it has come in.
 """
@@ -268,12 +269,14 @@ class ChEES(Method):
     def criterion(self, move: Move, start: Tensor, acceptance: Tensor) -> tuple[float, float, float]:
         """Derivative of the criterion by the time travelled, and its value, over chains by their acceptance; its mean."""
         one, two = self.metric.whitened(start), self.metric.whitened(move.state.points)
-        means = self.pooled(torch.cat([one.mean(0), two.mean(0)])).split(one.shape[1])
-        one, two = one - means[0], two - means[1]
+        weight = acceptance * self.shorter.exp()
+        two = torch.where((weight > 0)[:, None], two, one)
+        ends = self.pooled(torch.cat([one.mean(0), (weight[:, None] * two).mean(0), weight.mean()[None]]))
+        one, two = one - ends[: one.shape[1]], two - ends[one.shape[1] : -1] / ends[-1].clamp_min(1e-12)
         change = two.square().sum(1) - one.square().sum(1)
         slope, value = change * (two * move.momenta).sum(1), 0.25 * change.square()
-        usable = slope.isfinite() & value.isfinite() & (acceptance > 0)
-        weight = torch.where(usable, acceptance * self.shorter.exp(), 0.0)
+        weight = torch.where(slope.isfinite() & value.isfinite(), weight, 0.0)
+        usable = weight > 0
         parts = [(torch.where(usable, part, 0.0) * weight).mean() for part in (slope, value)]
         slope, value, total, accepted = self.pooled(torch.stack([*parts, weight.mean(), acceptance.mean()])).tolist()
         return slope / max(total, 1e-12), value / max(total, 1e-12), accepted

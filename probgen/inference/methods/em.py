@@ -34,6 +34,7 @@ from probgen.inference.tracing import Starting, Tracer, leaves_of, observe
 __all__ = ["ExpectationMaximisation", "expected_statistics"]
 
 FEW = 2.0  # rows by which drawn parameters are held near the data
+UNLABELLED = 1.0  # rows as which all rows without a label count together at the start
 MOST_NUMBERS = 2**21  # of one factor, 16 MB
 MOST_IN_CLIQUES = 2**25  # of all cliques of a network together
 
@@ -176,8 +177,8 @@ class ExpectationMaximisation(Method):
             in_order = chains is not None and chains.ordered
             extra = assign(start, first, unknown, chains is not None, in_order) if unknown else ()
             self.narrow_priors(first, neutral, unknown, chains is not None)
-        known = labelled_rows(observed)
-        _, statistics = expected_statistics(program, self.families, neutral, first, (*extra, *pins), known)
+        weights = start_weights(observed, first.weights)
+        _, statistics = expected_statistics(program, self.families, neutral, first, (*extra, *pins), weights)
         return maximise(self.families, statistics, neutral)
 
     def drawn(self, pooled: Statistics) -> Theta:
@@ -418,11 +419,17 @@ def partly_observed(program: Any, batch: Batch, theta: Theta) -> dict[Symbol, Te
     return found
 
 
-def labelled_rows(observed: dict[Symbol, Tensor]) -> Tensor | None:
-    """Weight one for rows whose label is known; None where no site, or more than one, has labels."""
+def start_weights(observed: dict[Symbol, Tensor], weights: Tensor | None) -> Tensor | None:
+    """Of the rows from which to start: where one site has labels, rows without one count little.
+
+    They count at all so that nothing that only they show begins with probability zero.
+    """
     if len(observed) != 1:
-        return None
-    return next(iter(observed.values())).double()
+        return weights
+    labelled = next(iter(observed.values()))
+    weights = torch.ones_like(labelled, dtype=torch.float64) if weights is None else weights
+    others = float(weights[~labelled].sum())
+    return torch.where(labelled, 1.0, min(1.0, UNLABELLED / others) if others else 0.0) * weights
 
 
 @contextmanager

@@ -59,11 +59,8 @@ def read_states(tokens: Tokens, name: str) -> tuple[str, ...]:
 
 def read_header(tokens: Tokens) -> tuple[str, list[str]]:
     """``( node | parent, ... )``, without the line in old files."""
-    before = tokens.at
-    if "|" in tokens.until(")"):
-        tokens.at = before
+    if tokens.comes("|", before=")"):
         return " ".join(tokens.until("|")), tokens.names(")")
-    tokens.at = before
     name, *parents = tokens.names(")")
     return name, parents
 
@@ -100,15 +97,20 @@ def write(network: DiscreteNetwork) -> str:
     """The network as a text."""
     lines = ["network unknown {", "}"]
     for name, states in network.states.items():
-        listed = ", ".join(quoted(state, MARKS) for state in states)
-        lines += [f"variable {quoted(name, MARKS)} {{", f"  type discrete [ {len(states)} ] {{ {listed} }};", "}"]
+        listed = ", ".join(word(state) for state in states)
+        lines += [f"variable {word(name)} {{", f"  type discrete [ {len(states)} ] {{ {listed} }};", "}"]
     for name, table in network.tables.items():
         parents = network.parents[name]
-        given = f" | {', '.join(quoted(parent, MARKS) for parent in parents)}" if parents else ""
-        lines.append(f"probability ( {quoted(name, MARKS)}{given} ) {{")
+        given = f" | {', '.join(word(parent) for parent in parents)}" if parents else ""
+        lines.append(f"probability ( {word(name)}{given} ) {{")
         for place in np.ndindex(table.shape[:-1]):
-            named = [quoted(network.states[p][code], MARKS) for p, code in zip(parents, place, strict=True)]
+            named = [word(network.states[p][code]) for p, code in zip(parents, place, strict=True)]
             head = f"({', '.join(named)})" if parents else "table"
             lines.append(f"  {head} {', '.join(f'{value:.15g}' for value in table[place])};")
         lines.append("}")
     return "\n".join([*lines, ""])
+
+
+def word(name: object) -> str:
+    """A name of a node or state."""
+    return quoted(name, MARKS, "//", "/*")

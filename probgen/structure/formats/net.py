@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from probgen.errors import DataError
 from probgen.structure.discrete import DiscreteNetwork, table_of
-from probgen.structure.formats.tokens import Tokens, quoted
+from probgen.structure.formats.tokens import Tokens, in_quotes, quoted
 
 __all__ = ["read", "write"]
 
@@ -28,7 +28,7 @@ def read(text: str) -> DiscreteNetwork:
             states[name] = tuple(attribute(tokens, name, "states"))
         elif word == "potential":
             tokens.take("(")
-            name, *others = [part for part in tokens.until(")") if part != "|"]
+            name, *others = tokens.until(")", without="|")
             if name in parents:
                 raise tokens.error(f"node {name!r} has two potentials")
             parents[name], numbers[name] = tuple(others), as_numbers(attribute(tokens, name, "data"), tokens)
@@ -49,9 +49,8 @@ def attribute(tokens: Tokens, node: str, wanted: str) -> list[str]:
     while not tokens.is_next("}"):
         name = tokens.take()
         tokens.take("=")
-        words = tokens.until(";")
-        if name == wanted:
-            found = [word for word in words if word not in ("(", ")")]
+        words = tokens.until(";", without="()")
+        found = words if name == wanted else found
     tokens.take()
     if not found:
         raise tokens.error(f"node {node!r} has no {wanted}")
@@ -69,8 +68,7 @@ def write(network: DiscreteNetwork) -> str:
     """The network as a text."""
     lines = ["net", "{", "}"]
     for name, states in network.states.items():
-        listed = " ".join(quoted(state, f"{MARKS} ,") for state in states)
-        listed = " ".join(f'"{state}"' for state in states) if '"' not in listed else listed
+        listed = " ".join(map(in_quotes, states))
         lines += [f"node {word(name)}", "{", f"  states = ( {listed} );", "}"]
     for name, table in network.tables.items():
         given = f" | {' '.join(map(word, network.parents[name]))}" if network.parents[name] else ""
@@ -80,7 +78,7 @@ def write(network: DiscreteNetwork) -> str:
 
 def word(name: object) -> str:
     """A node's name, which cannot be quoted."""
-    if quoted(name, MARKS) != str(name):
+    if quoted(name, MARKS, "%") != str(name):
         raise DataError(f"the node name {name!r} has spaces or marks in it, which this format cannot hold; rename it")
     return str(name)
 

@@ -6,7 +6,7 @@ import re
 
 from probgen.errors import DataError
 
-__all__ = ["Tokens", "quoted"]
+__all__ = ["Tokens", "in_quotes", "quoted"]
 
 
 class Tokens:
@@ -60,12 +60,20 @@ class Tokens:
             raise self.error(f"expected {' or '.join(map(repr, expected))}, found {word!r}")
         return word
 
-    def until(self, *ends: str) -> list[str]:
-        """The words before the next of these marks, which is passed over."""
+    def comes(self, word: str, before: str) -> bool:
+        """True where this mark stands before the next one of another."""
+        at = self.at
+        while at < len(self.words) and not (self.plain[at] and self.words[at] in (word, before)):
+            at += 1
+        return at < len(self.words) and self.words[at] == word
+
+    def until(self, *ends: str, without: str = "") -> list[str]:
+        """The words before the next of these marks, which is passed over, as are other marks in between."""
         start = self.at
         while self and not (self.words[self.at] in ends and self.plain[self.at]):
             self.at += 1
-        found = self.words[start : self.at]
+        taken = range(start, self.at)
+        found = [self.words[at] for at in taken if not (self.plain[at] and self.words[at] in without)]
         if not self:
             raise self.error(f"the text ends before {' or '.join(map(repr, ends))}")
         self.at += 1
@@ -73,20 +81,16 @@ class Tokens:
 
     def names(self, end: str) -> list[str]:
         """Names up to a mark: between commas where there are any, else one a word."""
-        words = self.until(end)
-        if "," not in words:
-            return words
-        names: list[list[str]] = [[]]
-        for word in words:
-            if word == ",":
-                names.append([])
-            else:
-                names[-1].append(word)
-        return [" ".join(name) for name in names if name]
+        if not self.comes(",", before=end):
+            return self.until(end)
+        names = []
+        while self.comes(",", before=end):
+            names.append(self.until(","))
+        return [" ".join(name) for name in [*names, self.until(end)] if name]
 
     def numbers(self, end: str) -> list[float]:
         """Numbers up to a mark, with commas between them or not."""
-        words = [word for word in self.until(end) if word != ","]
+        words = self.until(end, without=",")
         try:
             return [float(word) for word in words]
         except ValueError as error:
@@ -101,9 +105,26 @@ class Tokens:
             depth += 1 if self.words[self.at - 1] == "{" else -1
 
 
-def quoted(name: object, marks: str) -> str:
-    """A name as one word."""
+def in_quotes(name: object) -> str:
+    """A name as one word, whatever stands in it.
+
+    Raises:
+        DataError: a quotation mark does.
+    """
     text = str(name)
     if '"' in text:
         raise DataError(f"the name {text!r} has a quotation mark in it, which this format cannot hold; rename it")
-    return f'"{text}"' if not text or re.search(rf"[\s{re.escape(marks)}]", text) else text
+    return f'"{text}"'
+
+
+def quoted(name: object, marks: str, *comments: str) -> str:
+    """A name as one word, in quotes only where it needs them.
+
+    Args:
+        name: any without a quotation mark.
+        marks: characters that are words by themselves.
+        comments: what comments begin with.
+    """
+    text, safe = str(name), in_quotes(name)
+    bare = text and not re.search(rf"[\s{re.escape(marks)}]", text) and not any(begin in text for begin in comments)
+    return text if bare else safe

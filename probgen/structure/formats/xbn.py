@@ -8,7 +8,7 @@ import numpy as np
 
 from probgen.errors import DataError
 from probgen.structure.discrete import DiscreteNetwork, table_of
-from probgen.structure.formats.xml import Element, as_numbers, parsed, pretty, unique
+from probgen.structure.formats.xml import Element, as_numbers, as_text, parsed, pretty, unique
 
 __all__ = ["read", "write"]
 
@@ -63,7 +63,7 @@ def write(network: DiscreteNetwork) -> str:
         variable = SubElement(variables, "VAR", NAME=str(name), TYPE="discrete", XPOS="0", YPOS="0")
         SubElement(variable, "DESCRIPTION")
         for state in states:
-            SubElement(variable, "STATENAME").text = str(state)
+            SubElement(variable, "STATENAME").text = as_text(state)
     for name, table in network.tables.items():
         distribution = SubElement(distributions, "DIST", TYPE="discrete")
         given = network.parents[name]

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from probgen.errors import DataError
 
-__all__ = ["Element", "as_numbers", "parsed", "pretty", "text_of", "unique"]
+__all__ = ["Element", "as_numbers", "as_text", "parsed", "pretty", "text_of", "unique"]
 
 Element = ElementTree.Element
 
@@ -26,6 +26,21 @@ def text_of(element: Element, path: str) -> str:
     if found is None:
         raise DataError(f"a <{element.tag}> has no <{path}>")
     return "".join(found.itertext()).strip()
+
+
+def as_text(name: object) -> str:
+    """A name as the text of an element, around which spaces mean nothing.
+
+    Raises:
+        DataError: it begins or ends with one, or has a carriage return in it.
+    """
+    text = str(name)
+    if text != text.strip() or "\r" in text:
+        raise DataError(
+            f"the name {text!r} begins or ends with spaces, or has a carriage return in it, which this format cannot hold;"
+            " rename it"
+        )
+    return text
 
 
 def as_numbers(text: str, node: str) -> list[float]:

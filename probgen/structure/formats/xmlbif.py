@@ -6,7 +6,7 @@ from xml.etree.ElementTree import SubElement
 
 from probgen.errors import DataError
 from probgen.structure.discrete import DiscreteNetwork, table_of
-from probgen.structure.formats.xml import Element, as_numbers, parsed, pretty, text_of, unique
+from probgen.structure.formats.xml import Element, as_numbers, as_text, parsed, pretty, text_of, unique
 
 __all__ = ["read", "write"]
 
@@ -42,13 +42,13 @@ def write(network: DiscreteNetwork) -> str:
     SubElement(root, "NAME").text = "unknown"
     for name, states in network.states.items():
         variable = SubElement(root, "VARIABLE", TYPE="nature")
-        SubElement(variable, "NAME").text = str(name)
+        SubElement(variable, "NAME").text = as_text(name)
         for state in states:
-            SubElement(variable, "OUTCOME").text = str(state)
+            SubElement(variable, "OUTCOME").text = as_text(state)
     for name, table in network.tables.items():
         definition = SubElement(root, "DEFINITION")
-        SubElement(definition, "FOR").text = str(name)
+        SubElement(definition, "FOR").text = as_text(name)
         for parent in network.parents[name]:
-            SubElement(definition, "GIVEN").text = str(parent)
+            SubElement(definition, "GIVEN").text = as_text(parent)
         SubElement(definition, "TABLE").text = " ".join(f"{value:.15g}" for value in table.flat)
     return pretty(document)
