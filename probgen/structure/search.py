@@ -182,6 +182,9 @@ def climb(
     """
     visited: deque[np.uint64] = deque([state.key], maxlen=tabu)
     level, moves = 0.0, list[Move]()
+    levels = {
+        int(state.key): level
+    }  # as first reached: where cells are unknown, gains around a circle need not sum to zero
     best = Found(state.edges.copy(), (), 0.0)
     for _ in range(max_steps):
         move = state.best(visited)
@@ -190,7 +193,7 @@ def climb(
         state.apply(move)
         visited.append(state.key)
         moves.append(move)
-        level += move.gain
+        level = levels.setdefault(int(state.key), level + move.gain)
         show(bar, level)
         if level > best.gain + LEAST:
             best = Found(state.edges.copy(), tuple(moves), level)

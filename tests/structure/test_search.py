@@ -11,7 +11,7 @@ from probgen.data import Table
 from probgen.errors import CapabilityError, DataError, DataWarning
 from probgen.structure import Graph, Statistics, compare, make_score
 from probgen.structure import statistics as counting
-from probgen.structure.search import Climb, closure, promising, shaken
+from probgen.structure.search import Climb, Move, climb, closure, promising, shaken
 
 
 def learn(table, method="hill_climbing", **options):
@@ -285,3 +285,21 @@ def test_real_tables_of_mixed_columns(name, data_folder):
     expected = {"mice_boys": ("wgt", "bmi"), "abalone": ("sex", "rings")}[name]
     assert expected in found.graph.edges
     assert min(found.gains.values()) > 0
+
+
+class Circle:
+    """Three graphs in a circle, every move of which seems to gain, as can be where cells are unknown."""
+
+    key, edges = 0, np.zeros((2, 2), dtype=bool)
+
+    def best(self, visited):
+        return Move("add", 0, 1, 1.0)
+
+    def apply(self, move):
+        self.key = (self.key + 1) % 3
+
+
+def test_gains_around_a_circle_end():
+    found = climb(Circle(), patience=10, tabu=1, max_steps=1000)
+    assert len(found.moves) == 2
+    assert found.gain == 2.0
