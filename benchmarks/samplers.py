@@ -230,7 +230,7 @@ def pyro_run(problem: Problem, data: dict[str, np.ndarray]) -> Run:
 
 
 ENGINES: dict[str, Callable[[Problem, dict[str, np.ndarray]], Run]] = {
-    "chees": partial(ours, method="chees", warmup=200, draws=200, target_acceptance=0.8),
+    "chees": partial(ours, method="chees", warmup=120, draws=200, target_acceptance=0.8),
     "inductor": partial(ours, method="chees", warmup=200, draws=400, target_acceptance=0.8, compile="inductor"),
     "nuts": partial(ours, method="nuts"),
     "numpyro": numpyro_run,
