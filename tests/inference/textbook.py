@@ -430,8 +430,8 @@ def nile_reference() -> Reference:
 
 
 # ----------------------------------------------------------------------------------------------------------------- all
-CAREFUL = {"chees": {"chains": 16, "draws": 1600, "target_acceptance": 0.99}, "nuts": {"target_acceptance": 0.99}}
-LONG = {"chees": {"chains": 16, "draws": 3000}, "nuts": {"draws": 4000}}
+CAREFUL = {"chees": {"chains": 16, "draws": 2000, "target_acceptance": 0.99}, "nuts": {"target_acceptance": 0.99}}
+LONG = {"chees": {"chains": 8, "draws": 6000}, "nuts": {"draws": 6000}}
 TEXTBOOKS = {
     "hierarchical": Textbook(pumps, pump_data, pump_reference),
     "change_point": Textbook(change_point, lambda: tensors(disasters=DISASTERS), change_reference),
@@ -440,7 +440,7 @@ TEXTBOOKS = {
     "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True, options=CAREFUL),
     "survival": Textbook(survival, remission_data, remission_reference),
     "ordinal": Textbook(ordinal, ideology_data, ideology_reference, slow=True),
-    "stochastic_volatility": Textbook(stochastic_volatility, return_data, slow=True),
+    "stochastic_volatility": Textbook(stochastic_volatility, return_data, slow=True, options=CAREFUL),
     "dirichlet_process": Textbook(dirichlet_process, galaxy_data, quantities=densities, slow=True, options=LONG),
     "kalman": Textbook(local_level, nile_data, nile_reference, slow=True),
 }
