@@ -300,14 +300,20 @@ def is_random(node: Node) -> bool:
 
 
 def lowered(module: GraphModule, points: Tensor, read: Any) -> Callable:
-    """The graph through a compiler; the graph itself where there is none, or it fails."""
+    """The graph through a compiler; the graph itself where there is none, or it fails.
+
+    The compiler gets the graph as it is. ``torch.compile`` would look at Python's frames again, with checks at every call
+    and a limit to the graphs of one process.
+    """
+    import torch._inductor
+
+    inputs = [points.contiguous(), *(value.contiguous() for value in read)]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            compiled = torch.compile(module, fullgraph=True, dynamic=False)
-            with torch.no_grad():
-                compiled(points, *read)
+            compiled = torch._inductor.compile(module, inputs)
+            compiled(*inputs)
     except Exception as error:  # no compiler on this machine, or an operation that it does not know
         warnings.warn(f"compile='inductor' failed ({type(error).__name__}); the plain graph is used.", stacklevel=2)
         return module
-    return compiled
+    return lambda *given: compiled(*(value.contiguous() for value in given))
