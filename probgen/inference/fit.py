@@ -23,6 +23,7 @@ from probgen.inference.checkpoint import Checkpoint, Progress
 from probgen.inference.communication import Communicator, OneProcess, communicator
 from probgen.inference.methods.base import Method, Task
 from probgen.inference.posterior import Posterior
+from probgen.inference.programs import users_data
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
 from probgen.program import Model
 
@@ -216,7 +217,7 @@ def as_batches(
     rows: Any, standardiser: Standardiser | None, program: Model, dtype: torch.dtype, device: torch.device
 ) -> Any:
     if standardiser is None:
-        return Whole(rows)
+        return Whole(users_data(rows, dtype, device))
     return Batches(rows, standardiser, dtype=dtype, device=device, schema=program.schema)
 
 

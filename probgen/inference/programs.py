@@ -6,19 +6,23 @@ with the site's name, and the first run is Pyro's own, checks on, so that an err
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from probgen._pyro import Messenger, Trace, enumerated, is_bookkeeping, is_subsampled, log_joint, traced
+from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Parameters
 from probgen.inference.bijections import bijection
 from probgen.inference.tracing import Given
 
-__all__ = ["UsersDensity"]
+__all__ = ["UsersDensity", "users_data"]
 
 RADIUS = 2.0  # of the cube of unconstrained values in which chains start
 
@@ -47,6 +51,26 @@ class Feasible(Messenger):
 
 def is_discrete(distribution: Any) -> bool:
     return bool(distribution.support.is_discrete)
+
+
+def users_data(data: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """What a user's own program gets: tensors in the precision and place of the fit, all else as it is.
+
+    A table becomes a dictionary of its columns, arrays of numbers become tensors, in dictionaries and lists too.
+    """
+    if isinstance(data, Table):
+        data = {name: data.values[:, at] for at, name in enumerate(data.names)}
+    whole = dict(data) if isinstance(data, Mapping) else data
+    return tree_map(lambda leaf: as_tensor(leaf, dtype, device), whole)
+
+
+def as_tensor(leaf: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """An array or a tensor, floats in the dtype; anything else as it is."""
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
+        leaf = torch.from_numpy(leaf.copy())
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return leaf.to(device, dtype if leaf.is_floating_point() else None)
 
 
 class UsersDensity:

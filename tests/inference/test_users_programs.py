@@ -318,3 +318,35 @@ def test_a_discrete_site_without_a_mark_is_summed_out_or_refused_by_name():
     parts = torch.stack([(1 - p).log() + dist.Normal(0, 1).log_prob(X), p.log() + dist.Normal(3, 1).log_prob(X)])
     expected = parts.logsumexp(0).sum() + (p * (1 - p)).log()
     assert float(ours.log_posterior(torch.tensor([0.3]))) == pytest.approx(float(expected), abs=1e-10)
+
+
+# --------------------------------------------------------------------------------------------------- forms of the data
+def regression(data):
+    slopes = pyro.sample("slopes", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with pyro.plate("rows", len(data["y"])):
+        mean = torch.stack([data["a"], data["b"]], -1) @ slopes
+        pyro.sample("y", dist.Normal(mean, 0.5), obs=data["y"])
+
+
+COLUMNS = {"a": X, "b": X.flip(0), "y": 2 * X + 0.1}
+FORMS = {
+    "arrays": {key: value.numpy() for key, value in COLUMNS.items()},
+    "single precision": {key: value.float() for key, value in COLUMNS.items()},
+    "table": pg.Table({key: value.numpy() for key, value in COLUMNS.items()}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*Pareto k")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_the_data_changes_nothing(form):
+    """Neither in a fit nor in what is asked of it afterwards."""
+    fits = [pg.fit(pg.program(regression), d, method="laplace", progress=False) for d in (COLUMNS, FORMS[form])]
+    one, other = (pg.loo(f, d).elpd for f, d in zip(fits, (COLUMNS, FORMS[form]), strict=True))
+    assert other == pytest.approx(one, rel=1e-5)
+    groups = fits[1].to_arviz(FORMS[form], draws=2, prior_draws=2)
+    assert groups.posterior_predictive["y"].shape[-1] == groups.observed_data["y"].shape[0] == 6
+
+
+def test_calibration_reads_arrays():
+    found = pg.check_calibration(pg.program(regression), FORMS["arrays"], replicates=32, draws=7, warmup=20)
+    assert found.replicates == 32
