@@ -320,6 +320,20 @@ def test_a_discrete_site_without_a_mark_is_summed_out_or_refused_by_name():
     assert float(ours.log_posterior(torch.tensor([0.3]))) == pytest.approx(float(expected), abs=1e-10)
 
 
+@pytest.mark.parametrize("mark", [{"enumerate": "sequential"}, {"enumerate": "parallel", "num_samples": 3}])
+def test_a_discrete_site_is_summed_out_whatever_its_mark(mark):
+    """Left to the mark, one value would be drawn, and the density would be another one at every run."""
+
+    def marked(data):
+        p = pyro.sample("p", dist.Beta(2.0, 2.0))
+        with pyro.plate("rows", 6):
+            z = pyro.sample("cluster", dist.Bernoulli(p), infer=dict(mark)).long()
+            pyro.sample("x", dist.Normal(torch.tensor([0.0, 3.0])[z], 1.0), obs=data["x"])
+
+    ours, u = Potential(pg.program(marked), {"x": X}), torch.tensor([0.4])
+    assert float(ours.log_posterior(u)) == pytest.approx(float(two_components(u[0])), abs=1e-10)
+
+
 # --------------------------------------------------------------------------------------------------- forms of the data
 def regression(data):
     slopes = pyro.sample("slopes", dist.Normal(torch.zeros(2), 1.0).to_event(1))
