@@ -134,7 +134,8 @@ def run(
     check_limits(max_steps, tolerance, restarts)
     program.to(device=where, dtype=found_dtype)
     told = options.get("validation") is not None  # rows to stop by that stand outside the training rows
-    training, validation = divide(source, validation_fraction if kind.validates and not told else 0.0, seed)
+    fraction = validation_fraction if kind.validates and not told and standardiser is not None else 0.0
+    training, validation = divide(source, fraction, seed)
     processes, given = communicator(), {**kind.defaults, **options}
     kept = (
         Checkpoint(Path(checkpoint), purpose(program, name, seed, given, source), processes, kind.in_step)

@@ -92,6 +92,7 @@ class UsersDensity:
 
     def __init__(self, program: Any, data: Any) -> None:
         self.program = program
+        self.has_guide = program.guide_function is not None
         feasible = Feasible()
         with pyro.validation_enabled(True), feasible:
             first = traced(program.model, data)

@@ -364,3 +364,46 @@ def test_the_form_of_the_data_changes_nothing(form):
 def test_calibration_reads_arrays():
     found = pg.check_calibration(pg.program(regression), FORMS["arrays"], replicates=32, draws=7, warmup=20)
     assert found.replicates == 32
+
+
+# ------------------------------------------------------------------------------------------------------ users' guides
+ROWS = torch.linspace(-1.0, 3.0, 50, dtype=torch.float64)
+POSTERIOR = (ROWS.sum() / (50 + 0.25), (50 + 0.25) ** -0.5)  # of a normal mean with prior sd 2, given ROWS with sd 1
+
+
+def normal_mean(data):
+    mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
+    with pyro.plate("rows", len(data)):
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=data)
+
+
+def exact_guide(data):
+    centre = pyro.param("centre", POSTERIOR[0])
+    spread = pyro.param("spread", lambda: torch.tensor(POSTERIOR[1]), constraint=constraints.positive)
+    pyro.sample("mean", dist.Normal(centre, spread))
+
+
+def test_svi_learns_the_users_own_guide():
+    """One that starts at the posterior has the evidence as its bound, whatever is drawn; a later fit starts anew."""
+    covariance = torch.eye(50) + 4.0
+    evidence = dist.MultivariateNormal(torch.zeros(50), covariance).log_prob(ROWS)
+    for _ in range(2):
+        fit = pg.fit(
+            pg.program(normal_mean, exact_guide), ROWS, method="svi", max_steps=2, guide_draws=50, progress=False
+        )
+        assert fit.history["objective"][0] == pytest.approx(float(evidence), abs=1e-8)
+    assert float(fit.posterior.sites["mean"].std()) < 0.3
+    assert "centre" not in pyro.get_param_store()
+
+
+def test_a_guide_that_leaves_a_site_out_is_refused():
+    with pytest.raises(CapabilityError, match="'mean'"):
+        pg.fit(pg.program(normal_mean, lambda data: None), ROWS, method="svi", progress=False)
+
+
+def test_svi_takes_a_program_without_data():
+    def alone(data):
+        pyro.sample("mean", dist.Normal(1.0, 2.0))
+
+    fit = pg.fit(pg.program(alone), None, method="svi", max_steps=3, progress=False)
+    assert fit.posterior.sites["mean"].shape == (1, 400)
