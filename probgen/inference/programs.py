@@ -6,6 +6,7 @@ with the site's name, and the first run is Pyro's own, checks on, so that an err
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyro
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from probgen._pyro import Messenger, Trace, enumerated, is_bookkeeping, is_subsampled, log_joint, traced
 from probgen.data.table import Table
@@ -22,7 +23,7 @@ from probgen.families.base import Parameters
 from probgen.inference.bijections import bijection
 from probgen.inference.tracing import Given
 
-__all__ = ["UsersDensity", "users_data"]
+__all__ = ["UsersDensity", "fingerprint", "users_data"]
 
 RADIUS = 2.0  # of the cube of unconstrained values in which chains start
 
@@ -71,6 +72,18 @@ def as_tensor(leaf: Any, dtype: torch.dtype, device: torch.device) -> Any:
     if not isinstance(leaf, Tensor):
         return leaf
     return leaf.to(device, dtype if leaf.is_floating_point() else None)
+
+
+def fingerprint(data: Any) -> str:
+    """A hash of the tensors, numbers and strings in a user's data."""
+    digest = hashlib.sha256()
+    for leaf in tree_leaves(users_data(data, torch.float64, torch.device("cpu"))):
+        if isinstance(leaf, Tensor):
+            digest.update(repr((leaf.dtype, tuple(leaf.shape))).encode())
+            digest.update(leaf.detach().contiguous().numpy().tobytes())
+        elif isinstance(leaf, int | float | str):
+            digest.update(repr(leaf).encode())
+    return digest.hexdigest()[:16]
 
 
 class UsersDensity:

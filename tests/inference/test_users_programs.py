@@ -13,7 +13,7 @@ from pyro.infer.reparam import LocScaleReparam, TransformReparam
 from pyro.ops.indexing import Vindex
 
 import probgen as pg
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, FitError
 from probgen.inference.potential import Potential
 from tests.inference.plain_pyro import PlainPyro
 
@@ -364,6 +364,15 @@ def test_the_form_of_the_data_changes_nothing(form):
 def test_calibration_reads_arrays():
     found = pg.check_calibration(pg.program(regression), FORMS["arrays"], replicates=32, draws=7, warmup=20)
     assert found.replicates == 32
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    """Its draws would be returned for data that nothing was learnt of."""
+    options = {"method": "laplace", "checkpoint": tmp_path / "state", "progress": False}
+    fits = [pg.fit(pg.program(regression), COLUMNS, **options) for _ in range(2)]
+    assert torch.equal(*(fit.posterior.sites["slopes"] for fit in fits))
+    with pytest.raises(FitError, match="of another fit: its data"):
+        pg.fit(pg.program(regression), {**COLUMNS, "y": X}, **options)
 
 
 # ------------------------------------------------------------------------------------------------------ users' guides
