@@ -366,11 +366,15 @@ def test_calibration_reads_arrays():
     assert found.replicates == 32
 
 
-def test_a_checkpoint_of_other_data_is_refused(tmp_path):
-    """Its draws would be returned for data that nothing was learnt of."""
-    options = {"method": "laplace", "checkpoint": tmp_path / "state", "progress": False}
-    fits = [pg.fit(pg.program(regression), COLUMNS, **options) for _ in range(2)]
-    assert torch.equal(*(fit.posterior.sites["slopes"] for fit in fits))
+@pytest.mark.filterwarnings("ignore:.*Pareto k")
+@pytest.mark.parametrize("method", ["laplace", "pathfinder"])
+def test_a_climb_goes_on_from_its_checkpoint_to_the_same_end(tmp_path, method):
+    """And from no other data's: draws would be returned for data that nothing was learnt of."""
+    options = {"method": method, "checkpoint": tmp_path / "state", "progress": False}
+    pg.fit(pg.program(regression), COLUMNS, max_steps=3, **options)
+    resumed = pg.fit(pg.program(regression), COLUMNS, **options)
+    whole = pg.fit(pg.program(regression), COLUMNS, **{**options, "checkpoint": None})
+    assert torch.equal(resumed.posterior.sites["slopes"], whole.posterior.sites["slopes"])
     with pytest.raises(FitError, match="of another fit: its data"):
         pg.fit(pg.program(regression), {**COLUMNS, "y": X}, **options)
 
