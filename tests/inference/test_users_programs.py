@@ -414,6 +414,20 @@ def test_a_guide_that_leaves_a_site_out_is_refused():
         pg.fit(pg.program(normal_mean, lambda data: None), ROWS, method="svi", progress=False)
 
 
+@pytest.mark.parametrize("method", ["map", "svi"])
+def test_an_improper_prior_has_a_mode(method):
+    """Nothing has to be drawn from it: with a flat prior the mode is the highest likelihood's."""
+
+    def flat(data):
+        mean = pyro.sample("mean", dist.ImproperUniform(constraints.real, (), ()))
+        with pyro.plate("rows", len(data)):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=data)
+
+    steps = {} if method == "map" else {"max_steps": 300, "learning_rate": 0.02}
+    fit = pg.fit(pg.program(flat), ROWS, method=method, progress=False, **steps)
+    assert float(fit.posterior.sites["mean"].mean()) == pytest.approx(1.0, abs=0.05)
+
+
 def test_svi_takes_a_program_without_data():
     def alone(data):
         pyro.sample("mean", dist.Normal(1.0, 2.0))

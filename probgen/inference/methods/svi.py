@@ -20,6 +20,7 @@ from torch import Tensor
 from probgen.data.batches import Batch, Batches
 from probgen.errors import FitError
 from probgen.inference.amortised import log_weights
+from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.objectives import objective
@@ -111,11 +112,11 @@ class VariationalInference(Method):
         return MeanField(potential, self.start(potential))
 
     def start(self, potential: Potential) -> Tensor:
-        """Where EM starts, for programs made of families; a draw from the prior otherwise."""
+        """Where EM starts, for programs made of families; where a chain would otherwise."""
         from probgen.inference.methods.em import ExpectationMaximisation
 
         if not potential.made_of_families:
-            return potential.prior_draw()
+            return feasible(potential)
         em = ExpectationMaximisation(self.task)
         em.init()
         return potential.at(em.theta)
