@@ -8,10 +8,8 @@ internals is a change in this file only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
-import pyro
 from opt_einsum import shared_intermediates
 from pyro import poutine
 from pyro.distributions import Unit
@@ -32,7 +30,6 @@ __all__ = [
     "is_factor",
     "is_subsampled",
     "log_joint",
-    "parameter_store",
     "traced",
     "unconditioned",
 ]
@@ -57,11 +54,6 @@ def is_subsampled(message: dict) -> bool:
 def traced(model: Callable, *arguments: Any) -> Trace:
     """The sites of one run."""
     return poutine.trace(model).get_trace(*arguments)
-
-
-def parameter_store(state: dict[str, Any]) -> AbstractContextManager:
-    """Param statements read and make unconstrained parameters in this state (``params``, ``constraints``), not the global one."""
-    return pyro.get_param_store().scope(state)
 
 
 def unconditioned(model: Callable) -> Callable:

@@ -1,20 +1,44 @@
 r"""A user's own guide as a density of the unconstrained vector.
 
-Its ``pyro.param`` statements are answered from a store of its own: one fit never starts from what another one learnt.
+Its ``pyro.param`` statements are answered by parameters of its own, not by Pyro's global store: one fit never starts from what
+another one learnt.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints, transform_to
 
-from probgen._pyro import Trace, parameter_store, traced
+from probgen._pyro import Messenger, Trace, traced
 from probgen.errors import CapabilityError
 from probgen.inference.potential import Potential
 
 __all__ = ["UsersGuide"]
+
+
+class Statements(Messenger):
+    """Param statements, answered by unconstrained parameters that are made at the first one of each name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameters: dict[str, torch.nn.Parameter] = {}
+        self.transforms: dict[str, Any] = {}
+
+    def _pyro_param(self, message: dict) -> None:
+        name, first = message["name"], message["args"][1:]
+        if name not in self.parameters:
+            if not first:
+                raise CapabilityError(f"Parameter {name!r} of the guide has no first value; give one.")
+            self.transforms[name] = transform_to(message["kwargs"].get("constraint", constraints.real))
+            start = torch.as_tensor(first[0]() if callable(first[0]) else first[0]).detach()
+            self.parameters[name] = torch.nn.Parameter(self.transforms[name].inv(start).clone())
+        value = self.transforms[name](self.parameters[name])
+        value.unconstrained = weakref.ref(self.parameters[name])  # as Pyro's own modules expect it
+        message["value"], message["done"] = value, True
 
 
 class UsersGuide(torch.nn.Module):
@@ -29,13 +53,9 @@ class UsersGuide(torch.nn.Module):
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
-        self.potential = potential
-        self.store: dict[str, Any] = {"params": {}, "constraints": {}}
-        found = self.run()
-        self.check(found)
-        parameters = {name: torch.nn.Parameter(value.detach().clone()) for name, value in self.store["params"].items()}
-        self.store["params"] = parameters
-        self.learnt = torch.nn.ParameterList(parameters.values())
+        self.potential, self.statements = potential, Statements()
+        self.check(self.run())
+        self.learnt = torch.nn.ParameterList(self.statements.parameters.values())
 
     def check(self, found: Trace) -> None:
         """Refuse what is no density of the vector."""
@@ -54,7 +74,7 @@ class UsersGuide(torch.nn.Module):
 
     def run(self) -> Trace:
         """The sites of one draw."""
-        with parameter_store(self.store):
+        with self.statements:
             return traced(self.potential.program.guide, self.potential.batch)
 
     def draw(self) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.infer import TraceEnum_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.infer.reparam import LocScaleReparam, TransformReparam
 from pyro.ops.indexing import Vindex
 
@@ -407,6 +408,16 @@ def test_svi_learns_the_users_own_guide():
         assert fit.history["objective"][0] == pytest.approx(float(evidence), abs=1e-8)
     assert float(fit.posterior.sites["mean"].std()) < 0.3
     assert "centre" not in pyro.get_param_store()
+
+
+def test_svi_learns_one_of_pyros_autoguides():
+    """Started at a mode with small spread, it widens."""
+    guide = AutoNormal(normal_mean, init_scale=0.01)
+    fit = pg.fit(pg.program(normal_mean, guide), ROWS, method="svi", max_steps=300, learning_rate=0.01, progress=False)
+    pyro.clear_param_store()  # Pyro's own modules put their parameters there, too
+    found = fit.posterior.sites["mean"]
+    assert float(found.mean()) == pytest.approx(float(POSTERIOR[0]), abs=0.1)
+    assert float(found.std()) == pytest.approx(POSTERIOR[1], rel=0.3)
 
 
 def test_a_guide_that_leaves_a_site_out_is_refused():
