@@ -13,7 +13,6 @@ from typing import Any
 from opt_einsum import shared_intermediates
 from pyro import poutine
 from pyro.distributions import Unit
-from pyro.infer import config_enumerate
 from pyro.infer.traceenum_elbo import _compute_model_factors
 from pyro.ops.contract import contract_tensor_tree
 from pyro.poutine.messenger import Messenger
@@ -68,8 +67,19 @@ def is_factor(message: dict) -> bool:
 
 
 def enumerated(model: Callable, nesting: int) -> Callable:
-    """The model with every discrete latent site enumerated, in dimensions to the left of its plates."""
-    return poutine.enum(config_enumerate(model), first_available_dim=-1 - nesting)
+    """The model with every discrete latent site enumerated, in dimensions to the left of its plates.
+
+    Marks of the sites do not count: one value at a time (``"sequential"``), or some that are drawn (``num_samples``), would
+    make the density another one at every run.
+    """
+    return poutine.enum(poutine.infer_config(model, all_at_once), first_available_dim=-1 - nesting)
+
+
+def all_at_once(message: dict) -> dict:
+    """How a site is enumerated: all of its values in a dimension of their own."""
+    if message["is_observed"] or not getattr(message["fn"], "has_enumerate_support", False):
+        return {}
+    return {"enumerate": "parallel", "num_samples": None, "expand": message["infer"].get("expand", False)}
 
 
 def log_joint(model: Callable, values: dict[str, Any], nesting: int | None, *arguments: Any) -> Any:

@@ -168,6 +168,8 @@ class UserProgram(Model):
 def program(model_function: Callable, guide_function: Callable | None = None) -> Model:
     """A model from plain Pyro functions of one argument, the data.
 
+    The guide, where there is one, is what ``method="svi"`` learns; other methods have no use for it.
+
     Example:
         >>> import torch, pyro, pyro.distributions as dist
         >>> def coin(data):

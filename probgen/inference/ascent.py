@@ -38,6 +38,19 @@ class Ascent:
         self.values, self.gradients = self.density(self.points)
         self.moving = self.values.isfinite()
 
+    def pack(self) -> dict[str, Tensor]:
+        """Where the paths are and what they remember, for a checkpoint."""
+        memory = {"moves": self.moves, "turns": self.turns}
+        packed = {key: torch.stack(kept) if kept else self.points[:0] for key, kept in memory.items()}
+        return packed | {"points": self.points, "moving": self.moving}
+
+    @classmethod
+    def unpack(cls, density: Density, tensors: dict[str, Tensor]) -> Ascent:
+        """The paths of a checkpoint."""
+        made = cls(density, tensors["points"], list(tensors["moves"]), list(tensors["turns"]))
+        made.moving = tensors["moving"]
+        return made
+
     def run(self, steps: int, enough: float) -> int:
         """Climb until every path has risen by less than ``enough`` nats in its last five steps; returns steps made."""
         before = [self.values]

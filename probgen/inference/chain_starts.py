@@ -15,7 +15,7 @@ from probgen.inference.methods.base import Task
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seeded
 
-__all__ = ["Start", "begun", "gathered"]
+__all__ = ["Start", "begun", "feasible", "gathered"]
 
 CLIMB = 100  # iterations of EM
 JITTER = 0.1  # of unconstrained parameters around the EM point

@@ -23,8 +23,9 @@ from probgen.inference.checkpoint import Checkpoint, Progress
 from probgen.inference.communication import Communicator, OneProcess, communicator
 from probgen.inference.methods.base import Method, Task
 from probgen.inference.posterior import Posterior
+from probgen.inference.programs import fingerprint, users_data
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
-from probgen.program import Model
+from probgen.program import Model, UserProgram
 
 __all__ = ["Outcome", "find_method", "method_names", "methods_of", "run"]
 
@@ -133,7 +134,8 @@ def run(
     check_limits(max_steps, tolerance, restarts)
     program.to(device=where, dtype=found_dtype)
     told = options.get("validation") is not None  # rows to stop by that stand outside the training rows
-    training, validation = divide(source, validation_fraction if kind.validates and not told else 0.0, seed)
+    fraction = validation_fraction if kind.validates and not told and standardiser is not None else 0.0
+    training, validation = divide(source, fraction, seed)
     processes, given = communicator(), {**kind.defaults, **options}
     kept = (
         Checkpoint(Path(checkpoint), purpose(program, name, seed, given, source), processes, kind.in_step)
@@ -161,7 +163,8 @@ def run(
 def purpose(program: Model, method: str, seed: int, options: dict[str, Any], source: Any) -> dict[str, Any]:
     """What a checkpoint has to agree with: all that a fit's steps depend on, but for how many they are."""
     told = {k: v for k, v in {**program.options, **options}.items() if is_plain(v)}
-    data = source.fingerprint() if hasattr(source, "fingerprint") else None
+    users = isinstance(program, UserProgram)
+    data = fingerprint(source) if users else source.fingerprint() if hasattr(source, "fingerprint") else None
     return {"model": program.name, "method": method, "seed": seed, **told, "data": data}
 
 
@@ -216,7 +219,7 @@ def as_batches(
     rows: Any, standardiser: Standardiser | None, program: Model, dtype: torch.dtype, device: torch.device
 ) -> Any:
     if standardiser is None:
-        return Whole(rows)
+        return Whole(users_data(rows, dtype, device))
     return Batches(rows, standardiser, dtype=dtype, device=device, schema=program.schema)
 
 

@@ -35,7 +35,7 @@ def smoothed_log_weights(log_weights: ArrayLike, efficiency: float = 1.0) -> tup
 
     Returns:
         ``(..., S)`` normalised smoothed log weights, and ``(...)`` shapes; the shape is infinite where there are too few
-        different weights to fit a tail.
+        different weights to fit a tail, and minus infinite where all are equal: nothing is lost by them.
     """
     weights = np.array(log_weights, dtype=float)
     flat = weights.reshape(-1, weights.shape[-1])
@@ -58,6 +58,8 @@ def tail_length(draws: int, efficiency: float) -> int:
 
 def smooth_tail(row: np.ndarray, many: int) -> float:
     """Smooth the largest log weights of a row, whose maximum is 0, in place; returns k-hat."""
+    if row.min() == 0.0:
+        return -math.inf
     if many < FEWEST:
         return math.inf
     cutoff = max(np.partition(row, -many - 1)[-many - 1], SMALLEST)

@@ -6,19 +6,24 @@ with the site's name, and the first run is Pyro's own, checks on, so that an err
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyro
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from probgen._pyro import Messenger, Trace, enumerated, is_bookkeeping, is_subsampled, log_joint, traced
+from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Parameters
 from probgen.inference.bijections import bijection
 from probgen.inference.tracing import Given
 
-__all__ = ["UsersDensity"]
+__all__ = ["UsersDensity", "fingerprint", "users_data"]
 
 RADIUS = 2.0  # of the cube of unconstrained values in which chains start
 
@@ -49,6 +54,38 @@ def is_discrete(distribution: Any) -> bool:
     return bool(distribution.support.is_discrete)
 
 
+def users_data(data: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """What a user's own program gets: tensors in the precision and place of the fit, all else as it is.
+
+    A table becomes a dictionary of its columns, arrays of numbers become tensors, in dictionaries and lists too.
+    """
+    if isinstance(data, Table):
+        data = {name: data.values[:, at] for at, name in enumerate(data.names)}
+    whole = dict(data) if isinstance(data, Mapping) else data
+    return tree_map(lambda leaf: as_tensor(leaf, dtype, device), whole)
+
+
+def as_tensor(leaf: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """An array or a tensor, floats in the dtype; anything else as it is."""
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
+        leaf = torch.from_numpy(leaf.copy())
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return leaf.to(device, dtype if leaf.is_floating_point() else None)
+
+
+def fingerprint(data: Any) -> str:
+    """A hash of the tensors, numbers and strings in a user's data."""
+    digest = hashlib.sha256()
+    for leaf in tree_leaves(users_data(data, torch.float64, torch.device("cpu"))):
+        if isinstance(leaf, Tensor):
+            digest.update(repr((leaf.dtype, tuple(leaf.shape))).encode())
+            digest.update(leaf.detach().contiguous().numpy().tobytes())
+        elif isinstance(leaf, int | float | str):
+            digest.update(repr(leaf).encode())
+    return digest.hexdigest()[:16]
+
+
 class UsersDensity:
     """Log joint density of a program given its data.
 
@@ -68,6 +105,7 @@ class UsersDensity:
 
     def __init__(self, program: Any, data: Any) -> None:
         self.program = program
+        self.has_guide = program.guide_function is not None
         feasible = Feasible()
         with pyro.validation_enabled(True), feasible:
             first = traced(program.model, data)

@@ -128,6 +128,10 @@ class Replicates(ChEES):
             " its mode. Look at the priors: do they give data that the program itself finds impossible?"
         )
 
+    def gathered(self, ascent: Ascent) -> int:
+        """None: each has a posterior of its own, so that its density says nothing of another's."""
+        return 0
+
     def criterion(self, move: Move, start: Tensor, acceptance: Tensor) -> tuple[float, float, float]:
         """Nothing to learn: in rounded coordinates a length of one, on average, suits all data sets."""
         return math.nan, math.nan, float(acceptance.mean())

@@ -22,6 +22,7 @@ from probgen.families.base import Parameters
 from probgen.inference.completion import gather
 from probgen.inference.posterior import Theta
 from probgen.inference.potential import Potential, log_likelihood, log_prior
+from probgen.inference.programs import users_data
 from probgen.inference.tracing import Given, observe
 
 __all__ = ["Simulator", "TableSimulator", "UsersSimulator"]
@@ -81,6 +82,7 @@ class UsersSimulator(Simulator):
     """
 
     def __init__(self, program: Any, data: Any, simulate: Simulate | None = None) -> None:
+        data = users_data(data, torch.get_default_dtype(), torch.get_default_device())
         self.potential = Potential(program, data)
         if self.potential.users is None:
             raise CapabilityError(

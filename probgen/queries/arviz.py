@@ -139,7 +139,7 @@ def one_run(fit: Any, data: Any) -> Observed:
     """A run of a user's program at the first draw."""
     first = Given(sites={name: value[0, 0] for name, value in fit.posterior.sites.items()})
     with torch.no_grad(), fit.setting(), Observed() as run, first:
-        fit.program.model(data)
+        fit.program.model(fit.users_data(data))
     return run
 
 

@@ -24,6 +24,7 @@ from probgen.estimate import Estimate
 from probgen.inference.communication import communicator
 from probgen.inference.fit import Outcome, find_method, methods_of, run
 from probgen.inference.posterior import Posterior
+from probgen.inference.programs import users_data
 from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
 
@@ -350,6 +351,10 @@ class Fit:
         assert self.standardiser is not None
         return Batches(table, self.standardiser, rows=rows, dtype=self.dtype, device=self.device, schema=self.schema)
 
+    def users_data(self, data: Any) -> Any:
+        """The argument of a user's own program as it was while it was fitted: tensors of this fit's dtype and device."""
+        return users_data(data, self.dtype, self.device)
+
     def setting(self) -> Any:
         """Default dtype and device of this fit."""
         return setting(self.dtype, self.device)
@@ -378,7 +383,7 @@ def fit(model: str | Model | type[Model], data: Any, *, method: str = "auto", se
         FitError: the numerics failed, with the remedy.
     """
     if isinstance(model, UserProgram):
-        outcome = run(model, as_tensors(data), None, method=method, seed=seed, **options)
+        outcome = run(model, data, None, method=method, seed=seed, **options)
         return finished(outcome, None, {"seed": seed})
     source = data if hasattr(data, "pieces") else Table(data)
     if hasattr(source, "check_for_fit"):
@@ -405,17 +410,6 @@ def standardiser_of(source: Any) -> Standardiser:
         rows = source.between(pieces[number], min(pieces[number] + PIECE_ROWS, len(source)))
         sums[number] = torch.from_numpy(moments_of(next(rows.pieces(PIECE_ROWS))))
     return Standardiser.from_moments(source, sum(processes.all_reduce(sums).numpy()))
-
-
-def as_tensors(data: Any) -> Any:
-    """What a user's own program gets: a table as a dictionary of its columns, arrays as tensors, all else as it is."""
-    if isinstance(data, Table):
-        return {name: torch.from_numpy(data.values[:, at].copy()) for at, name in enumerate(data.names)}
-    if isinstance(data, Mapping):
-        return {key: as_tensors(value) for key, value in data.items()}
-    if isinstance(data, np.ndarray) and data.dtype.kind in "biuf":
-        return torch.from_numpy(data.copy())
-    return data
 
 
 def of_counted_rows(program: Model, source: Any, standardiser: Standardiser) -> Standardiser:

@@ -199,7 +199,7 @@ def record(fit: Any, data: Any, sites: dict[str, Tensor], codes: dict[str, int] 
 
 def of_user_program(fit: Any, data: Any, which: np.ndarray) -> dict[str, np.ndarray]:
     """Site -> ``(chains, draws, ...)``."""
-    names, shape = list(fit.posterior.sites), (fit.posterior.shape[0], len(which))
+    data, names, shape = fit.users_data(data), list(fit.posterior.sites), (fit.posterior.shape[0], len(which))
     stacked = [flat_draws(fit.posterior.sites[name], which) for name in names]
     with torch.no_grad(), fit.setting():
         one = record(fit, data, {name: value[0] for name, value in zip(names, stacked, strict=True)})

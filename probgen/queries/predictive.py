@@ -152,7 +152,7 @@ def run_user_program(
     fit: Any, data: Any, stacked: dict[str, Tensor], draws: int, seed: int
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Observed and latent sites of ``draws`` forward runs, ``(draws, ...)`` each."""
-    names = list(stacked)
+    data, names = fit.users_data(data), list(stacked)
     parts: dict[str, bool] = {}
 
     def run(_: Tensor, *values: Tensor) -> dict[str, Tensor]:

@@ -9,11 +9,12 @@ import torch
 from pyro import poutine
 from pyro.distributions import constraints
 from pyro.infer import TraceEnum_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.infer.reparam import LocScaleReparam, TransformReparam
 from pyro.ops.indexing import Vindex
 
 import probgen as pg
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, FitError
 from probgen.inference.potential import Potential
 from tests.inference.plain_pyro import PlainPyro
 
@@ -318,3 +319,129 @@ def test_a_discrete_site_without_a_mark_is_summed_out_or_refused_by_name():
     parts = torch.stack([(1 - p).log() + dist.Normal(0, 1).log_prob(X), p.log() + dist.Normal(3, 1).log_prob(X)])
     expected = parts.logsumexp(0).sum() + (p * (1 - p)).log()
     assert float(ours.log_posterior(torch.tensor([0.3]))) == pytest.approx(float(expected), abs=1e-10)
+
+
+@pytest.mark.parametrize("mark", [{"enumerate": "sequential"}, {"enumerate": "parallel", "num_samples": 3}])
+def test_a_discrete_site_is_summed_out_whatever_its_mark(mark):
+    """Left to the mark, one value would be drawn, and the density would be another one at every run."""
+
+    def marked(data):
+        p = pyro.sample("p", dist.Beta(2.0, 2.0))
+        with pyro.plate("rows", 6):
+            z = pyro.sample("cluster", dist.Bernoulli(p), infer=dict(mark)).long()
+            pyro.sample("x", dist.Normal(torch.tensor([0.0, 3.0])[z], 1.0), obs=data["x"])
+
+    ours, u = Potential(pg.program(marked), {"x": X}), torch.tensor([0.4])
+    assert float(ours.log_posterior(u)) == pytest.approx(float(two_components(u[0])), abs=1e-10)
+
+
+# --------------------------------------------------------------------------------------------------- forms of the data
+def regression(data):
+    slopes = pyro.sample("slopes", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    with pyro.plate("rows", len(data["y"])):
+        mean = torch.stack([data["a"], data["b"]], -1) @ slopes
+        pyro.sample("y", dist.Normal(mean, 0.5), obs=data["y"])
+
+
+COLUMNS = {"a": X, "b": X.flip(0), "y": 2 * X + 0.1}
+FORMS = {
+    "arrays": {key: value.numpy() for key, value in COLUMNS.items()},
+    "single precision": {key: value.float() for key, value in COLUMNS.items()},
+    "table": pg.Table({key: value.numpy() for key, value in COLUMNS.items()}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*Pareto k")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_the_data_changes_nothing(form):
+    """Neither in a fit nor in what is asked of it afterwards."""
+    fits = [pg.fit(pg.program(regression), d, method="laplace", progress=False) for d in (COLUMNS, FORMS[form])]
+    one, other = (pg.loo(f, d).elpd for f, d in zip(fits, (COLUMNS, FORMS[form]), strict=True))
+    assert other == pytest.approx(one, rel=1e-5)
+    groups = fits[1].to_arviz(FORMS[form], draws=2, prior_draws=2)
+    assert groups.posterior_predictive["y"].shape[-1] == groups.observed_data["y"].shape[0] == 6
+
+
+def test_calibration_reads_arrays():
+    found = pg.check_calibration(pg.program(regression), FORMS["arrays"], replicates=32, draws=7, warmup=20)
+    assert found.replicates == 32
+
+
+@pytest.mark.filterwarnings("ignore:.*Pareto k")
+@pytest.mark.parametrize("method", ["laplace", "pathfinder"])
+def test_a_climb_goes_on_from_its_checkpoint_to_the_same_end(tmp_path, method):
+    """And from no other data's: draws would be returned for data that nothing was learnt of."""
+    options = {"method": method, "checkpoint": tmp_path / "state", "progress": False}
+    pg.fit(pg.program(regression), COLUMNS, max_steps=3, **options)
+    resumed = pg.fit(pg.program(regression), COLUMNS, **options)
+    whole = pg.fit(pg.program(regression), COLUMNS, **{**options, "checkpoint": None})
+    assert torch.equal(resumed.posterior.sites["slopes"], whole.posterior.sites["slopes"])
+    with pytest.raises(FitError, match="of another fit: its data"):
+        pg.fit(pg.program(regression), {**COLUMNS, "y": X}, **options)
+
+
+# ------------------------------------------------------------------------------------------------------ users' guides
+ROWS = torch.linspace(-1.0, 3.0, 50, dtype=torch.float64)
+POSTERIOR = (ROWS.sum() / (50 + 0.25), (50 + 0.25) ** -0.5)  # of a normal mean with prior sd 2, given ROWS with sd 1
+
+
+def normal_mean(data):
+    mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
+    with pyro.plate("rows", len(data)):
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=data)
+
+
+def exact_guide(data):
+    centre = pyro.param("centre", POSTERIOR[0])
+    spread = pyro.param("spread", lambda: torch.tensor(POSTERIOR[1]), constraint=constraints.positive)
+    pyro.sample("mean", dist.Normal(centre, spread))
+
+
+def test_svi_learns_the_users_own_guide():
+    """One that starts at the posterior has the evidence as its bound, whatever is drawn; a later fit starts anew."""
+    covariance = torch.eye(50) + 4.0
+    evidence = dist.MultivariateNormal(torch.zeros(50), covariance).log_prob(ROWS)
+    for _ in range(2):
+        fit = pg.fit(
+            pg.program(normal_mean, exact_guide), ROWS, method="svi", max_steps=2, guide_draws=50, progress=False
+        )
+        assert fit.history["objective"][0] == pytest.approx(float(evidence), abs=1e-8)
+    assert float(fit.posterior.sites["mean"].std()) < 0.3
+    assert "centre" not in pyro.get_param_store()
+
+
+def test_svi_learns_one_of_pyros_autoguides():
+    """Started at a mode with small spread, it widens."""
+    guide = AutoNormal(normal_mean, init_scale=0.01)
+    fit = pg.fit(pg.program(normal_mean, guide), ROWS, method="svi", max_steps=300, learning_rate=0.01, progress=False)
+    pyro.clear_param_store()  # Pyro's own modules put their parameters there, too
+    found = fit.posterior.sites["mean"]
+    assert float(found.mean()) == pytest.approx(float(POSTERIOR[0]), abs=0.1)
+    assert float(found.std()) == pytest.approx(POSTERIOR[1], rel=0.3)
+
+
+def test_a_guide_that_leaves_a_site_out_is_refused():
+    with pytest.raises(CapabilityError, match="'mean'"):
+        pg.fit(pg.program(normal_mean, lambda data: None), ROWS, method="svi", progress=False)
+
+
+@pytest.mark.parametrize("method", ["map", "svi"])
+def test_an_improper_prior_has_a_mode(method):
+    """Nothing has to be drawn from it: with a flat prior the mode is the highest likelihood's."""
+
+    def flat(data):
+        mean = pyro.sample("mean", dist.ImproperUniform(constraints.real, (), ()))
+        with pyro.plate("rows", len(data)):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=data)
+
+    steps = {} if method == "map" else {"max_steps": 300, "learning_rate": 0.02}
+    fit = pg.fit(pg.program(flat), ROWS, method=method, progress=False, **steps)
+    assert float(fit.posterior.sites["mean"].mean()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_svi_takes_a_program_without_data():
+    def alone(data):
+        pyro.sample("mean", dist.Normal(1.0, 2.0))
+
+    fit = pg.fit(pg.program(alone), None, method="svi", max_steps=3, progress=False)
+    assert fit.posterior.sites["mean"].shape == (1, 400)

@@ -184,6 +184,22 @@ def test_other_rows_and_point_estimates_are_refused(point, fit, smaller, table):
         pg.compare_models({"a": fit}, table)
 
 
+def test_a_masked_row_is_not_suspected():
+    """Nothing depends on it, so its weights are all equal."""
+    fit, data, exact = regression()
+    seen = torch.arange(40) != 3
+
+    def masked(data):
+        b = pyro.sample("b", dist.Normal(torch.zeros(2), 5.0).to_event(1))
+        with pyro.plate("rows", 40), pyro.poutine.mask(mask=seen):
+            pyro.sample("y", dist.Normal(data["x"] @ b, 1.0), obs=data["y"])
+
+    found = pg.loo(replace(fit, program=pg.program(masked)), data)
+    assert not len(found.bad_rows)
+    assert (found.rows[3], found.pareto_k[3]) == (0.0, -np.inf)
+    np.testing.assert_allclose(found.rows[seen], exact[seen], atol=0.05)
+
+
 def test_rows_that_cannot_be_left_out_are_named():
     """One row far away decides its own posterior."""
     fit, data, _ = regression()

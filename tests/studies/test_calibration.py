@@ -287,3 +287,17 @@ def test_a_transition_that_leaves_the_posterior_passes():
 def test_gibbs_leaves_the_posterior():
     found = pg.check_sampler("bayesian_network", NETWORK, structure={"b": ["a"]}, draws=150)
     assert found.passed, str(found)
+
+
+def test_data_sets_whose_densities_differ_by_many_nats_keep_their_own_chains():
+    """A small spread makes data far denser than a wide one does; chains are no rivals of each other."""
+
+    def normal(data):
+        mean = pyro.sample("mean", dist.Normal(0.0, 2.0))
+        spread = pyro.sample("spread", dist.HalfNormal(1.0))
+        with pyro.plate("rows", len(data)):
+            pyro.sample("x", dist.Normal(mean, spread), obs=data)
+
+    found = pg.check_calibration(pg.program(normal), torch.zeros(10), replicates=32, draws=15, warmup=60)
+    assert found.passed
+    assert found.diagnostics["acceptance"] > 0.4

@@ -161,12 +161,16 @@ class ChEES(Method):
             ascent.run(ASCENT_STEPS, enough=1.0)
             if ascent.moves:
                 self.metric = Metric.diagonal(ascent.variance())
-        self.moved = gathered(ascent)
+        self.moved = self.gathered(ascent)
         own = slice(self.own.start, self.own.stop)
         self.state = State(ascent.points[own], ascent.values[own], ascent.gradients[own])
         self.shorter = torch.zeros_like(self.state.values)  # logarithms of the chains' shares of the step size
         self.adapt = DualAveraging(self.task.options["target_acceptance"], math.log(self.first_step_size()), BOLDNESS)
         self.seconds["warmup"] += time.process_time() - began
+
+    def gathered(self, ascent: Ascent) -> int:
+        """Chains that are lost begin where others are; how many."""
+        return gathered(ascent)
 
     def first_step_size(self) -> float:
         """Halved until one leapfrog step is accepted about half the time, on average over chains."""

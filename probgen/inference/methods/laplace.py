@@ -95,8 +95,8 @@ class Laplace(Method):
         return {"log_evidence": self.log_evidence, **told_of(self.found)}
 
     def pack(self) -> dict[str, Tensor]:
-        return {"points": self.ascent.points, "history": torch.tensor(self.history, dtype=torch.float64)}
+        return {**self.ascent.pack(), "history": torch.tensor(self.history, dtype=torch.float64)}
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        self.ascent = Ascent(self.density, tensors["points"])
+        self.ascent = Ascent.unpack(self.density, tensors)
         self.history = tensors["history"].tolist()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from probgen.data.batches import total_weight
 from probgen.errors import FitError
+from probgen.inference.chain_starts import feasible
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.methods.em import ExpectationMaximisation
 from probgen.inference.posterior import Posterior
@@ -51,10 +52,10 @@ class MaximumAPosteriori(Method):
         self.previous = -torch.inf
 
     def start(self) -> Tensor:
-        """Where EM starts, for programs made of families; a draw from the prior otherwise."""
+        """Where EM starts, for programs made of families; where a chain would otherwise."""
         self.weight = 1.0
         if not self.potential.made_of_families:
-            return self.potential.prior_draw()
+            return feasible(self.potential)
         em = ExpectationMaximisation(self.task)
         em.init()
         self.weight = total_weight(self.task.batches.source)

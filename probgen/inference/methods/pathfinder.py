@@ -155,14 +155,12 @@ class Pathfinder(Method):
         return {"bound": float(self.bound.max()), **told_of(self.found)}
 
     def pack(self) -> dict[str, Tensor]:
-        state = {"points": self.ascent.points, "alpha": self.alpha, "bound": self.bound, "kept": self.points}
-        state |= {"log_q": self.log_q, "generator": self.generator.get_state()}
-        memory = {"moves": torch.stack(self.ascent.moves), "turns": torch.stack(self.ascent.turns)}
-        return state | memory | {"history": torch.tensor(self.history, dtype=torch.float64)}
+        state = {"alpha": self.alpha, "bound": self.bound, "kept": self.points, "log_q": self.log_q}
+        state |= {"generator": self.generator.get_state(), "history": torch.tensor(self.history, dtype=torch.float64)}
+        return state | self.ascent.pack()
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        self.ascent = Ascent(self.density, tensors["points"])
-        self.ascent.moves, self.ascent.turns = list(tensors["moves"]), list(tensors["turns"])
+        self.ascent = Ascent.unpack(self.density, tensors)
         self.alpha, self.bound, self.points = tensors["alpha"], tensors["bound"], tensors["kept"]
         self.log_q, self.history = tensors["log_q"], tensors["history"].tolist()
         self.generator.set_state(tensors["generator"])

@@ -1,7 +1,7 @@
 r"""Stochastic variational inference (Hoffman et al., 2013; Kingma and Welling, 2014).
 
 Network weights are points; continuous local latents have the program's amortised guide; global sites, where there
-are any, a mean-field Gaussian on their unconstrained values. One loss, in nats a row:
+are any, the user's own guide or a mean-field Gaussian on their unconstrained values. One loss, in nats a row:
 
 .. math:: -\frac1B \sum_n \mathrm{objective}(\log w_n) - \frac1N \bigl(\log p(\theta) - \log q(\theta)\bigr)
 """
@@ -20,12 +20,14 @@ from torch import Tensor
 from probgen.data.batches import Batch, Batches
 from probgen.errors import FitError
 from probgen.inference.amortised import log_weights
+from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.objectives import objective
 from probgen.inference.posterior import Posterior
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.users_guide import UsersGuide
 
 __all__ = ["VariationalInference"]
 
@@ -91,7 +93,7 @@ class VariationalInference(Method):
         with seeded(task.seed, "svi start"):
             batch = next(task.batches.pieces())
             potential = Potential(task.program, batch)
-            self.guide = MeanField(potential, self.start(potential)) if potential.size else None
+            self.guide = self.global_guide(potential) if potential.size else None
         self.modules = torch.nn.ModuleList([task.program] + ([self.guide] if self.guide else []))
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         if not self.parameters:
@@ -103,12 +105,18 @@ class VariationalInference(Method):
         self.epoch, self.place = 0, 0
         self.stream = self.minibatches()
 
+    def global_guide(self, potential: Potential) -> MeanField | UsersGuide:
+        """The user's own where there is one; else independent Gaussians."""
+        if potential.users is not None and potential.users.has_guide:
+            return UsersGuide(potential)
+        return MeanField(potential, self.start(potential))
+
     def start(self, potential: Potential) -> Tensor:
-        """Where EM starts, for programs made of families; a draw from the prior otherwise."""
+        """Where EM starts, for programs made of families; where a chain would otherwise."""
         from probgen.inference.methods.em import ExpectationMaximisation
 
         if not potential.made_of_families:
-            return potential.prior_draw()
+            return feasible(potential)
         em = ExpectationMaximisation(self.task)
         em.init()
         return potential.at(em.theta)
@@ -154,7 +162,8 @@ class VariationalInference(Method):
         self.optimiser.zero_grad(set_to_none=True)
         with seeded(self.task.seed, "svi", self.count):
             batch = next(self.stream)
-            loss = self.loss(batch) if len(batch) else torch.zeros(())
+            empty = isinstance(batch, Batch) and not len(batch)
+            loss = torch.zeros(()) if empty else self.loss(batch)
         if loss.requires_grad:
             loss.backward()
         value = self.added_up(float(loss.detach()))
