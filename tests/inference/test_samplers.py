@@ -1,5 +1,7 @@
 """Samplers and approximations of users' programs, against exact posteriors and exact evidences."""
 
+import shutil
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -151,6 +153,20 @@ def test_graphs_give_what_the_program_gives(model, data, _):
     wanted = Compiled(potential.log_posterior, points, other, mode="eager")(points)
     assert torch.allclose(again(points)[0], wanted[0])
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+def test_a_compiler_gives_what_the_graph_gives():
+    """Of many programs in one process, at points laid out in any way."""
+    points = torch.randn(4, 3, dtype=torch.float64)
+    for power in range(1, 12):
+        function = lambda u, data, power=power: -(((u - data).square() + 1) ** (power / 2)).sum()
+        lowered = Compiled(function, points, torch.ones((), dtype=torch.float64), mode="inductor")
+        graph = Compiled(function, points, torch.ones((), dtype=torch.float64))
+        assert lowered.mode == "inductor"
+        for wanted, found in zip(graph(points), lowered(points.mT.contiguous().mT), strict=True):
+            torch.testing.assert_close(found, wanted)
 
 
 def test_points_may_have_data_of_their_own():
