@@ -161,7 +161,10 @@ def test_a_compiler_gives_what_the_graph_gives():
     """Of many programs in one process, at points laid out in any way."""
     points = torch.randn(4, 3, dtype=torch.float64)
     for power in range(1, 12):
-        function = lambda u, data, power=power: -(((u - data).square() + 1) ** (power / 2)).sum()
+
+        def function(u, data, power=power):
+            return -(((u - data).square() + 1) ** (power / 2)).sum()
+
         lowered = Compiled(function, points, torch.ones((), dtype=torch.float64), mode="inductor")
         graph = Compiled(function, points, torch.ones((), dtype=torch.float64))
         assert lowered.mode == "inductor"
