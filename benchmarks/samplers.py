@@ -231,7 +231,7 @@ def pyro_run(problem: Problem, data: dict[str, np.ndarray]) -> Run:
 
 ENGINES: dict[str, Callable[[Problem, dict[str, np.ndarray]], Run]] = {
     "chees": partial(ours, method="chees", warmup=120, draws=200, target_acceptance=0.8),
-    "inductor": partial(ours, method="chees", warmup=150, draws=400, target_acceptance=0.8, compile="inductor"),
+    "inductor": partial(ours, method="chees", warmup=200, draws=400, target_acceptance=0.8, compile="inductor"),
     "numpyro": numpyro_run,
     "pyro": pyro_run,
 }
