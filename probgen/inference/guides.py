@@ -18,8 +18,7 @@ from probgen.errors import CapabilityError
 __all__ = ["GUIDES", "Flow", "FullRank", "Guide", "LowRank", "MeanField", "make_guide"]
 
 LOG_TWO_PI = math.log(2 * math.pi)
-MOST_FULL = 500  # numbers up to which all covariances are learnt
-MOST_FLOWING, LAYERS, WIDTH = 100, 4, 32  # numbers that a flow takes; its layers, and hidden units in each
+LAYERS, WIDTH = 4, 32  # of a flow, and hidden units in each
 WEIGHT = 0.1  # by how much a weight of the flow moves at once
 STRETCH = 2.0  # logarithm of a scale in a layer, at most
 FAINT = 0.01  # of a standard deviation: where factors of the covariance start
@@ -31,11 +30,18 @@ class Guide(ABC):
     Attributes:
         noise: standard normal numbers behind one draw.
         name: as the option calls it.
+        most: numbers that it takes, as its parameters grow with their square or more.
     """
 
     name: str
+    most: float = math.inf
 
     def __init__(self, size: int) -> None:
+        if size > self.most:
+            raise CapabilityError(
+                f"guide={self.name!r} is for up to {self.most} unconstrained numbers, this program has {size}; use"
+                " guide='low_rank'."
+            )
         self.size, self.noise = size, size
 
     @abstractmethod
@@ -81,14 +87,7 @@ class FullRank(Guide):
     r""":math:`u = \mu + L \varepsilon`; parameters ``(1 + P, P)``: locations, L with the logarithm of its diagonal."""
 
     name = "full_rank"
-
-    def __init__(self, size: int) -> None:
-        if size > MOST_FULL:
-            raise CapabilityError(
-                f"guide='full_rank' is for up to {MOST_FULL} unconstrained numbers, this program has {size}; use"
-                " guide='low_rank'."
-            )
-        super().__init__(size)
+    most = 500
 
     def start(self, centre: Tensor, scale: Tensor) -> Tensor:
         return torch.cat([centre[None], scale.log().diag()])
@@ -161,13 +160,9 @@ class Flow(FullRank):
     """
 
     name = "flow"
+    most = 100
 
     def __init__(self, size: int) -> None:
-        if size > MOST_FLOWING:
-            raise CapabilityError(
-                f"guide='flow' is for up to {MOST_FLOWING} unconstrained numbers, this program has {size}; use"
-                " guide='low_rank'."
-            )
         super().__init__(size)
         parts = [torch.arange(size)[start::2] for start in (0, 1)]
         self.layers = [(parts[at % 2], parts[1 - at % 2]) for at in range(LAYERS if size > 1 else 0)]  # kept, moved
