@@ -1,8 +1,9 @@
 r"""Log densities of an unconstrained vector for many chains at once, as one graph traced below Pyro.
 
-The function is traced for one chain, gradient and all, and the graph is traced again under ``vmap``: no handler and no
-autograd tape is left, so that Python's price is paid once for all chains. Data are inputs of the graph. What depends on
-data alone is a graph of its own, which runs once. Inductor lowers the rest where it is asked to.
+The function is traced for one chain, gradient and all, and the graph is widened to many
+(:mod:`probgen.inference.widening`): no handler and no autograd tape is left, so that Python's price is paid once for all
+chains. Data are inputs of the graph. What depends on data alone is a graph of its own, which runs once. Inductor lowers
+the rest where it is asked to.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from probgen.errors import CapabilityError
+from probgen.inference.widening import NoRule, widened
 
-__all__ = ["MODES", "Compiled", "in_two", "lowered", "mapped", "tidy"]
+__all__ = ["MODES", "Compiled", "in_two", "lowered", "mapped", "tidy", "traced"]
 
 MODES = ("auto", "graph", "inductor", "eager")
 IN_CACHE = 2**18  # numbers of the largest temporary, so that it stays near the processor
@@ -65,7 +67,7 @@ class Compiled:
         self.function, self.own_data, self.points = function, own_data, len(example)
         self.leaves, self.spec = tree_flatten(data)
         self.places = [at for at, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor)]
-        self.single: Callable = self.eager
+        self.single: Any = self.eager  # of one point
         self.main: Callable | None = None  # of many points
         with pyro.validation_enabled(False):
             self.mode = "eager" if mode == "eager" else self.trace(example, mode, chunk)
@@ -78,7 +80,7 @@ class Compiled:
         one, tensors = example[0].clone(), self.of_point(0)
         self.eager(one, *tensors)  # what is found out once about data is found out now, outside the trace
         try:
-            self.single = tidy(make_fx(lambda *inputs: self.eager(*inputs))(one, *tensors))
+            self.single = traced(self.eager, one, *tensors)
         except UNTRACEABLE:
             return "eager"  # control flow that depends on values
         if not self.agrees(one, tensors):
@@ -99,13 +101,30 @@ class Compiled:
 
     def batched(self, example: Tensor) -> tuple[GraphModule, GraphModule]:
         """The graph of many points, in two parts."""
-        dimensions = (0, *((0 if self.own_data else None) for _ in self.places))
         some = example[: self.chunk].clone()
         tensors = [t.clone() for t in self.tensors(slice(0, self.chunk))]
+        try:
+            found = in_two(tidy(widened(self.single, self.chunk, self.own_data)))
+            if self.same_as_single(found, some, tensors):
+                return found
+        except NoRule:
+            pass
+        dimensions = (0, *((0 if self.own_data else None) for _ in self.places))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="There is a performance drop")
-            whole = tidy(make_fx(functionalize(vmap(self.single, dimensions)))(some, *tensors))
+            whole = tidy(make_fx(vmap(self.single, dimensions))(some, *tensors))
         return in_two(whole)
+
+    def same_as_single(self, graphs: tuple[GraphModule, GraphModule], some: Tensor, tensors: list[Tensor]) -> bool:
+        """The graph of many points gives at the last of them what the graph of one gives."""
+        prologue, main = graphs
+        try:
+            pairs = zip(
+                main(some, *prologue(*tensors)), self.single(some[-1], *self.of_point(len(some) - 1)), strict=True
+            )
+            return all(torch.allclose(a[-1], b, rtol=1e-5, equal_nan=True) and a.dtype == b.dtype for a, b in pairs)
+        except UNTRACEABLE:
+            return False
 
     def agrees(self, one: Tensor, tensors: list[Tensor]) -> bool:
         """The graph gives what the program gives, elsewhere too."""
@@ -246,6 +265,14 @@ def even(points: int, most: int) -> int:
 
 
 # -------------------------------------------------------------------------------------------------------- graphs
+def traced(function: Callable, *inputs: Tensor) -> GraphModule:
+    """A tidy graph, in which nothing is changed in place."""
+    graph = tidy(make_fx(lambda *given: function(*given))(*inputs))  # a bound method does not trace
+    if any(is_in_place(node) for node in graph.graph.nodes):
+        return tidy(make_fx(functionalize(graph))(*inputs))
+    return graph
+
+
 def tidy(module: GraphModule) -> GraphModule:
     """Without detached copies, repeated expressions and dead code."""
     for node in list(module.graph.nodes):
