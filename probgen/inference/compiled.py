@@ -267,10 +267,24 @@ def even(points: int, most: int) -> int:
 # -------------------------------------------------------------------------------------------------------- graphs
 def traced(function: Callable, *inputs: Tensor) -> GraphModule:
     """A tidy graph, in which nothing is changed in place."""
-    graph = tidy(make_fx(lambda *given: function(*given))(*inputs))  # a bound method does not trace
+    graph = make_fx(lambda *given: function(*given))(*inputs)  # a bound method does not trace
+    for node in graph.graph.nodes:
+        if is_in_place(node):
+            change_a_copy(node)
+    graph = tidy(graph)
     if any(is_in_place(node) for node in graph.graph.nodes):
         return tidy(make_fx(functionalize(graph))(*inputs))
     return graph
+
+
+def change_a_copy(node: Node) -> None:
+    """The operation that makes a new tensor, where nobody else looks at the one that is changed."""
+    target, changed = node.target, node.args[0]
+    packet = getattr(torch.ops.aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)  # type: ignore[union-attr]
+    made = getattr(packet, target._overloadname, None)  # type: ignore[union-attr]
+    fresh = isinstance(changed, Node) and changed.op == "call_function" and not getattr(changed.target, "is_view", True)
+    if made is not None and fresh and len(changed.users) == 1:  # type: ignore[union-attr]
+        node.target = made
 
 
 def tidy(module: GraphModule) -> GraphModule:
