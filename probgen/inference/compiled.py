@@ -282,7 +282,9 @@ def change_a_copy(node: Node) -> None:
     target, changed = node.target, node.args[0]
     packet = getattr(torch.ops.aten, target._schema.name.removeprefix("aten::").removesuffix("_"), None)  # type: ignore[union-attr]
     made = getattr(packet, target._overloadname, None)  # type: ignore[union-attr]
-    fresh = isinstance(changed, Node) and changed.op == "call_function" and not getattr(changed.target, "is_view", True)
+    fresh = (
+        isinstance(changed, Node) and changed.op == "call_function" and not getattr(changed.target, "is_view", True)
+    )
     if made is not None and fresh and len(changed.users) == 1:  # type: ignore[union-attr]
         node.target = made
 

@@ -23,7 +23,7 @@ from probgen.inference.checkpoint import Checkpoint, Progress
 from probgen.inference.communication import Communicator, OneProcess, communicator
 from probgen.inference.methods.base import Method, Task
 from probgen.inference.posterior import Posterior
-from probgen.inference.programs import fingerprint, users_data
+from probgen.inference.programs import code_fingerprint, fingerprint, users_data
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
 from probgen.program import Model, UserProgram
 
@@ -163,9 +163,11 @@ def run(
 def purpose(program: Model, method: str, seed: int, options: dict[str, Any], source: Any) -> dict[str, Any]:
     """What a checkpoint has to agree with: all that a fit's steps depend on, but for how many they are."""
     told = {k: v for k, v in {**program.options, **options}.items() if is_plain(v)}
-    users = isinstance(program, UserProgram)
-    data = fingerprint(source) if users else source.fingerprint() if hasattr(source, "fingerprint") else None
-    return {"model": program.name, "method": method, "seed": seed, **told, "data": data}
+    about = {"model": program.name, "method": method, "seed": seed, **told}
+    if isinstance(program, UserProgram):
+        code = [code_fingerprint(f) for f in (program.model_function, program.guide_function) if f is not None]
+        return {**about, "code": code, "data": fingerprint(source)}
+    return {**about, "data": source.fingerprint() if hasattr(source, "fingerprint") else None}
 
 
 def warn_of(best: Attempt, program: Model, name: str) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import partial
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from probgen.families.base import Parameters
 from probgen.inference.bijections import bijection
 from probgen.inference.tracing import Given
 
-__all__ = ["UsersDensity", "fingerprint", "users_data"]
+__all__ = ["UsersDensity", "code_fingerprint", "fingerprint", "users_data"]
 
 RADIUS = 2.0  # of the cube of unconstrained values in which chains start
 
@@ -57,16 +59,26 @@ def is_discrete(distribution: Any) -> bool:
 def users_data(data: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """What a user's own program gets: tensors in the precision and place of the fit, all else as it is.
 
-    A table becomes a dictionary of its columns, arrays of numbers become tensors, in dictionaries and lists too.
+    A table or data frame becomes a dictionary of its columns (levels as their numbers), arrays and series of numbers become
+    tensors, in dictionaries and lists too.
     """
+    if is_frame(data):
+        data = Table(data)
     if isinstance(data, Table):
         data = {name: data.values[:, at] for at, name in enumerate(data.names)}
     whole = dict(data) if isinstance(data, Mapping) else data
     return tree_map(lambda leaf: as_tensor(leaf, dtype, device), whole)
 
 
+def is_frame(data: Any) -> bool:
+    """True for data frames of pandas and polars."""
+    return hasattr(data, "columns") and hasattr(data, "dtypes") and not isinstance(data, Table)
+
+
 def as_tensor(leaf: Any, dtype: torch.dtype, device: torch.device) -> Any:
-    """An array or a tensor, floats in the dtype; anything else as it is."""
+    """An array, a series or a tensor, floats in the dtype; anything else as it is."""
+    if hasattr(leaf, "to_numpy"):
+        leaf = leaf.to_numpy()
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biuf":
         leaf = torch.from_numpy(leaf.copy())
     if not isinstance(leaf, Tensor):
@@ -83,6 +95,28 @@ def fingerprint(data: Any) -> str:
             digest.update(leaf.detach().contiguous().numpy().tobytes())
         elif isinstance(leaf, int | float | str):
             digest.update(repr(leaf).encode())
+    return digest.hexdigest()[:16]
+
+
+def code_fingerprint(function: Any) -> str:
+    """A hash of what a function does: its code, with the functions inside it, its defaults and plain values it closes over."""
+    digest = hashlib.sha256()
+    while isinstance(function, partial):
+        digest.update(repr((function.args, sorted(function.keywords.items()))).encode())
+        function = function.func
+    if not hasattr(function, "__code__") and not hasattr(function, "__func__"):  # an object that is called
+        function = getattr(type(function), "forward" if isinstance(function, torch.nn.Module) else "__call__")
+    function = getattr(function, "__func__", function)
+    codes = [getattr(function, "__code__", None)]
+    for code in codes:
+        if code is not None:
+            digest.update(code.co_code + repr(code.co_names).encode())
+            plain = [value for value in code.co_consts if not isinstance(value, CodeType)]
+            digest.update(repr(plain).encode())
+            codes += [value for value in code.co_consts if isinstance(value, CodeType)]
+    held = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    held += [*(getattr(function, "__defaults__", None) or ())]
+    digest.update(repr([value for value in held if isinstance(value, bool | int | float | str)]).encode())
     return digest.hexdigest()[:16]
 
 

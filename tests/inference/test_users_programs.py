@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pandas as pd
+import polars as pl
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -14,7 +18,7 @@ from pyro.infer.reparam import LocScaleReparam, TransformReparam
 from pyro.ops.indexing import Vindex
 
 import probgen as pg
-from probgen.errors import CapabilityError, FitError
+from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference.potential import Potential
 from tests.inference.plain_pyro import PlainPyro
 
@@ -407,6 +411,7 @@ def test_svi_learns_the_users_own_guide():
         )
         assert fit.history["objective"][0] == pytest.approx(float(evidence), abs=1e-8)
     assert float(fit.posterior.sites["mean"].std()) < 0.3
+    assert fit.diagnostics["khat"] < 0.5
     assert "centre" not in pyro.get_param_store()
 
 
@@ -443,5 +448,49 @@ def test_svi_takes_a_program_without_data():
     def alone(data):
         pyro.sample("mean", dist.Normal(1.0, 2.0))
 
-    fit = pg.fit(pg.program(alone), None, method="svi", max_steps=3, progress=False)
+    with pytest.warns(ConvergenceWarning, match="k-hat"):  # three steps are too few
+        fit = pg.fit(pg.program(alone), None, method="svi", max_steps=3, progress=False)
     assert fit.posterior.sites["mean"].shape == (1, 400)
+
+
+def test_a_data_frame_is_a_dictionary_of_columns():
+    """Of pandas and polars, and a pandas series; levels are their numbers."""
+    columns = {"x": [0.5, 1.5, 2.0, 0.25], "sort": ["b", "a", "b", "b"]}
+
+    def grouped(data):
+        means = pyro.sample("means", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        with pyro.plate("rows", 4):
+            pyro.sample("x", dist.Normal(means[data["sort"].long()], 1.0), obs=data["x"])
+
+    frames = [pd.DataFrame(columns), pl.DataFrame(columns), pg.Table(columns)]
+    frames.append({"x": pd.Series(columns["x"]), "sort": pd.Series([1, 0, 1, 1])})
+    found = [
+        pg.fit(pg.program(grouped), frame, method="map", progress=False).posterior.sites["means"] for frame in frames
+    ]
+    wanted = torch.tensor([1.5 / 2, (0.5 + 2.0 + 0.25) / 4])
+    for means in found:
+        torch.testing.assert_close(means.flatten(), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_checkpoint_belongs_to_what_the_program_does(tmp_path):
+    """The same name with another prior is another fit; the same text written again is the same."""
+
+    def written(sd):
+        def normal(data):
+            mean = pyro.sample("mean", dist.Normal(0.0, sd))
+            pyro.sample("x", dist.Normal(mean, 1.0).expand([50]).to_event(1), obs=data)
+
+        return normal
+
+    def louder(data):
+        mean = pyro.sample("mean", dist.Normal(0.0, 3.0))
+        pyro.sample("x", dist.Normal(mean, 1.0).expand([50]).to_event(1), obs=data)
+
+    louder.__name__ = "normal"
+    options = {"method": "map", "checkpoint": tmp_path / "state", "progress": False}
+    first = pg.fit(pg.program(written(2.0)), ROWS, **options)
+    again = pg.fit(pg.program(written(2.0)), ROWS, **options)
+    assert torch.equal(first.posterior.sites["mean"], again.posterior.sites["mean"])
+    for other in (written(3.0), louder, partial(louder)):
+        with pytest.raises(FitError, match="is of another fit"):
+            pg.fit(pg.program(other), ROWS, **options)

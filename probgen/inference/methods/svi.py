@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch, Batches
-from probgen.errors import FitError
+from probgen.errors import ConvergenceWarning, FitError
 from probgen.inference.amortised import log_weights
 from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.objectives import objective
+from probgen.inference.pareto import GOOD_ENOUGH, pareto_shape
 from probgen.inference.posterior import Posterior
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seed_of, seeded
@@ -87,6 +90,7 @@ class VariationalInference(Method):
         self.best, self.stale, self.count = -math.inf, 0, 0
         self.best_state: dict[str, Any] | None = None
         self.skipped = 0
+        self.khat: float | None = None  # of a user's program
 
     def init(self) -> None:
         task, options = self.task, self.task.options
@@ -215,12 +219,29 @@ class VariationalInference(Method):
             self.modules.load_state_dict(self.best_state)
         if self.guide is None:
             return Posterior()
+        potential = self.guide.potential
         with torch.no_grad(), seeded(self.task.seed, "posterior"):
-            found = [self.guide.potential.theta(self.guide.draw()[0]) for _ in range(self.task.options["guide_draws"])]
-        return stack_draws([found])
+            drawn = [self.guide.draw() for _ in range(self.task.options["guide_draws"])]
+            if potential.users is not None:
+                self.judge(np.array([float(potential.log_posterior(u) - log_q) for u, log_q in drawn]))
+            return stack_draws([[potential.theta(u) for u, _ in drawn]])
+
+    def judge(self, log_weights: np.ndarray) -> None:
+        """How well the guide covers the posterior, said aloud where it does not."""
+        self.khat = float(pareto_shape(log_weights))
+        if self.khat > GOOD_ENOUGH:
+            warnings.warn(
+                f"{self.task.program.name}: Pareto's k-hat of the guide is {self.khat:.2f}, above {GOOD_ENOUGH}: its draws, and"
+                " above all their standard deviations, are not to be trusted. Raise max_steps, write a richer guide, or use"
+                " method='chees'.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def diagnostics(self) -> dict[str, Any]:
-        return {"skipped_steps": self.skipped, "best_validation": None if self.best == -math.inf else self.best}
+        shape = {} if self.khat is None else {"khat": self.khat}
+        best = None if self.best == -math.inf else self.best
+        return {"skipped_steps": self.skipped, "best_validation": best, **shape}
 
     def pack(self) -> dict[str, Tensor]:
         packed = {f"module|{k}": v for k, v in self.modules.state_dict().items()}
