@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
     from probgen.studies.main_study import study as study
+    from probgen.studies.multiple_imputation import Imputations as Imputations
+    from probgen.studies.multiple_imputation import impute as impute
     from probgen.studies.representation import representation_study as representation_study
     from probgen.studies.sampler_check import SamplerCheck as SamplerCheck
     from probgen.studies.sampler_check import check_sampler as check_sampler
@@ -115,6 +117,7 @@ HOME = {
     "probgen.studies.density": ("density_study",),
     "probgen.studies.imputation": ("imputation_study",),
     "probgen.studies.main_study": ("study",),
+    "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),

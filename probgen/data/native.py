@@ -13,7 +13,7 @@ from probgen.data.coding import decode_column
 from probgen.data.schema import Column, Schema
 from probgen.errors import DataError
 
-__all__ = ["Native", "labelled", "to_pandas"]
+__all__ = ["Native", "labelled", "stacked", "to_pandas"]
 
 
 @dataclass(frozen=True)
@@ -180,3 +180,13 @@ def labelled(value: Any, labels: Sequence[Any]) -> Any:
     if isinstance(index, pd.RangeIndex) and not set(index) <= set(labels):
         return [value.iloc[place] for place in range(len(value))]
     return {label: value.xs(label) for label in index.unique(0)}
+
+
+def stacked(frames: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Data frames one below the other: columns ``.imp``, the number, and ``.id``, the row's label, in front."""
+    parts = []
+    for number, frame in frames.items():
+        part = frame.reset_index(names=".id")
+        part.insert(0, ".imp", number)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)

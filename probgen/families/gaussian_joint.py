@@ -28,7 +28,6 @@ from probgen.families.holes import extra_of_holes, usable
 LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
 APART = 0.05  # share of a column's variance inside the parts of a first partition, over what K parts would leave
-FEW = 8  # patterns of holes that take a matrix product each
 MANY = 2**24  # numbers in one temporary
 
 
@@ -112,7 +111,7 @@ class CoupledGaussian(Family):
         return Patterns(unknown, of_row)
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
-        if known(x) is not None and len(self.patterns(x).unknown) > FEW and once_differentiable(natural, x):
+        if known(x) is not None and once_differentiable(natural, x):
             weights = torch.cat([natural["linear"], natural["square"]], 1)
             zeros = torch.addmm(natural["log_normaliser"][:, None], weights, self.statistics(x).mT)
             P, patterns = self.unpack(natural["square"]), self.patterns(x)

@@ -103,6 +103,7 @@ CASES = {
     "svi_global": (*MIXTURE, {"method": "svi", "batch_size": 50, "max_steps": 40, "validate_every": 10}),
     "svi_sequences": ("hidden_markov", sequences, {"states": 2, "method": "svi", "max_steps": 30}),
     "gibbs": ("bayesian_network", repeated, NETWORK | {"method": "gibbs", "chains": 3, "draws": 10, "warmup": 10}),
+    "bootstrap": (*MIXTURE, {"method": "bootstrap", "draws": 5, "starts": 2, "climb": 20}),
     "nuts": (pg.program(schools), schools_data, {"method": "nuts", "chains": 3, "draws": 6, "warmup": 30}),
     "chees": (pg.program(schools), schools_data, {"method": "chees", "chains": 6, "draws": 6, "warmup": 30}),
     "user": (pg.program(coin), lambda: torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), {"method": "svi", "max_steps": 100}),

@@ -1,0 +1,257 @@
+r"""Multiple imputation (Rubin, 1987) with any model that can fill a table.
+
+Unknown cells are drawn from
+
+.. math:: p(x_{mis} \mid x_{obs}) = \int p(x_{mis} \mid x_{obs}, \theta) \, p(\theta \mid x_{obs}) \, d\theta
+
+m times: each completed table has parameters of its own, so that analyses of the tables differ by as much as the unknown
+cells leave open. Where the parameters come from is one choice, the model is another.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from probgen.data.native import stacked
+from probgen.data.table import Table
+from probgen.errors import CapabilityError, DataError, ImproperWarning, ProbgenError
+from probgen.inference.fit import methods_of
+from probgen.inference.runtime import seed_of
+from probgen.program import Model, find
+from probgen.queries import Fit, fit
+
+__all__ = ["UNCERTAINTIES", "Imputations", "impute"]
+
+UNCERTAINTIES = {
+    "bootstrap": "refits with random row weights (Bayesian bootstrap)",
+    "posterior": "draws from the posterior (data augmentation where the model is conjugate, else Hamiltonian chains)",
+    "laplace": "a normal distribution at the posterior's mode",
+    "ensemble": "refits from other starts on rows with random weights, for models with networks",
+    "none": "one estimate: improper, intervals will be too short",
+}
+"""Where the m parameters come from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Imputations(Sequence[Table]):
+    """M completed tables, and the m parameters that they were drawn with.
+
+    Attributes:
+        table: as it was, with its holes.
+        tables: the completed ones; known cells have the bits that they had.
+        fits: one fit with m draws of the parameters, or m fits.
+        uncertainty: where the parameters come from, one of ``UNCERTAINTIES``.
+        seed: of everything.
+        settings: options of the model and of the method.
+    """
+
+    table: Table
+    tables: tuple[Table, ...]
+    fits: tuple[Fit, ...]
+    uncertainty: str
+    seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def m(self) -> int:
+        """The number of imputations."""
+        return len(self.tables)
+
+    @property
+    def proper(self) -> bool:
+        """True where the parameters differ from table to table as the data leave open."""
+        return self.uncertainty != "none"
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.tables[number]
+
+    def __iter__(self) -> Iterator[Table]:
+        return iter(self.tables)
+
+    def __repr__(self) -> str:
+        return f"Imputations(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
+
+    def __str__(self) -> str:
+        lines = [repr(self), f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}"]
+        unknown = (~self.table.known).sum(0)
+        for column, count in zip(self.table.schema, unknown, strict=True):
+            lines.append(f"{column.name:<20}{column.kind:<16}{count:>8}{count / max(len(self.table), 1):>8.1%}")
+        return "\n".join(lines)
+
+    def transform(self, rows: Any) -> tuple[Table, ...]:
+        """New rows completed in the same m worlds: imputation i has the parameters of table i.
+
+        Args:
+            rows: a table with the same columns; patterns of holes may be new.
+        """
+        return tuple(drawn(self.fits, self.fits[0].read(rows), self.m, seed_of(self.seed, "transform") % 2**62))
+
+    def analyse(self, analysis: Callable[[Any], Any] | str, **options: Any) -> list[Any]:
+        """The same analysis of every completed table, for :func:`probgen.pool`.
+
+        Args:
+            analysis: a function of one data frame (of the kind that the table was made of, else pandas), or a formula such as
+                "bmi ~ age + C(sex)" for statsmodels.
+            **options: of the formula: ``family`` ("gaussian" is least squares, "binomial", "poisson", "gamma"), and keywords of
+                the model's ``fit``.
+
+        Raises:
+            DataError: the analysis failed; says of which imputation.
+        """
+        run = by_formula(analysis, **options) if isinstance(analysis, str) else analysis
+        found = []
+        for number, table in enumerate(self.tables):
+            try:
+                found.append(run(frame_of(table)))
+            except ProbgenError:
+                raise
+            except Exception as error:
+                raise DataError(
+                    f"The analysis of imputation {number} failed: {type(error).__name__}: {error}"
+                ) from error
+        return found
+
+    def to_pandas(self, include_original: bool = False) -> Any:
+        """All tables one below the other: columns ``.imp`` (0 is the original one) and ``.id`` in front."""
+        frames = {number: table.to_pandas() for number, table in enumerate(self.tables, 1)}
+        if include_original:
+            frames = {0: self.table.to_pandas(), **frames}
+        return stacked(frames)
+
+
+def frame_of(table: Table) -> Any:
+    """The data frame that a person's analysis expects: the kind that the table was made of, where that was one."""
+    native = table.to_native()
+    return native if hasattr(native, "columns") and hasattr(native, "dtypes") else table.to_pandas()
+
+
+def impute(
+    table: Any,
+    model: str | Model | type[Model],
+    *,
+    m: int = 20,
+    uncertainty: str = "bootstrap",
+    seed: int = 0,
+    progress: bool = True,
+    **options: Any,
+) -> Imputations:
+    """Complete a table m times, with parameters that differ as the data leave open.
+
+    Args:
+        table: a Table, or anything a Table can be made of.
+        model: a name from :func:`probgen.available`, or a Model. What the analysis looks for, the model should be able to
+            hold: relations between columns above all.
+        m: number of completed tables.
+        uncertainty: where the parameters come from: "bootstrap" (refits with random row weights), "posterior" (draws by
+            Gibbs sampling or Hamiltonian chains), "laplace", "ensemble" (refits by the model's own method), or "none" (one
+            estimate: improper).
+        seed: of all draws; the result does not depend on the number of processes.
+        progress: whether to show bars.
+        **options: of the model and of the method.
+
+    Raises:
+        CapabilityError: the model cannot be fitted in this way, or cannot fill.
+        DataError: a column has no known cell, ...
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(60, 2))
+        ... x[:20, 1] = np.nan
+        >>> imputed = impute({"a": x[:, 0], "b": x[:, 1]}, "gaussian_mixture", components=1, m=3, progress=False)
+        >>> len(imputed), imputed.proper, bool(imputed[0].known.all())
+        (3, True, True)
+
+    Reference: Rubin (1987); van Buuren (2018).
+    """
+    if not isinstance(m, int | np.integer) or m < 1:
+        raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
+    if uncertainty not in UNCERTAINTIES:
+        raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
+    rows = table if isinstance(table, Table) else Table(table)
+    told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
+    told.check_for_fit()
+    fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
+    tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
+    return Imputations(rows, tables, fits, uncertainty, seed, dict(options))
+
+
+# --------------------------------------------------------------------------------------------------------- worlds
+def worlds(
+    model: Any, rows: Table, m: int, uncertainty: str, seed: int, progress: bool, options: Mapping[str, Any]
+) -> tuple[Fit, ...]:
+    """One fit with m draws of its parameters, or m fits."""
+    common = {"seed": seed, "progress": progress, **options}
+    able = methods_of(find(model) if isinstance(model, str) else model)
+    if uncertainty == "none":
+        warnings.warn(
+            "uncertainty='none' draws all imputations with the same parameters: pooled intervals will be too short.",
+            ImproperWarning,
+            stacklevel=3,
+        )
+        return (fit(model, rows, **common),)
+    if uncertainty == "ensemble":
+        return tuple(member(model, rows, number, seed, common) for number in range(m))
+    if uncertainty == "bootstrap":
+        check_able("bootstrap", able, "uncertainty='ensemble'")
+        return (fit(model, rows, method="bootstrap", draws=m, **common),)
+    if uncertainty == "laplace":
+        check_able("laplace", able, "uncertainty='bootstrap'")
+        return (fit(model, rows, method="laplace", **common),)
+    method = next((name for name in ("gibbs", "chees") if name in able), None)
+    check_able(method or "gibbs", able, "uncertainty='bootstrap' or 'ensemble'")
+    return (fit(model, rows, **{"method": method, **common}),)
+
+
+def check_able(method: str, able: Sequence[str], instead: str) -> None:
+    if method not in able:
+        raise CapabilityError(f"This model cannot be fitted by method {method!r} ({', '.join(able)}); use {instead}.")
+
+
+def member(model: Any, rows: Table, number: int, seed: int, common: Mapping[str, Any]) -> Fit:
+    """One fit of an ensemble: rows weighted anew, another start."""
+    own = seed_of(seed, "member", number) % 2**62
+    weights = np.random.default_rng(own).exponential(size=len(rows)) * (1.0 if rows.weights is None else rows.weights)
+    total = len(rows) if rows.weights is None else rows.weights.sum()
+    return fit(model, rows.with_weights(weights * total / weights.sum()), **{**common, "seed": own})
+
+
+def drawn(fits: Sequence[Fit], rows: Table, m: int, seed: int) -> list[Table]:
+    """M completed tables; the i-th with the i-th parameters."""
+    if len(fits) == 1:
+        return fits[0].fill(rows, m, seed=seed)
+    return [one.fill(rows, 1, seed=seed_of(seed, "imputation", at) % 2**62)[0] for at, one in enumerate(fits)]
+
+
+# ------------------------------------------------------------------------------------------------------- formulas
+def by_formula(formula: str, family: str = "gaussian", **options: Any) -> Callable[[Any], Any]:
+    """A statsmodels regression as a function of a data frame."""
+    try:
+        import statsmodels.api
+        import statsmodels.formula.api as models
+    except ImportError as error:
+        raise CapabilityError(
+            "Formulas are fitted by statsmodels; pip install statsmodels, or give a function."
+        ) from error
+    families = {
+        "binomial": statsmodels.api.families.Binomial,
+        "poisson": statsmodels.api.families.Poisson,
+        "gamma": statsmodels.api.families.Gamma,
+    }
+    if family not in ("gaussian", *families):
+        raise CapabilityError(f"family must be gaussian, {', '.join(families)}, got {family!r}.")
+
+    def run(frame: Any) -> Any:
+        data = frame.to_pandas() if hasattr(frame, "to_pandas") else frame
+        if family == "gaussian":
+            return models.ols(formula, data).fit(**options)
+        return models.glm(formula, data, family=families[family]()).fit(**options)
+
+    return run
