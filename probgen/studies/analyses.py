@@ -195,14 +195,15 @@ def check_numbers(analysis: Analysis, terms: tuple[str, ...], number: int) -> No
                 f"Imputation {number}, term {terms[place]!r}: the {what} is {values[place]:g}. It must be finite"
                 f"{' and not negative' if what == 'variance' else ''}; look at the analysis of this completed table."
             )
-    if len(terms) > 1 and not np.isnan(analysis.covariance[0, 1]):
-        check_covariance(analysis.covariance, number)
+    if not np.isnan(analysis.covariance[~np.eye(len(terms), dtype=bool)]).all():
+        check_covariance(analysis.covariance, terms, number)
 
 
-def check_covariance(covariance: np.ndarray, number: int) -> None:
-    """Finite, symmetric and without negative directions."""
+def check_covariance(covariance: np.ndarray, terms: tuple[str, ...], number: int) -> None:
+    """Finite, symmetric and no larger than its variances allow."""
     if not np.isfinite(covariance).all():
-        raise DataError(f"Imputation {number}: the covariance has entries that are not finite.")
+        one, other = (terms[place] for place in np.argwhere(~np.isfinite(covariance))[0])
+        raise DataError(f"Imputation {number}: the covariance of {one!r} and {other!r} is not finite.")
     if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-9 * np.abs(covariance).max()):
         raise DataError(f"Imputation {number}: the covariance is not symmetric.")
     scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))

@@ -515,7 +515,7 @@ BAD = {
     "negative": ([(1, 1), (1, 1), (1, -1)], "Imputation 3, term 'term1': the variance is -1"),
     "not finite": ([(series([1, 2], "ab")[0], PAIR), ([1, np.nan], PAIR)], "Imputation 2, term 'b': the estimate is nan"),
     "infinite": ([([1, 2], [1, np.inf])], "term 'term2': the variance is inf"),
-    "half a matrix": ([([1, 2, 3], np.where(np.eye(3)[::-1] * (1 - np.eye(3)), np.nan, np.eye(3)))], "entries that are not finite"),
+    "half a matrix": ([([1, 2, 3], np.where(np.eye(3)[::-1] * (1 - np.eye(3)), np.nan, np.eye(3)))], "the covariance of 'term1' and 'term3' is not finite"),
     "sizes": ([(1, 1), ([1, 2], PAIR)], r"different numbers of terms: \[1, 2\]"),
     "size of unnamed": ([series([1, 2], "ab"), (1, 1)], "Imputation 2 has 1 terms, others have 2"),
     "lacks": ([series([1, 2], "ab"), series([1, 2], "ab"), series([1], "a")], "Imputation 3 lacks the term 'b'"),
