@@ -166,11 +166,9 @@ def pool_likelihood_ratio(
     model, and refits its intercept and residual variance.
 
     Args:
-        full: ``(m,)`` log likelihoods of the full model at each imputation's own estimates, in nats.
-        reduced: ``(m,)`` of the reduced model.
-        full_at_pooled: ``(m,)`` of the full model at the shared estimates; for D4 also one number, the maximal log
-            likelihood of all m tables stacked.
-        reduced_at_pooled: the same of the reduced model.
+        full, reduced: ``(m,)`` log likelihoods of both models at each imputation's own estimates, in nats.
+        full_at_pooled, reduced_at_pooled: ``(m,)`` at the shared estimates; for D4 also one number each, the maximal
+            log likelihood of all m tables stacked.
         df: K, the number of parameters that the reduced model lacks.
         method: "D3" or "D4".
         parameters: D4 only: h, the number of parameters of the full model. Given, r is Chan and Meng's robust one,

@@ -10,12 +10,13 @@ Sources: Rubin (1987), Barnard and Rubin (1999), Reiter (2003).
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from probgen.errors import DataError
+from probgen.errors import DataError, ImproperWarning
 
 RULES = ("rubin1987", "reiter2003")
 
@@ -165,3 +166,11 @@ def leave_one_out(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise DataError(f"confidence must lie between 0 and 1, got {confidence}.")
+
+
+def warn_of_one(m: int) -> None:
+    if m == 1:
+        told = (
+            "There is one imputation: intervals leave out what the holes cost. Impute at least twice, better 20 times."
+        )
+        warnings.warn(told, ImproperWarning, stacklevel=3)
