@@ -69,6 +69,16 @@ if TYPE_CHECKING:
     from probgen.studies.main_study import study as study
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
+    from probgen.studies.pooled_tests import PooledTest as PooledTest
+    from probgen.studies.pooled_tests import pool_likelihood_ratio as pool_likelihood_ratio
+    from probgen.studies.pooled_tests import pool_statistics as pool_statistics
+    from probgen.studies.pooled_values import PooledCorrelation as PooledCorrelation
+    from probgen.studies.pooled_values import PooledPredictions as PooledPredictions
+    from probgen.studies.pooled_values import pool_correlation as pool_correlation
+    from probgen.studies.pooled_values import pool_predictions as pool_predictions
+    from probgen.studies.pooled_values import pool_r_squared as pool_r_squared
+    from probgen.studies.pooling import Pooled as Pooled
+    from probgen.studies.pooling import pool as pool
     from probgen.studies.representation import representation_study as representation_study
     from probgen.studies.sampler_check import SamplerCheck as SamplerCheck
     from probgen.studies.sampler_check import check_sampler as check_sampler
@@ -118,6 +128,16 @@ HOME = {
     "probgen.studies.imputation": ("imputation_study",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
+
+    "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
+    "probgen.studies.pooled_values": (
+        "PooledCorrelation",
+        "PooledPredictions",
+        "pool_correlation",
+        "pool_predictions",
+        "pool_r_squared",
+    ),
+    "probgen.studies.pooling": ("Pooled", "pool"),
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),
