@@ -54,7 +54,7 @@ def ampute_patterns(
     Args:
         table: two columns or more, which may have holes already.
         proportion: of the rows that lose cells, or of the known cells (``by_cases=False``).
-        patterns: sets of column names, or 0/1 ``(P, D)`` with 0 = hidden; one a column where it is None.
+        patterns: sets of column names (a text is one), or 0/1 ``(P, D)`` with 0 = hidden; one a column if None.
         frequencies: ``(P,)`` of the candidates, summing to 1; equal where it is None.
         mechanism: "mcar", "mar" (by columns that the pattern leaves) or "mnar" (by those that it hides).
         weights: of each pattern, by column name, or ``(P, D)``; categorical columns take ``{level: number}``, added

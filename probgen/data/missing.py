@@ -128,9 +128,11 @@ def missing_patterns(table: Table) -> MissingPatterns:
     """
     unknown = ~table.known
     order = np.argsort(unknown.sum(0), kind="stable")
-    found, which, counts = np.unique(unknown[:, order], axis=0, return_inverse=True, return_counts=True)
+    packed = np.packbits(unknown[:, order], axis=1)  # in the order of the patterns, and quick to sort
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
+    _, first, which, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     names = tuple(table.names[place] for place in order)
-    return MissingPatterns(names, ~found, counts, unknown.sum(0)[order], which.reshape(-1))
+    return MissingPatterns(names, ~unknown[first][:, order], counts, unknown.sum(0)[order], which)
 
 
 @dataclass(frozen=True)

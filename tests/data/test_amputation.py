@@ -14,7 +14,16 @@ from scipy.special import expit
 
 import probgen as pg
 from probgen.data import Column, Schema, Table, ampute_patterns
-from probgen.data.amputation import SHAPES, all_scores, draw_candidates, effects_of, logistic_shift, scaled
+from probgen.data.amputation import (
+    SHAPES,
+    all_scores,
+    curves_of,
+    draw_candidates,
+    effects_of,
+    logistic_shift,
+    probabilities,
+    scaled,
+)
 
 N = 6000
 KINDS = ["right", "left", "mid", "tail"]
@@ -101,6 +110,18 @@ def test_the_proportion_of_rows_and_of_cells_is_met(mechanism, kind, proportion)
     assert hidden.any(1).mean() == pytest.approx(proportion, abs=4 * error)
     _, hidden = ampute_patterns(table, proportion / 3, by_cases=False, seed=2, **options)
     assert hidden.mean() == pytest.approx(proportion / 3, abs=4 * error)
+
+
+@pytest.mark.parametrize("options", [*({"kind": kind, "odds": None} for kind in KINDS), {"kind": "", "odds": [1, 3]}])
+def test_the_expected_number_of_cells_is_exact_where_rows_lose_different_numbers(options):
+    scores = np.random.default_rng(0).normal(size=400)
+    candidate = np.arange(400) % 3 - 1
+    sizes = 1.0 + (scores > 0.3) + 2 * candidate.clip(0)  # rows with high scores lose more cells
+    found = probabilities(scores, candidate, curves_of(**options, patterns=2), 0.4, sizes)
+    assert not found[candidate == -1].any()
+    for number in (0, 1):
+        rows = candidate == number
+        assert found[rows] @ sizes[rows] == pytest.approx(0.4 * sizes[rows].sum(), rel=1e-9)
 
 
 @pytest.mark.stats
