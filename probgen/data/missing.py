@@ -128,7 +128,7 @@ def missing_patterns(table: Table) -> MissingPatterns:
     """
     unknown = ~table.known
     order = np.argsort(unknown.sum(0), kind="stable")
-    packed = np.packbits(unknown[:, order], axis=1)  # in the order of the patterns, and quick to sort
+    packed = np.ascontiguousarray(np.packbits(unknown[:, order], axis=1))  # ordered as the patterns, quick to sort
     keys = packed.view(np.dtype((np.void, packed.shape[1]))).reshape(-1)
     _, first, which, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     names = tuple(table.names[place] for place in order)
