@@ -14,8 +14,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from probgen.data.amputation import ampute_patterns as ampute_patterns
     from probgen.data.datasets import load as load_dataset  # noqa: F401
     from probgen.data.missing import ampute as ampute
+    from probgen.data.missing import flux as flux
+    from probgen.data.missing import missing_patterns as missing_patterns
     from probgen.data.reading import read_table as read_table
     from probgen.data.schema import Column as Column
     from probgen.data.schema import Schema as Schema
@@ -90,8 +93,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOME = {
+    "probgen.data.amputation": ("ampute_patterns",),
     "probgen.data.datasets": ("load as load_dataset",),
-    "probgen.data.missing": ("ampute",),
+    "probgen.data.missing": ("ampute", "flux", "missing_patterns"),
     "probgen.data.reading": ("read_table",),
     "probgen.data.schema": ("Column", "Schema"),
     "probgen.data.streams": ("ParquetFolder",),
