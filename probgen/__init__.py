@@ -132,7 +132,6 @@ HOME = {
     "probgen.studies.imputation": ("imputation_study",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
-
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
     "probgen.studies.pooled_values": (
         "PooledCorrelation",

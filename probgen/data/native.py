@@ -148,10 +148,9 @@ def polars_column(series: Any) -> pd.Series:
     if series.dtype == pl.Boolean:
         return pd.Series(series.to_list(), dtype="boolean", name=series.name)
     if isinstance(series.dtype, pl.Categorical | pl.Enum):
-        levels = series.cat.get_categories().to_list()
-        used = set(series.drop_nulls().to_list())
-        kept = levels if isinstance(series.dtype, pl.Enum) else [level for level in levels if level in used]
-        return pd.Series(pd.Categorical(series.to_list(), categories=kept), name=series.name)
+        is_enum = isinstance(series.dtype, pl.Enum)
+        levels = series.dtype.categories if is_enum else series.drop_nulls().unique(maintain_order=True)
+        return pd.Series(pd.Categorical(series.to_list(), categories=levels.to_list()), name=series.name)
     return series.to_pandas()
 
 

@@ -200,3 +200,15 @@ def test_weights_and_fingerprints():
     assert table.fingerprint() == load("penguins").fingerprint()
     assert table.with_weights(np.ones(344)).fingerprint() != table.fingerprint()
     assert table.hide("sex").fingerprint() != table.fingerprint()
+
+
+@pytest.mark.parametrize("kind", ["categorical", "enum"])
+def test_categories_of_polars(kind):
+    """Levels of an Enum keep their order, those of a Categorical the order of appearance."""
+    dtype = pl.Categorical if kind == "categorical" else pl.Enum(["low", "mid", "high"])
+    frame = pl.DataFrame({"grade": pl.Series(["mid", None, "low", "mid", "high", "low"], dtype=dtype)})
+    table = pg.Table(frame)
+    assert set(table.schema["grade"].levels) == {"low", "mid", "high"}
+    back = table.to_native()
+    assert back["grade"].to_list() == frame["grade"].to_list()
+    assert back["grade"].dtype == frame["grade"].dtype
