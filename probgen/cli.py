@@ -171,10 +171,31 @@ def impute(given: argparse.Namespace) -> None:
         refuse_overwriting(path, given.force)
     if given.sequence is not None or given.time is not None:
         raise CapabilityError("impute writes rows that stand alone; fill sequences in Python, with fit.fill.")
-    table, fitted = table_and_model(given)
-    for path, filled in zip(paths, fitted.fill(table, draws=given.draws, seed=given.seed)):
+    for path, filled in zip(paths, completed(given)):
         write_table(filled, path)
         print(path)
+
+
+def completed(given: argparse.Namespace) -> Sequence[Table]:
+    """By a saved model, or one fitted by a stated method, as it is; by a named one with parameters of every table's own."""
+    from probgen.inference.fit import methods_of
+    from probgen.program import find
+
+    if is_saved(given.model) or given.method != "auto":
+        if given.uncertainty is not None:
+            raise CapabilityError("--uncertainty goes with the name of a model, without --method.")
+        table, fitted = table_and_model(given)
+        return fitted.fill(table, draws=given.draws, seed=given.seed)
+    able = "bootstrap" in methods_of(find(given.model))
+    return pg.impute(
+        in_memory(open_table(given)),
+        given.model,
+        m=given.draws,
+        uncertainty=given.uncertainty or ("bootstrap" if able else "none"),
+        seed=given.seed,
+        progress=not given.quiet,
+        **dict(map(option, given.set)),
+    )
 
 
 def sample(given: argparse.Namespace) -> None:
@@ -560,6 +581,8 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
     if verb is impute:
         made.add_argument("--draws", type=int, default=1, help="completed tables, numbered (default 1)")
+        explain = "where their parameters come from: bootstrap (default), posterior, laplace, ensemble or none"
+        made.add_argument("--uncertainty", metavar="HOW", help=explain)
     if verb is sample:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
