@@ -19,7 +19,10 @@ def blocks(language, text=README):
     "page",
     [
         "README.md",
-        *(f"docs/{name}.md" for name in ("start", "sequences", "networks", "imputation", "posteriors", "samplers", "calibration")),
+        *(
+            f"docs/{name}.md"
+            for name in ("start", "sequences", "networks", "imputation", "posteriors", "samplers", "calibration")
+        ),
     ],
 )
 def test_python_runs(page, tmp_path, monkeypatch):
