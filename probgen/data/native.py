@@ -148,8 +148,8 @@ def polars_column(series: Any) -> pd.Series:
     if series.dtype == pl.Boolean:
         return pd.Series(series.to_list(), dtype="boolean", name=series.name)
     if isinstance(series.dtype, pl.Categorical | pl.Enum):
-        is_enum = isinstance(series.dtype, pl.Enum)
-        levels = series.dtype.categories if is_enum else series.drop_nulls().unique(maintain_order=True)
+        seen = series.drop_nulls().unique(maintain_order=True)
+        levels = series.dtype.categories if isinstance(series.dtype, pl.Enum) else seen
         return pd.Series(pd.Categorical(series.to_list(), categories=levels.to_list()), name=series.name)
     return series.to_pandas()
 
