@@ -163,9 +163,9 @@ def impute(
 
     Example:
         >>> import numpy as np
-        >>> x = np.random.default_rng(0).normal(size=(60, 2))
-        ... x[:20, 1] = np.nan
-        >>> imputed = impute({"a": x[:, 0], "b": x[:, 1]}, "gaussian_mixture", components=1, m=3, progress=False)
+        >>> a, noise = np.random.default_rng(0).normal(size=(2, 60))
+        >>> b = np.where(np.arange(60) < 20, np.nan, a + noise)
+        >>> imputed = impute({"a": a, "b": b}, "gaussian_mixture", components=1, m=3, progress=False)
         >>> len(imputed), imputed.proper, bool(imputed[0].known.all())
         (3, True, True)
 
