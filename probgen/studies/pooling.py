@@ -36,7 +36,7 @@ COLUMNS = tuple(field.name for field in fields(Rubin))
 
 
 @dataclass(frozen=True, eq=False)
-class Pooled:
+class Pooled(Rubin):
     r"""Pooled estimates of K terms; arrays are ``(K,)`` where nothing else is said.
 
     Attributes:
@@ -69,20 +69,6 @@ class Pooled:
     complete_df: float
     estimates: np.ndarray
     covariances: np.ndarray
-    estimate: np.ndarray
-    within: np.ndarray
-    between: np.ndarray
-    total: np.ndarray
-    standard_error: np.ndarray
-    df: np.ndarray
-    statistic: np.ndarray
-    p_value: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    riv: np.ndarray
-    lambda_: np.ndarray
-    fmi: np.ndarray
-    relative_efficiency: np.ndarray
 
     @property
     def within_covariance(self) -> np.ndarray:
@@ -291,4 +277,7 @@ def pooled(
     mean, between = moments(estimates)
     within = moments(np.diagonal(covariances, axis1=1, axis2=2))[0]
     parts = rubin(mean, within, between, len(estimates), complete_df, rule=rule, confidence=confidence)
-    return Pooled(names, len(estimates), rule, confidence, complete_df, estimates, covariances, **vars(parts))
+    return Pooled(
+        **vars(parts), names=names, m=len(estimates), rule=rule, confidence=confidence, complete_df=complete_df,
+        estimates=estimates, covariances=covariances,
+    )  # fmt: skip
