@@ -194,12 +194,8 @@ class Table:
         """A hash of values, weights and schema."""
         digest = hashlib.sha256(self.schema.to_json().encode())
         small = all(column.is_discrete for column in self.schema)  # codes, of which two bytes are enough
-        values = (
-            np.nan_to_num(self.values, nan=-1.0).astype(np.int16)
-            if small
-            else np.where(self.known, self.values, np.nan)
-        )
-        digest.update(values.tobytes())
+        values = np.where(self.known, self.values, -1.0 if small else np.nan)
+        digest.update((values.astype(np.int16) if small else values).tobytes())
         digest.update(b"" if self.weights is None else self.weights.tobytes())
         digest.update(b"" if self.lengths is None else self.lengths.tobytes())
         return digest.hexdigest()[:16]

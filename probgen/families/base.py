@@ -17,7 +17,7 @@ In both uses NaN means "unknown": the density integrates it out, and ``fill`` dr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from typing import Any, ClassVar
@@ -113,6 +113,34 @@ class Factor:
     symbols: tuple[Symbol, ...]
     value: Tensor
 
+    @property
+    def is_plain(self) -> bool:
+        """A table over its symbols and nothing else."""
+        return type(self) in (Factor, LookedUp)
+
+
+class LookedUp(Factor):
+    """Entries of a table at known places, one a row: their sum needs only how often each place is met.
+
+    Args:
+        table: ``(E,)``.
+        places: ``(N,)``, of each row.
+    """
+
+    def __init__(self, table: Tensor, places: Tensor) -> None:
+        self.__dict__.update(symbols=(), table=table, places=places)
+
+    table: Tensor
+    places: Tensor
+
+    @cached_property
+    def value(self) -> Tensor:  # type: ignore[override]
+        return self.table.index_select(0, self.places)
+
+    def counts(self, weights: Tensor | None = None) -> Tensor:
+        """``(E,)``: the weight of the rows that meet each entry."""
+        return torch.bincount(self.places, weights, len(self.table)).to(self.table.dtype)
+
 
 class BlockedFactor(Factor):
     """A factor over one symbol of very many values, which can sum itself out without ever standing in memory whole.
@@ -132,6 +160,19 @@ class BlockedFactor(Factor):
     @cached_property
     def value(self) -> Tensor:  # type: ignore[override]
         return self.score()
+
+
+def total_of(factors: Sequence[Factor], rows: int, weights: Tensor | None = None) -> Tensor:
+    """The weighted sum over rows of factors without symbols; of tables by how often each entry is met."""
+    tables = [factor for factor in factors if isinstance(factor, LookedUp)]
+    others = [factor.value.expand(rows) for factor in factors if not isinstance(factor, LookedUp)]
+    total: Any = sum((x if weights is None else x * weights).sum() for x in others)
+    if tables:
+        entries, counts = torch.cat([f.table for f in tables]), torch.cat([f.counts(weights) for f in tables])
+        total = (
+            total + torch.where(counts > 0, entries * counts, 0.0).sum()
+        )  # 0 for an entry of -inf that no row meets
+    return total
 
 
 def once_per_tensor(function: Callable) -> Callable:

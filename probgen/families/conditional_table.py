@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Natural, Observable, Parameters, Rows, Symbol, Table
+from probgen.families.base import Factor, LookedUp, Natural, Observable, Parameters, Rows, Symbol, Table
 from probgen.families.categorical import Categorical
 from probgen.families.markov_chain import possible_log
 
@@ -139,7 +139,8 @@ def looked_up(symbols: tuple[Symbol, ...], logits: Tensor) -> Factor:
     rest = [at for at, symbol in enumerate(symbols) if symbol.codes is None]
     sizes = [symbols[at].size for at in places]
     flat = logits.permute(*rest, *places).reshape(*(symbols[at].size for at in rest), -1)
-    return Factor(left, flat.index_select(-1, row_number(known, sizes)))
+    row = row_number(known, sizes)
+    return Factor(left, flat.index_select(-1, row)) if left else LookedUp(flat, row)
 
 
 def row_number(codes: Any, sizes: Any) -> Tensor:

@@ -300,7 +300,7 @@ def one_by_one(pool: list[Factor], chains: tuple[ChainFactor, ...], kept: set[Sy
 
 def is_network(pool: list[Factor]) -> bool:
     """True where several symbols stand in plain factors."""
-    return len({symbol for factor in pool for symbol in factor.symbols}) > 1 and all(type(f) is Factor for f in pool)
+    return len({symbol for factor in pool for symbol in factor.symbols}) > 1 and all(f.is_plain for f in pool)
 
 
 class Network:
@@ -332,7 +332,7 @@ class Network:
 
 def numbers_by_row(factors: list[Factor]) -> int:
     """How many numbers are held for each row while the symbols of plain factors are summed out."""
-    pool = [factor for factor in factors if type(factor) is Factor]
+    pool = [factor for factor in factors if factor.is_plain]
     return Network(pool).plan.by_row if is_network(pool) else 0
 
 
@@ -358,7 +358,7 @@ def most_probable(factors: list[Factor], targets: set[Symbol] | None = None) -> 
     Returns:
         Their log probability, ``(N,)``, and the codes of each symbol, ``(N,)``.
     """
-    if any(type(factor) is not Factor for factor in factors):
+    if any(not factor.is_plain for factor in factors):
         raise CapabilityError("The most probable values are found for networks of discrete nodes only.")
     symbols = {symbol for factor in factors for symbol in factor.symbols}
     wanted = {symbol for symbol in symbols if not symbol.inner} if targets is None else targets

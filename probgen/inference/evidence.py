@@ -73,7 +73,7 @@ class Evidence:
     @property
     def scale(self) -> float:
         """How many rows of the whole table one row of the batch stands for (the plate's N / B)."""
-        return next((site.scale for site in self.trace.sites.values()), 1.0)
+        return self.trace.scale
 
     def total(self, weights: Tensor | None = None) -> Tensor:
         """Weighted sum over rows, scaled to the whole table."""

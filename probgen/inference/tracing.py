@@ -123,6 +123,11 @@ class Tracer(Messenger):
         self.factors: list[Factor] = []
         self._drawing = 0
 
+    @property
+    def scale(self) -> float:
+        """How many rows of the whole table one row of the batch stands for (the plate's N / B)."""
+        return next((site.scale for site in self.sites.values()), 1.0)
+
     def global_sites_outside_families(self) -> list[str]:
         """Names of parameters that no family owns."""
         return [name for name, site in self.global_sites.items() if not site.family]

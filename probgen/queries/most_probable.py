@@ -68,7 +68,7 @@ def mean_factors(fit: Any, batch: Batch) -> list[Factor]:
     for theta in (thetas := list(fit.posterior.spread(POSTERIOR_DRAWS))):
         tracer = observe(fit.program, batch, Given(theta), settle=True)
         check_discrete(fit, tracer)
-        if len(thetas) == 1 or any(type(factor) is not Factor for factor in tracer.factors):
+        if len(thetas) == 1 or any(not factor.is_plain for factor in tracer.factors):
             return tracer.factors
         values = [factor.value for factor in tracer.factors]
         sums = [torch.logaddexp(*pair) for pair in zip(sums, values, strict=True)] if sums else values

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from probgen.data.batches import PIECE_ROWS, Batch, Batches, total_weight
 from probgen.errors import CapabilityError, FitError
-from probgen.families.base import Factor, Family, Natural, Symbol
+from probgen.families.base import Factor, Family, Natural, Symbol, total_of
 from probgen.families.gaussian_joint import CoupledGaussian
 from probgen.inference.communication import Communicator
-from probgen.inference.elimination import eliminate, numbers_by_row
-from probgen.inference.evidence import Evidence, log_evidence
+from probgen.inference.elimination import numbers_by_row
+from probgen.inference.evidence import log_evidence
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.patterns import by_pattern
 from probgen.inference.posterior import Posterior, Theta
@@ -88,8 +88,8 @@ class ExpectationMaximisation(Method):
             tracer = observe(self.task.program, self.first, starting, settle=True)
         self.neutral, self.counted = starting.theta, None
         if self.task.program.traits.network and is_settled(tracer):
-            rows, _ = eliminate(tracer.factors)
-            self.counted = gradients(Evidence(rows, trace=tracer).total(self.first.weights), starting.natural)
+            total = total_of(tracer.factors, len(self.first), self.first.weights) * tracer.scale
+            self.counted = gradients(total, starting.natural)
         return tracer
 
     def merge_repeated_rows(self) -> None:
@@ -358,7 +358,7 @@ def gradients(target: Tensor, leaves: Statistics) -> Statistics:
 
 def is_settled(tracer: Tracer) -> bool:
     """Nothing is hidden: statistics do not depend on parameters."""
-    return not any(factor.symbols or type(factor) is not Factor for factor in tracer.factors)
+    return not any(factor.symbols or not factor.is_plain for factor in tracer.factors)
 
 
 def maximise(families: Mapping[str, Family], statistics: Statistics, current: Theta) -> Theta:
