@@ -205,6 +205,17 @@ def test_a_density_that_does_not_trace_is_walked_all_the_same():
     assert abs(float(fit.posterior.sites["p"].mean()) - float((2 + COIN.sum()) / 45)) < 0.08
 
 
+def test_momenta_beyond_the_range_of_numbers_diverge():
+    def steep(data):
+        x = pyro.sample("x", dist.Normal(0.0, 1.0))
+        pyro.factor("wall", -1e155 * x**4)
+        pyro.sample("y", dist.Normal(0.0, 1.0), obs=data)
+
+    short = {"chains": 2, "warmup": 30, "draws": 20, "start": "prior"}
+    fit = pg.fit(pg.program(steep), torch.zeros(()), method="nuts", progress=False, **short)
+    assert fit.diagnostics["divergences"] > 0
+
+
 def test_data_outside_the_support_are_told():
     with pytest.raises((pg.FitError, ValueError)):
         pg.fit(pg.program(counts), -COUNTS, method="chees", progress=False)

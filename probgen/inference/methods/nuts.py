@@ -246,20 +246,23 @@ class NoUTurn(Method):
         self.together([chain.search() for chain in self.chains])
 
     def together(self, asking: list[Asking]) -> list[Any]:
-        """Run what every chain does; positions they ask for are evaluated in one call."""
+        """Run what every chain does; positions they ask for are evaluated in one call.
+
+        Momenta that leave the range of numbers have an infinite energy: their trajectory diverges, which is told.
+        """
         results: list[Any] = [None] * len(asking)
-        wanted = [answered(one, number, None, results) for number, one in enumerate(asking)]
-        places = [chain.point.q for chain in self.chains]
-        while any(q is not None for q in wanted):
-            places = [old if q is None else q for old, q in zip(places, wanted, strict=True)]
-            found = self.density(torch.from_numpy(np.stack(places)).to(self.like))
-            values, gradients = (part.double().cpu().numpy() for part in found)
-            for number, q in enumerate(wanted):
-                if q is not None:
-                    self.leapfrogs += 1
-                    wanted[number] = answered(
-                        asking[number], number, (float(values[number]), gradients[number]), results
-                    )
+        with np.errstate(over="ignore", invalid="ignore"):
+            wanted = [answered(one, number, None, results) for number, one in enumerate(asking)]
+            places = [chain.point.q for chain in self.chains]
+            while any(q is not None for q in wanted):
+                places = [old if q is None else q for old, q in zip(places, wanted, strict=True)]
+                found = self.density(torch.from_numpy(np.stack(places)).to(self.like))
+                values, gradients = (part.double().cpu().numpy() for part in found)
+                for number, q in enumerate(wanted):
+                    if q is not None:
+                        self.leapfrogs += 1
+                        answer = (float(values[number]), gradients[number])
+                        wanted[number] = answered(asking[number], number, answer, results)
         return results
 
     def step(self) -> Step:
