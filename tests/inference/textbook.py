@@ -35,7 +35,7 @@ class Textbook:
     Attributes:
         model: the program.
         data: makes its data.
-        reference: makes mean, sd and n_draws by quantity; None where only the density is known.
+        reference: makes mean, sd and n_draws by quantity.
         quantities: makes the quantities, ``(chains, draws, ...)``, from the draws of the sites.
         slow: takes more than a few seconds.
         options: of a method, where a careful user would ask for smaller steps or longer chains than usual.
@@ -43,7 +43,7 @@ class Textbook:
 
     model: Callable[[Data], Any]
     data: Callable[[], Data]
-    reference: Callable[[], Reference] | None = None
+    reference: Callable[[], Reference]
     quantities: Callable[[Draws], Draws] = dict
     slow: bool = False
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -329,16 +329,20 @@ def ideology_reference() -> Reference:
 
 # -------------------------------------------------------------------------------------------- 8 stochastic volatility
 def stochastic_volatility(data: Data) -> None:
-    """Returns whose log variance is a first-order autoregression, non-centred (Kim, Shephard and Chib, 1998)."""
+    """Returns whose log variance is a stationary first-order autoregression (Kim, Shephard and Chib, 1998).
+
+    Non-centred, with the standard deviation of the log variance itself, not of its shocks, which would have to fall to
+    zero as the persistence goes to one.
+    """
     T = len(data["returns"])
     mu = pyro.sample("mu", dist.Normal(0.0, 2.0))
     phi = pyro.sample("phi", dist.Beta(20.0, 1.5))
-    sigma = pyro.sample("sigma", dist.HalfNormal(0.5))
+    tau = pyro.sample("tau", dist.HalfNormal(1.0))
     white = pyro.sample("white", dist.Normal(0.0, 1.0).expand([T]).to_event(1))
     reach = (torch.arange(T)[:, None] - torch.arange(T)).clamp_min(0).to(white)
     memory = torch.tril(phi**reach)
-    first = torch.cat([(1 - phi.square()).rsqrt()[None], torch.ones(T - 1)])
-    volatility = pyro.deterministic("volatility", mu + sigma * (memory @ (first * white)))
+    shocks = torch.cat([torch.ones(1), (1 - phi.square()).sqrt().expand(T - 1)])
+    volatility = pyro.deterministic("volatility", mu + tau * (memory @ (shocks * white)))
     with pyro.plate("days", T):
         pyro.sample("returns", dist.Normal(0.0, (volatility / 2).exp()), obs=data["returns"])
 
@@ -351,6 +355,15 @@ def return_data() -> Data:
         before = log_variance[t - 1] if t else 0.0
         log_variance[t] = 0.95 * before + 0.35 * rng.normal()
     return tensors(returns=np.exp(log_variance / 2) * rng.normal(size=T))
+
+
+def return_reference() -> Reference:
+    """NumPyro 0.22's NUTS, 4 chains of 3 000 draws after 1 500, target acceptance .99, no divergences."""
+    return recorded(
+        5500, mu=(-0.07802, 0.74753), phi=(0.93261, 0.04031), tau=(1.29431, 0.37868), volatility_1=(-0.14387, 0.59378),
+        volatility_20=(-0.24479, 0.55985), volatility_40=(-0.79003, 0.59157), volatility_46=(-1.58513, 0.65881),
+        volatility_60=(-0.28229, 0.57380), volatility_80=(1.31909, 0.73246),
+    )  # fmt: skip
 
 
 # -------------------------------------------------------------------------------------- 9 mixture of Dirichlet process
@@ -382,6 +395,14 @@ def dirichlet_process(data: Data) -> None:
 def galaxy_data() -> Data:
     """Thousands of km/s."""
     return tensors(velocity=GALAXIES)
+
+
+def galaxy_reference() -> Reference:
+    """NumPyro 0.22's NUTS on the summed-out density, 8 chains of 6 000 draws after 1 000, acceptance .9, no divergences."""
+    return recorded(
+        1450, density_1=(0.04250, 0.02103), density_2=(0.03622, 0.01556), density_3=(0.17231, 0.04504),
+        density_4=(0.11108, 0.01976), density_5=(0.00856, 0.00685),
+    )  # fmt: skip
 
 
 def densities(draws: Draws) -> Draws:
@@ -440,7 +461,11 @@ TEXTBOOKS = {
     "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True, options=CAREFUL),
     "survival": Textbook(survival, remission_data, remission_reference),
     "ordinal": Textbook(ordinal, ideology_data, ideology_reference, slow=True),
-    "stochastic_volatility": Textbook(stochastic_volatility, return_data, slow=True, options=CAREFUL),
-    "dirichlet_process": Textbook(dirichlet_process, galaxy_data, quantities=densities, slow=True, options=LONG),
+    "stochastic_volatility": Textbook(
+        stochastic_volatility, return_data, return_reference, slow=True, options=CAREFUL
+    ),
+    "dirichlet_process": Textbook(
+        dirichlet_process, galaxy_data, galaxy_reference, densities, slow=True, options=LONG
+    ),
     "kalman": Textbook(local_level, nile_data, nile_reference, slow=True),
 }
