@@ -21,7 +21,7 @@ from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference import methods as methods_package
 from probgen.inference.checkpoint import Checkpoint, Progress
 from probgen.inference.communication import Communicator, OneProcess, communicator
-from probgen.inference.methods.base import Method, Task
+from probgen.inference.methods.base import Method, Task, first_of_the_best
 from probgen.inference.posterior import Posterior
 from probgen.inference.programs import code_fingerprint, fingerprint, users_data
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
@@ -286,7 +286,7 @@ class Loop:
                 break
         if not attempts:
             raise failures[0]
-        best = max(attempts, key=lambda attempt: attempt.score)
+        best = first_of_the_best(attempts, lambda attempt: attempt.score)
         best.diagnostics |= {"restarts": [a.score for a in attempts], "failed_restarts": len(failures)}
         return best
 

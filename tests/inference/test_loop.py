@@ -16,6 +16,7 @@ from probgen.data.batches import Batch
 from probgen.families import SUM_OUT, Categorical
 from probgen.inference.evidence import log_evidence
 from probgen.inference.log_sum import LogSumExp
+from probgen.inference.methods.base import first_of_the_best
 from probgen.program import Model, Traits
 
 BINARY = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(6)))
@@ -134,3 +135,10 @@ def test_log_sum_exp_has_right_first_and_second_derivatives():
     assert torch.autograd.gradgradcheck(function, x)
     impossible = torch.full((3, 2), -torch.inf, dtype=torch.float64)
     assert torch.isneginf(function(impossible)).all()
+
+
+def test_rounding_does_not_choose_between_starts_that_end_alike():
+    scores = [-2.0, -1.0 - 1e-15, -1.0, -1.0 - 1e-8]
+    assert first_of_the_best(range(4), scores.__getitem__) == 1
+    assert first_of_the_best(range(4), [1e6, 1e6 + 1e-3, 1e6 + 1.0, 0.0].__getitem__) == 2
+    assert first_of_the_best(range(2), [-np.inf, -np.inf].__getitem__) == 0

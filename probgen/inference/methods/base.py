@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,9 @@ from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.posterior import Posterior
 from probgen.program import Model
 
-__all__ = ["Method", "Step", "Task"]
+__all__ = ["Method", "Step", "Task", "first_of_the_best"]
+
+SAME = 1e-11  # scores that differ by less than this part of them differ by rounding
 
 
 @dataclass
@@ -101,3 +104,10 @@ class Method(ABC):
     @abstractmethod
     def unpack(self, tensors: dict[str, Tensor]) -> None:
         """Go on from a packed state."""
+
+
+def first_of_the_best(found: Iterable[Any], score: Callable[[Any], float]) -> Any:
+    """Starts often end at one maximum under other labels, where rounding, and so the number of processes, must not choose."""
+    found = list(found)
+    top = max(score(one) for one in found)
+    return next((one for one in found if score(one) >= top - SAME * max(1.0, abs(top))), found[0])

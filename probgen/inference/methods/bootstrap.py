@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from probgen.errors import CapabilityError, FitError
-from probgen.inference.methods.base import Method, Step
+from probgen.inference.methods.base import Method, Step, first_of_the_best
 from probgen.inference.methods.em import ExpectationMaximisation, named
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seed_of, seeded
@@ -56,7 +56,7 @@ class Bootstrap(Method):
             raise CapabilityError("There are more processes than draws; start fewer, or ask for more draws.")
         self.count = self.own.start
         self.kept: list[Theta] = []
-        best = max(self.climbs(), key=lambda em: em.previous)
+        best = first_of_the_best(self.climbs(), lambda em: em.previous)
         self.theta, self.objective = best.theta, best.previous
 
     def climbs(self) -> Iterator[ExpectationMaximisation]:
