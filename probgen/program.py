@@ -39,6 +39,8 @@ class Traits:
         kinds: the kinds of columns that it can take.
         network: its discrete columns are nodes that are summed out with one another: rows with the same known cells are
             cheaper together, and rows that repeat are merged.
+        conditionals: it states every column given all others, which it keeps in ``columns``, and no joint distribution;
+            cells are drawn in passes over the columns.
         sequences: it says how the rows of a sequence follow each other; studies of rows that stand alone pass it over.
     """
 
@@ -49,6 +51,7 @@ class Traits:
     kinds: tuple[str, ...] = KINDS
     sequences: bool = False
     network: bool = False
+    conditionals: bool = False
 
     @property
     def normalised(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+import torch
 
 from probgen.families.base import Parameters
 
@@ -47,6 +49,11 @@ class Posterior:
         """The families' parameters of one draw, counted over chains and draws."""
         chain, draw = divmod(number % len(self), self.shape[1])
         return {name: {k: v[chain, draw] for k, v in theta.items()} for name, theta in self.parameters.items()}
+
+    def site_values(self, numbers: Iterable[int]) -> Parameters:
+        """Sites outside families of some draws, counted over chains and draws, stacked along a first axis."""
+        index = torch.tensor([number % len(self) for number in numbers])
+        return {name: value.flatten(0, 1)[index.to(value.device)] for name, value in self.sites.items()}
 
     def spread(self, most: int) -> Iterator[Theta]:
         """At most ``most`` draws, evenly spaced over all of them."""

@@ -19,7 +19,7 @@ from probgen.inference.completion import fill_batch, gather
 from probgen.inference.evidence import log_evidence
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
-from probgen.queries import energy
+from probgen.queries import conditionals, energy
 from probgen.queries.answers import impossible
 from probgen.queries.evidence import as_mapping, beside, read_evidence, row_of
 
@@ -34,6 +34,8 @@ def fill(
     """Completed tables; known cells keep their bits. ``forced`` and ``extra`` are those of :func:`fill_batch`."""
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
+    if fit.traits.conditionals:
+        return conditionals.fill(fit, table, draws, seed)
     if not fit.traits.normalised:
         return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
@@ -66,6 +68,8 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
     if steps is not None and (not isinstance(steps, int) or steps < 1):
         raise CapabilityError(f"A sequence has at least 1 step, got steps={steps!r}.")
+    if fit.traits.conditionals:
+        return conditionals.new_rows(fit, int(n), seed)
     found, many = [], max(1, ROWS // (steps or 1))
     with torch.no_grad(), fit.setting():
         for start in range(0, n, many):
@@ -89,6 +93,8 @@ def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[
     if evidence.forced and not fit.traits.network:
         raise CapabilityError(f"{fit.name!r} is no network: do has no meaning there; use given.")
     row, extra = row_of(fit, evidence.codes), beside(fit, evidence)
+    if fit.traits.conditionals:
+        return fill(fit, row.take(np.zeros(n, dtype=int)), 1, seed)[0]
     found, streams = [], partial(seeded, seed, "sample given")
     with torch.no_grad(), fit.setting():
         one = fit.batches(row, 1).batch(row)

@@ -39,6 +39,7 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
     tensors = {f"program/{key}": value for key, value in fit.program.state_dict().items()}
     for name, theta in fit.posterior.parameters.items():
         tensors |= {f"posterior/{name}/{key}": value for key, value in theta.items()}
+    tensors |= {f"sites/{name}": value for name, value in fit.posterior.sites.items()}
     for name, statistics in fit.memory.items():
         tensors |= {f"memory/{name}/{key}": value for key, value in statistics.items()}
     tensors |= {f"history/{key}": torch.tensor(value, dtype=torch.float64) for key, value in fit.history.items()}
@@ -98,7 +99,7 @@ def load(path: str | Path) -> Any:
     standardiser = Standardiser(arrays["shift"], arrays["scale"], arrays["continuous"])
     history = {key: value.tolist() for key, value in part(tensors, "history").items()}
     return Fit(
-        program, schema, standardiser, Posterior(parameters, {}, config["point"]), config["method"], history,
+        program, schema, standardiser, Posterior(parameters, part(tensors, "sites"), config["point"]), config["method"], history,
         config["diagnostics"], config["provenance"], config["seconds"], dtype, torch.device("cpu"), memory=memory,
     )  # fmt: skip
 

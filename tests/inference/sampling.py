@@ -32,4 +32,4 @@ def assert_agrees(table: pd.DataFrame, fit: Any) -> None:
     assert table.sd_ratio.between(0.9, 1.1).all(), table.to_string()
     assert table.rhat.max() < 1.01, table.to_string()
     assert table.ess.min() > 400, table.to_string()
-    assert fit.diagnostics["divergences"] == 0
+    assert fit.diagnostics["divergences"] == 0, f"{fit.diagnostics['divergences']} transitions diverged"

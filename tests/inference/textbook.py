@@ -452,7 +452,7 @@ def nile_reference() -> Reference:
 
 # ----------------------------------------------------------------------------------------------------------------- all
 CAREFUL = {"chees": {"chains": 16, "draws": 2000, "target_acceptance": 0.99}, "nuts": {"target_acceptance": 0.99}}
-LONG = {"chees": {"chains": 8, "draws": 6000}, "nuts": {"draws": 6000}}
+LONG = {"chees": {"chains": 8, "draws": 6000}, "nuts": {"draws": 6000, "target_acceptance": 0.9}}
 TEXTBOOKS = {
     "hierarchical": Textbook(pumps, pump_data, pump_reference),
     "change_point": Textbook(change_point, lambda: tensors(disasters=DISASTERS), change_reference),

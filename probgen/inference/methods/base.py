@@ -68,6 +68,7 @@ class Method(ABC):
     iterates: ClassVar[str] = "step"  # what the progress bar counts
     wherever: ClassVar[str | None] = None  # another method: what supports that one supports this one
     approximates: ClassVar[bool] = False  # its draws come from an approximation to the posterior, not from chains
+    independent: ClassVar[bool] = False  # its draws do not depend on each other: there is no chain to judge
     divides: ClassVar[Literal["rows", "chains"]] = "rows"  # among the processes
     in_step: ClassVar[bool] = True  # all processes take every step together; False: they meet only in result()
     normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser

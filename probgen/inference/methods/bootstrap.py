@@ -40,6 +40,7 @@ class Bootstrap(Method):
     max_steps = 10**9
     iterates = "draw"
     wherever = "em"
+    independent = True
     divides = "chains"
     in_step = False
     varies = False
