@@ -452,13 +452,14 @@ def nile_reference() -> Reference:
 
 # ----------------------------------------------------------------------------------------------------------------- all
 CAREFUL = {"chees": {"chains": 16, "draws": 2000, "target_acceptance": 0.99}, "nuts": {"target_acceptance": 0.99}}
-LONG = {"chees": {"chains": 8, "draws": 6000}, "nuts": {"draws": 6000, "target_acceptance": 0.9}}
+SLOW = {**CAREFUL, "nuts": {"target_acceptance": 0.99, "draws": 5000}}
+LONG = {"chees": {"chains": 8, "draws": 6000}, "nuts": {"draws": 6000, "target_acceptance": 0.97}}
 TEXTBOOKS = {
     "hierarchical": Textbook(pumps, pump_data, pump_reference),
     "change_point": Textbook(change_point, lambda: tensors(disasters=DISASTERS), change_reference),
     "capture_recapture": Textbook(capture_recapture, dipper_data, dipper_reference, slow=True),
     "topic_model": Textbook(topic_model, topic_data, topic_reference, first_topic, slow=True),
-    "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True, options=CAREFUL),
+    "gaussian_process": Textbook(poisson_process, count_data, count_reference, slow=True, options=SLOW),
     "survival": Textbook(survival, remission_data, remission_reference),
     "ordinal": Textbook(ordinal, ideology_data, ideology_reference, slow=True),
     "stochastic_volatility": Textbook(
