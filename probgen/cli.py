@@ -178,20 +178,16 @@ def impute(given: argparse.Namespace) -> None:
 
 def completed(given: argparse.Namespace) -> Sequence[Table]:
     """By a saved model, or one fitted by a stated method, as it is; by a named one with parameters of every table's own."""
-    from probgen.inference.fit import methods_of
-    from probgen.program import find
-
     if is_saved(given.model) or given.method != "auto":
         if given.uncertainty is not None:
             raise CapabilityError("--uncertainty goes with the name of a model, without --method.")
         table, fitted = table_and_model(given)
         return fitted.fill(table, draws=given.draws, seed=given.seed)
-    able = "bootstrap" in methods_of(find(given.model))
     return pg.impute(
         in_memory(open_table(given)),
         given.model,
         m=given.draws,
-        uncertainty=given.uncertainty or ("bootstrap" if able else "none"),
+        uncertainty=given.uncertainty,
         seed=given.seed,
         progress=not given.quiet,
         **dict(map(option, given.set)),
@@ -569,18 +565,17 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     """A command that asks something of one model."""
     made = command(verbs, verb)
     add_table(made, optional=verb is sample)
-    made.add_argument(
-        "-m",
-        "--model",
-        required=True,
-        help="name (probgen models)" + ("" if verb is fit else " to fit to the table, or saved model"),
-    )
+    explain = "name (probgen models)" + ("" if verb is fit else " to fit to the table, or saved model")
+    if verb is impute:
+        made.add_argument("--model", default="auto", help=f"{explain} (default auto: chained equations)")
+        made.add_argument("-m", "--draws", type=int, default=1, help="completed tables, numbered (default 1)")
+    else:
+        made.add_argument("-m", "--model", required=True, help=explain)
     made.add_argument("--method", default="auto", help="em, map, svi ... (default: the model's own)")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of fit")
     wants_file = verb in (fit, impute, sample)
     made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
     if verb is impute:
-        made.add_argument("--draws", type=int, default=1, help="completed tables, numbered (default 1)")
         explain = "where their parameters come from: bootstrap (default), posterior, laplace, ensemble or none"
         made.add_argument("--uncertainty", metavar="HOW", help=explain)
     if verb is sample:

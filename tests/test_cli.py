@@ -326,7 +326,7 @@ def test_sequences(run, tmp_path):
     assert len(run("score", path, "-m", model, *order)[1].split()) == 1 + 2
     assert len(run("embed", path, "-m", model, *order)[1].split()) == 1 + 40
     assert "no --sequence" in run("fit", path, *settings, tmp_path / "alone.probgen")[2]
-    status, _, err = run("impute", path, "-m", model, *order, "-o", tmp_path / "filled.csv")
+    status, _, err = run("impute", path, "--model", model, *order, "-o", tmp_path / "filled.csv")
     assert "stand alone" in error_line(status, err)
 
 

@@ -24,6 +24,8 @@ LOWEST_ENERGY_FRACTION = 0.3
 SWITCHED, SORTED = 1.1, 1.05  # R-hat of labels that switched, before and after sorting
 QUANTILES = (0.05, 0.5, 0.95)
 LINES = 20
+ALONE = "The draws do not depend on each other: there is no chain of them to judge."
+FAR_APART = 1.2  # R-hat of what short chains drew in their later halves
 COLUMNS = ("mean", "sd", "q5", "median", "q95", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "rhat")
 
 
@@ -57,7 +59,7 @@ class Diagnosis:
     def praise(self) -> str:
         rhat, size = self.numbers["rhat"], np.fmin(self.numbers["ess_bulk"], self.numbers["ess_tail"])
         if not np.isfinite(rhat).any():
-            return "There is nothing to judge."
+            return f"{len(self.names)} parameters." if self.notes else "There is nothing to judge."
         return (
             f"Chains agree (R-hat at most {np.nanmax(rhat):.3f}), with at least {np.nanmin(size):.0f} effective draws of every"
             " parameter: nothing speaks against trusting them."
@@ -95,11 +97,14 @@ def diagnose(fit: Any, superchains: int | None = None) -> Diagnosis:
     if fit.posterior.point:
         empty = {key: np.empty(0) for key in COLUMNS}
         return Diagnosis((), empty, (f"{fit.method} gave a point estimate, which does not say how sure it is.",), ())
-    of_one_label = matched(fit)
+    independent = find_method(fit.method).independent
+    of_one_label = fit if independent else matched(fit)
     found = variables(of_one_label)
     names = tuple(name for key, variable in found.items() for name in scalars(key, variable))
     x = np.concatenate([v.values.reshape(*v.values.shape[:2], -1).astype(float) for v in found.values()], -1)
     numbers = measured(x, superchains)
+    if independent:
+        return Diagnosis(names, {**numbers, "rhat": np.full(len(names), np.nan)}, tuple(of_agreement(fit)), (ALONE,))
     notes = (
         () if of_one_label is fit else ("Labels of hidden values had switched; they were matched before this table.",)
     )
@@ -148,6 +153,13 @@ def of_chains(names: tuple[str, ...], numbers: dict[str, np.ndarray], x: np.ndar
             f"Only {size[least]:.0f} effective draws of {names[least]!r}, fewer than {FEWEST_EFFECTIVE:.0f}: its quantiles and"
             " R-hat itself are rough; run longer."
         )
+
+
+def of_agreement(fit: Any) -> Iterator[str]:
+    """Of independent draws that are the ends of short chains: how far these agreed."""
+    rhat = fit.diagnostics.get("rhat")
+    if rhat is not None and rhat > FAR_APART:
+        yield f"R-hat of the cells that chains drew is {rhat:.2f}: they have not settled; ask for more sweeps."
 
 
 def of_labels(fit: Any, found: dict[str, Variable], rhat: np.ndarray) -> Iterator[str]:

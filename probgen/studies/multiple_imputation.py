@@ -36,6 +36,13 @@ UNCERTAINTIES = {
 }
 """Where the m parameters come from."""
 
+POSTERIOR = ("chained", "gibbs", "chees")  # methods that draw from the posterior, in order of preference
+DEFAULT = "chained_equations"
+REASON = (
+    "Chosen: chained equations. Every column is regressed on all others and their products under a prior that keeps the few"
+    " that matter, so that analyses with interactions, curves and ratios find what they look for."
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Imputations(Sequence[Table]):
@@ -48,6 +55,7 @@ class Imputations(Sequence[Table]):
         uncertainty: where the parameters come from, one of ``UNCERTAINTIES``.
         seed: of everything.
         settings: options of the model and of the method.
+        choice: why this model, where ``model="auto"`` chose it.
     """
 
     table: Table
@@ -56,6 +64,7 @@ class Imputations(Sequence[Table]):
     uncertainty: str
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    choice: str = ""
 
     @property
     def m(self) -> int:
@@ -80,7 +89,7 @@ class Imputations(Sequence[Table]):
         return f"Imputations(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
 
     def __str__(self) -> str:
-        lines = [repr(self), f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}"]
+        lines = [repr(self), *([self.choice] if self.choice else []), f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}"]
         unknown = (~self.table.known).sum(0)
         for column, count in zip(self.table.schema, unknown, strict=True):
             lines.append(f"{column.name:<20}{column.kind:<16}{count:>8}{count / max(len(self.table), 1):>8.1%}")
@@ -135,10 +144,10 @@ def frame_of(table: Table) -> Any:
 
 def impute(
     table: Any,
-    model: str | Model | type[Model],
+    model: str | Model | type[Model] = "auto",
     *,
     m: int = 20,
-    uncertainty: str = "bootstrap",
+    uncertainty: str | None = None,
     seed: int = 0,
     progress: bool = True,
     **options: Any,
@@ -147,12 +156,12 @@ def impute(
 
     Args:
         table: a Table, or anything a Table can be made of.
-        model: a name from :func:`probgen.available`, or a Model. What the analysis looks for, the model should be able to
-            hold: relations between columns above all.
+        model: a name from :func:`probgen.available`, or a Model; "auto" is chained equations with products of columns. What
+            the analysis looks for, the model should be able to hold: relations between columns above all.
         m: number of completed tables.
         uncertainty: where the parameters come from: "bootstrap" (refits with random row weights), "posterior" (draws by
             Gibbs sampling or Hamiltonian chains), "laplace", "ensemble" (refits by the model's own method), or "none" (one
-            estimate: improper).
+            estimate: improper). Where None, the first of bootstrap, posterior and ensemble that the model can have.
         seed: of all draws; the result does not depend on the number of processes.
         progress: whether to show bars.
         **options: of the model and of the method.
@@ -165,7 +174,7 @@ def impute(
         >>> import numpy as np
         >>> a, noise = np.random.default_rng(0).normal(size=(2, 60))
         >>> b = np.where(np.arange(60) < 20, np.nan, a + noise)
-        >>> imputed = impute({"a": a, "b": b}, "gaussian_mixture", components=1, m=3, progress=False)
+        >>> imputed = impute({"a": a, "b": b}, m=3, progress=False)
         >>> len(imputed), imputed.proper, bool(imputed[0].known.all())
         (3, True, True)
 
@@ -173,14 +182,25 @@ def impute(
     """
     if not isinstance(m, int | np.integer) or m < 1:
         raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
-    if uncertainty not in UNCERTAINTIES:
+    if uncertainty is not None and uncertainty not in UNCERTAINTIES:
         raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
     rows = table if isinstance(table, Table) else Table(table)
     told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
     told.check_for_fit()
+    choice = ""
+    if isinstance(model, str) and model == "auto":
+        model, choice = DEFAULT, REASON
+    uncertainty = uncertainty or usual(methods_of(find(model) if isinstance(model, str) else model))
     fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
     tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
-    return Imputations(rows, tables, fits, uncertainty, seed, dict(options))
+    return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
+
+
+def usual(methods: Sequence[str]) -> str:
+    """Where parameters come from unless told."""
+    if "bootstrap" in methods:
+        return "bootstrap"
+    return "posterior" if set(POSTERIOR) & set(methods) else "ensemble"
 
 
 # --------------------------------------------------------------------------------------------------------- worlds
@@ -196,7 +216,7 @@ def worlds(
             ImproperWarning,
             stacklevel=3,
         )
-        return (fit(model, rows, **common),)
+        return (fit(model, rows, **({"draws": 1} if "chained" in able else {}), **common),)
     if uncertainty == "ensemble":
         return tuple(member(model, rows, number, seed, common) for number in range(m))
     if uncertainty == "bootstrap":
@@ -205,9 +225,10 @@ def worlds(
     if uncertainty == "laplace":
         check_able("laplace", able, "uncertainty='bootstrap'")
         return (fit(model, rows, method="laplace", **common),)
-    method = next((name for name in ("gibbs", "chees") if name in able), None)
+    method = next((name for name in POSTERIOR if name in able), None)
     check_able(method or "gibbs", able, "uncertainty='bootstrap' or 'ensemble'")
-    return (fit(model, rows, **{"method": method, **common}),)
+    count = {"draws": m} if method == "chained" else {}
+    return (fit(model, rows, **{"method": method, **count, **common}),)
 
 
 def check_able(method: str, able: Sequence[str], instead: str) -> None:

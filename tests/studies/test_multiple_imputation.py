@@ -217,7 +217,7 @@ def test_wrong_options_are_named(options, message):
 
 def test_a_model_that_em_cannot_fit_is_told_what_can():
     with pytest.raises(CapabilityError, match="uncertainty='ensemble'"):
-        pg.impute(HOLED, "vae", m=2, progress=False)
+        pg.impute(HOLED, "vae", m=2, uncertainty="bootstrap", progress=False)
 
 
 def test_a_column_without_any_known_cell_is_refused():
