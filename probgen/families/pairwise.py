@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
-from probgen.families.readings import Plain, Reading, reading_of
+from probgen.families.readings import Line, Plain, Reading, reading_of
 from probgen.families.responses import Response, response_of
 from probgen.families.shrinkage import Theta
 
@@ -27,6 +27,7 @@ __all__ = ["Pairwise"]
 PRODUCTS = 100  # of one regression, where all are affordable
 NOTICED = 2.5  # standard errors from zero, for a product to be kept where not all are
 POOL = 256  # known values of every column from which chains start
+LOOKED_AT = 2000  # rows by which scales are chosen
 BETTER = 2.0  # nats by which a logarithm has to be better
 RIDGE = 1e-3  # share of the diagonal added to normal equations that only rank
 
@@ -53,7 +54,9 @@ class Pairwise(nn.Module):
         self.register_buffer("pool", torch.zeros(len(schema), POOL))
         self.shift: Tensor
         self.scale: Tensor
+        self.register_buffer("origins", torch.zeros(len(schema)))  # what zero of the data is in model coordinates
         self.chosen: Tensor
+        self.origins: Tensor
         self.pool: Tensor
 
     # -- what is read ------------------------------------------------------------------------------------------
@@ -117,10 +120,8 @@ class Pairwise(nn.Module):
             )
         batch = next(iter(batches.pieces()))
         x, weights, standardiser = batch.x, batch.weights, batches.standardiser
-        origins = torch.as_tensor(-standardiser.shift / standardiser.scale).to(x)  # what zero of the data is in x
-        for reading, cells, origin in zip(self.readings, x.unbind(1), origins, strict=True):
-            if isinstance(reading, Plain):
-                reading.origin = origin
+        self.origins = torch.as_tensor(-standardiser.shift / standardiser.scale).to(x)
+        for reading, cells in zip(self.readings, x.unbind(1), strict=True):
             reading.learn(cells, weights)
         self.forget()
         self.choose_scales(x, weights)
@@ -129,26 +130,61 @@ class Pairwise(nn.Module):
         self.forget()
 
     def choose_scales(self, x: Tensor, weights: Tensor | None) -> None:
-        """Logarithms of real columns above zero, where main effects then say more of them."""
-        for at, (column, reading) in enumerate(zip(self.schema, self.readings, strict=True)):
-            if column.kind != "real" or not isinstance(reading, Plain):
+        """Logarithms of real columns above zero, where regressions say so: as response, then as regressor of the others."""
+        some = x[torch.linspace(0, len(x) - 1, min(len(x), LOOKED_AT)).long()]
+        for at, reading in enumerate(self.readings):
+            if not isinstance(reading, Plain) or not self.may_be_logarithm(at, x[:, at], reading):
                 continue
-            told = None if self.scales == "auto" else self.scales.get(column.name, "auto")
-            known = x[:, at][~x[:, at].isnan()]
-            if told == "identity" or (told != "logarithm" and not bool((known > reading.origin).all())):
-                continue
-            if told == "logarithm" or self.gain_of_logarithm(x, at, reading.origin) > BETTER:
-                reading.logarithm = torch.ones(())
-                reading.learn(x[:, at], weights)
+            told = "auto" if self.scales == "auto" else self.scales.get(self.schema.names[at], "auto")
+            lines: list[tuple[Line, Callable[[Tensor, int], float]]] = [
+                (reading.response, self.own_density),
+                (reading, self.density_of_others),
+            ]
+            for line, density in lines:
+                gains = []
+                for logarithm in (torch.zeros(()), torch.ones(())):
+                    line.logarithm = logarithm
+                    line.learn(x[:, at], weights)
+                    gains.append(density(some, at) if told == "auto" else float(logarithm) * (told == "logarithm"))
+                line.logarithm = torch.tensor(float(gains[1] > gains[0] + BETTER * (told == "auto")))
+            reading.learn(x[:, at], weights)
 
-    def gain_of_logarithm(self, x: Tensor, at: int, origin: Tensor) -> float:
-        """Nats by which a normal regression of the logarithm is better than one of the number."""
+    def may_be_logarithm(self, at: int, x: Tensor, reading: Plain) -> bool:
+        """Whether a column has a choice of scales."""
+        if self.schema[at].kind != "real":
+            return False
+        origin = torch.as_tensor(self.origins[at])
+        reading.origin, reading.response.origin = origin, origin
+        return bool((x[~x.isnan()] > origin).all())
+
+    def own_density(self, x: Tensor, at: int) -> float:
+        """Log density of a column under a normal regression on main effects and squares."""
         rows = ~x[:, at].isnan()
-        y = x[rows, at] - origin
-        main = self.features(x[rows]).nan_to_num()[:, self.others[at]]
-        z = torch.cat([torch.ones(len(y), 1), main, main.square()], 1)
-        plain, logarithm = (len(y) / 2 * left_over(z, v).square().mean().log() for v in (y, y.log()))
-        return float(plain - logarithm - y.log().sum())
+        reading = self.readings[at]
+        assert isinstance(reading, Plain)
+        line = reading.response
+        z, y = self.mains(x[rows], at), line.raw(x[rows, at])[:, 0]
+        jacobian = float(line.logarithm * y.sum())
+        return float(-len(y) / 2 * left_over(z, y).square().mean().log()) - jacobian
+
+    def density_of_others(self, x: Tensor, at: int) -> float:
+        """Log density of all other columns, as they are read, under such regressions."""
+        total = 0.0
+        for other, reading in enumerate(self.readings):
+            rows = ~x[:, other].isnan()
+            if other == at:
+                continue
+            z = self.mains(x[rows], other)
+            cells = x[rows, other]
+            responses = reading.standardised(cells)[:, None] if isinstance(reading, Plain) else reading(cells)
+            for y in responses.unbind(-1):
+                total -= float(len(y) / 2 * left_over(z, y).square().mean().log())
+        return total
+
+    def mains(self, x: Tensor, at: int) -> Tensor:
+        """A constant, main effects and squares; 0, the mean, where unknown."""
+        main = self.features(x).nan_to_num()[:, self.others[at]]
+        return torch.cat([torch.ones(len(x), 1), main, main.square()], 1)
 
     def learn_products(self, x: Tensor, weights: Tensor | None) -> None:
         """Means and spreads of all products, and which of them every design contains."""

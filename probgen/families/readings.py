@@ -1,6 +1,6 @@
 r"""How regressions read a column: on the real line, centred, with unit spread, and as dummies where there are levels.
 
-Real columns are read as they are or by their logarithm, positive ones by their logarithm, bounded ones by their log odds,
+Real columns are read as they are or by their logarithm (which of both may differ between regressor and response), positive ones by their logarithm, bounded ones by their log odds,
 counts by :math:`\log(1 + x)`, ordered levels by their number, other levels by an indicator of each but the first, and
 amounts that may be zero by an indicator and the logarithm of what is above zero.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from probgen.data.schema import Column
 from probgen.errors import CapabilityError
 
-__all__ = ["Reading", "reading_of"]
+__all__ = ["Count", "Line", "Plain", "Reading", "reading_of"]
 
 REACH = 3.0  # standard deviations beyond the known values
 EDGE = 1e-6  # of the unit interval, from which log odds are taken
@@ -86,12 +86,8 @@ class Reading(nn.Module):
         )
 
 
-class Plain(Reading):
-    """As it is, or by the logarithm of what it is in its own units.
-
-    Args:
-        column: real, or a date.
-    """
+class Line(Reading):
+    """As it is, or by the logarithm of what it is in its own units."""
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
@@ -105,6 +101,24 @@ class Plain(Reading):
 
     def unread(self, u: Tensor) -> Tensor:
         return u.exp() + self.origin if self.logarithm else u
+
+
+class Plain(Line):
+    """Real numbers and dates: as a regressor on this scale, as a response on one that may be the other."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self.response = Line(column)
+
+    def learn(self, x: Tensor, weights: Tensor | None) -> None:
+        super().learn(x, weights)
+        self.response.learn(x, weights)
+
+    def standardised(self, x: Tensor) -> Tensor:
+        return self.response.standardised(x)
+
+    def value(self, u: Tensor) -> Tensor:
+        return self.response.value(u)
 
 
 class Logarithm(Reading):

@@ -39,7 +39,7 @@ class ChainedEquations(Model):
 
     def model(self, batch):
         features = self.columns.features(batch.x)
-        for column in self.schema:
-            regression = self.columns.draw(column.name)
-            with batch.rows():
-                pyro.sample(column.name, regression(features), obs=batch.column(column.name))
+        regressions = {column.name: self.columns.draw(column.name) for column in self.schema}
+        with batch.rows():
+            for name, regression in regressions.items():
+                pyro.sample(name, regression(features), obs=batch.column(name))

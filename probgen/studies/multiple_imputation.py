@@ -89,7 +89,11 @@ class Imputations(Sequence[Table]):
         return f"Imputations(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
 
     def __str__(self) -> str:
-        lines = [repr(self), *([self.choice] if self.choice else []), f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}"]
+        lines = [
+            repr(self),
+            *([self.choice] if self.choice else []),
+            f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}",
+        ]
         unknown = (~self.table.known).sum(0)
         for column, count in zip(self.table.schema, unknown, strict=True):
             lines.append(f"{column.name:<20}{column.kind:<16}{count:>8}{count / max(len(self.table), 1):>8.1%}")
@@ -216,7 +220,7 @@ def worlds(
             ImproperWarning,
             stacklevel=3,
         )
-        return (fit(model, rows, **({"draws": 1} if "chained" in able else {}), **common),)
+        return (fit(model, rows, **({"draws": 1} | common if "chained" in able else common)),)
     if uncertainty == "ensemble":
         return tuple(member(model, rows, number, seed, common) for number in range(m))
     if uncertainty == "bootstrap":
@@ -227,8 +231,8 @@ def worlds(
         return (fit(model, rows, method="laplace", **common),)
     method = next((name for name in POSTERIOR if name in able), None)
     check_able(method or "gibbs", able, "uncertainty='bootstrap' or 'ensemble'")
-    count = {"draws": m} if method == "chained" else {}
-    return (fit(model, rows, **{"method": method, **count, **common}),)
+    settings = {"method": method, **({"draws": m} if method == "chained" else {}), **common}
+    return (fit(model, rows, **settings),)
 
 
 def check_able(method: str, able: Sequence[str], instead: str) -> None:

@@ -1,0 +1,194 @@
+"""Chained equations beside NUTS on the same program, closed forms, and what their users rely on."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyro
+import pytest
+import torch
+
+import probgen as pg
+from probgen.data import Column, Schema, Table
+from probgen.data.batches import Batch
+
+QUICK = {"progress": False}
+KINDS = {
+    "real": Column("y", "real"),
+    "binary": Column("y", "binary", levels=("no", "yes")),
+    "ordinal": Column("y", "ordinal", levels=(1, 2, 3)),
+    "count": Column("y", "count"),
+}
+
+
+def related(kind, rows=80, seed=3):
+    """A column that depends on another one, and that one."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=rows)
+    y = {
+        "real": 0.8 * x + rng.normal(size=rows),
+        "binary": (rng.random(rows) < 1 / (1 + np.exp(-1.2 * x))).astype(float),
+        "ordinal": np.digitize(x + rng.logistic(size=rows), [-1, 1]).astype(float),
+        "count": rng.poisson(np.exp(0.5 + 0.5 * x)).astype(float),
+    }[kind]
+    return Table.from_codes(np.column_stack([y, x]), Schema((KINDS[kind], Column("x", "real"))))
+
+
+def only_y(fit, data):
+    """The part of the program that states y given x."""
+    columns, batch = fit.program.columns, Batch(data["x"], fit.schema)
+    regression = columns.draw("y")
+    with batch.rows():
+        pyro.sample("y", regression(columns.features(batch.x)), obs=batch.column("y"))
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_parameters_are_those_that_nuts_draws_from_the_same_program(kind):
+    table = related(kind)
+    fit = pg.fit("chained_equations", table, draws=600, sweeps=40, seed=1, **QUICK)
+    batch = next(iter(fit.batches(table, 1000).pieces()))
+    reference = pg.fit(
+        pg.program(partial(only_y, fit)), {"x": batch.x}, method="nuts", chains=4, draws=500, warmup=500,
+        target_acceptance=0.95, seed=2, **QUICK,
+    )  # fmt: skip
+    (name,) = [name for name in fit.posterior.sites if name.startswith("y.") and name.endswith(".slopes")]
+    ours = fit.posterior.sites[name][0].numpy()
+    theirs = reference.posterior.sites[name].flatten(0, 1).numpy()
+    sizes = reference.diagnose().numbers["ess_bulk"].min()
+    error = np.sqrt(ours.var(0) / len(ours) + theirs.var(0) / sizes)
+    assert np.abs((ours.mean(0) - theirs.mean(0)) / error).max() < 4.5
+    assert ours.std(0) == pytest.approx(theirs.std(0), rel=0.2)
+
+
+def test_a_cell_given_the_rest_is_drawn_from_the_regression():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4000)
+    table = pg.Table({"x": x, "y": 2 * x + rng.normal(size=4000)})
+    fit = pg.fit("chained_equations", table, draws=20, **QUICK)
+    drawn = np.array([t.values[:, 1] for t in fit.fill({"x": np.linspace(-1, 1, 3), "y": [np.nan] * 3}, 4000)])
+    assert drawn.mean(0) == pytest.approx(2 * np.linspace(-1, 1, 3), abs=0.1)
+    assert drawn.std(0) == pytest.approx(1.0, abs=0.06)
+
+
+def test_the_number_of_chains_does_not_change_a_chain(monkeypatch):
+    table = related("real").hide()
+    values = table.values.copy()
+    values[::3, 0] = np.nan
+    table = table.with_values(values)
+    many, few = (pg.fit("chained_equations", table, draws=draws, **QUICK) for draws in (7, 3))
+    for name, value in few.posterior.sites.items():
+        torch.testing.assert_close(many.posterior.sites[name][:, :3], value, rtol=1e-9, atol=1e-9)
+    monkeypatch.setattr("probgen.inference.conditionals.MOST_NUMBERS", 3000)  # a few chains at a time
+    grouped = pg.fit("chained_equations", table, draws=7, **QUICK)
+    for name, value in many.posterior.sites.items():
+        torch.testing.assert_close(grouped.posterior.sites[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_draws(tmp_path):
+    class Interruption(Exception):
+        pass
+
+    def stop(step, values, method):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    values = related("real").values.copy()
+    values[::3, 0] = np.nan
+    table = related("real").with_values(values)
+    options = {"draws": 4, "sweeps": 30, "checkpoint": tmp_path / "state", "checkpoint_seconds": 0.0, **QUICK}
+    whole = pg.fit("chained_equations", table, **{**options, "checkpoint": None})
+    with (
+        pytest.warns(pg.ConvergenceWarning, match="Interrupted"),
+        pytest.raises(pg.FitError, match="before any chain"),
+    ):
+        pg.fit("chained_equations", table, callback=stop, **options)
+    resumed = pg.fit("chained_equations", table, **options)
+    for name, value in whole.posterior.sites.items():
+        torch.testing.assert_close(resumed.posterior.sites[name], value)
+
+
+def test_products_are_found_where_there_are_any():
+    rng = np.random.default_rng(1)
+    a, b, c = rng.normal(size=(3, 400))
+    table = pg.Table({"a": a, "b": b, "c": c, "y": a * b + 0.5 * rng.normal(size=400)})
+    fit = pg.fit("chained_equations", table, draws=10, **QUICK)
+    columns = fit.program.columns
+    slopes = fit.posterior.sites["y.value.slopes"][0].mean(0).abs()
+    pairs = list(zip(*(p.tolist() for p in columns.pairs[3]), strict=True))
+    strongest = int(slopes[4:].argmax())
+    assert pairs[strongest] == (0, 1)
+    assert slopes[4:].sort().values[-2] < 0.15 * slopes[4:].max()
+    none = pg.fit("chained_equations", table, products="none", draws=5, **QUICK)
+    assert none.posterior.sites["y.value.slopes"].shape[-1] == 4
+
+
+def test_many_columns_keep_the_products_that_are_noticed():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(500, 20))
+    table = pg.Table({f"x{k}": x[:, k] for k in range(20)} | {"y": x[:, 0] * x[:, 1] + rng.normal(size=500)})
+    fit = pg.fit("chained_equations", table, draws=2, sweeps=3, **QUICK)
+    kept = fit.program.columns.pairs[20]
+    assert len(kept[0]) <= 100
+    assert (0, 1) in list(zip(kept[0].tolist(), kept[1].tolist(), strict=True))
+
+
+def test_the_logarithm_is_read_where_regressions_say_so():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=300)
+    size = np.exp(3 + x + 0.3 * rng.normal(size=300))
+    schema = Schema((Column("x", "real"), Column("size", "real")))
+    table = pg.Table(pd.DataFrame({"x": x, "size": size}), schema=schema)
+    fit = pg.fit("chained_equations", table, draws=2, **QUICK)
+    assert [bool(reading.response.logarithm) for reading in fit.program.columns.readings] == [False, True]
+    told = pg.fit("chained_equations", table, draws=2, scales={"size": "identity"}, **QUICK)
+    assert not told.program.columns.readings[1].response.logarithm
+    assert (fit.sample(200).column("size") > 0).all()
+
+
+def test_a_saved_fit_with_logarithms_fills_as_before(tmp_path):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=200)
+    table = pg.Table({"x": x, "size": np.where(x > 1, np.nan, np.exp(3 + x))})
+    fit = pg.fit("chained_equations", table, draws=3, **QUICK)
+    fit.save(tmp_path / "f.probgen")
+    again = pg.load(tmp_path / "f.probgen")
+    for one, other in zip(fit.fill(table, 3), again.fill(table, 3), strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"products": "some"}, "products must be"),
+        ({"products": -1}, "products must be"),
+        ({"scales": {"y": "cubic"}}, "scales\\['y'\\]"),
+        ({"scales": {"z": "logarithm"}}, "no column 'z'"),
+        ({"draws": 0}, "draws must be"),
+        ({"sweeps": 1.5}, "sweeps must be"),
+    ],
+)
+def test_bad_options_are_told(options, said):
+    with pytest.raises(pg.ProbgenError, match=said):
+        pg.fit("chained_equations", related("real"), **QUICK, **options)
+
+
+def test_small_tables_with_more_columns_than_rows_work():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(15, 20)) + rng.normal(size=(15, 1))
+    x[rng.random(x.shape) < 0.2] = np.nan
+    imputed = pg.impute({f"x{k}": x[:, k] for k in range(20)}, m=3, **QUICK)
+    assert all(np.isfinite(t.values).all() and np.abs(t.values).max() < 20 for t in imputed)
+
+
+def test_weighted_rows_count_as_often_as_they_weigh():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=60)
+    y = np.where(np.arange(60) < 30, x, -x) + 0.1 * rng.normal(size=60)
+    weights = np.where(np.arange(60) < 30, 1.0, 0.0)
+    table = pg.Table({"x": x, "y": y}).with_weights(weights)
+    fit = pg.fit("chained_equations", table, draws=20, products="none", **QUICK)
+    assert float(fit.posterior.sites["y.value.slopes"][0, :, 1].mean()) > 0.5
