@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
-    from probgen.studies.imputation import imputation_study as imputation_study
+    from probgen.studies.filling import fill_study as fill_study
     from probgen.studies.main_study import study as study
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
@@ -129,7 +129,7 @@ HOME = {
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
-    "probgen.studies.imputation": ("imputation_study",),
+    "probgen.studies.filling": ("fill_study",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
