@@ -87,6 +87,8 @@ if TYPE_CHECKING:
     from probgen.studies.sampler_check import check_sampler as check_sampler
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
+    from probgen.studies.simulation import imputation_study as imputation_study
+    from probgen.studies.simulation_summary import ImputationStudy as ImputationStudy
     from probgen.studies.structural_em import StructuralEM as StructuralEM
     from probgen.studies.structural_em import structural_em as structural_em
 
@@ -144,6 +146,8 @@ HOME = {
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),
+    "probgen.studies.simulation": ("imputation_study",),
+    "probgen.studies.simulation_summary": ("ImputationStudy",),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),
