@@ -68,7 +68,7 @@ def hidden(complete: Table, mechanism: str, seed: int) -> Table:
         return complete.with_values(np.where(lost, np.nan, complete.values))
     order = [complete.names[place] for place in rng.permutation(complete.n_columns)]
     stay = max(1, round(0.3 * complete.n_columns))
-    return Driven(tuple(order[stay:]), tuple(order[:stay]), 0.3)(complete, seed)
+    return Driven(tuple((name, "*") for name in order[stay:]), 0.3, tuple(order[:stay]))(complete, seed)
 
 
 def averaged(complete: Table, holed: Sequence[Table], run: Any, seeds: Sequence[int]) -> dict[str, Any]:

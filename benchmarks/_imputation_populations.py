@@ -46,26 +46,33 @@ class AtRandom:
 
 @dataclass(frozen=True)
 class Driven:
-    """A share of some columns, the likelier the larger a random sum of columns that stay (MAR, logistic).
+    """A share of each column, the likelier the larger another that stays, the smaller behind a minus (MAR, logistic).
 
-    Columns joined by a plus are lost together.
+    Attributes:
+        pairs: what is lost (columns joined by a plus are lost together), and by which column; "*" is a random sum of ``stay``.
+        stay: columns without holes, where random sums are asked for.
     """
 
-    columns: tuple[str, ...]
-    drivers: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
     share: float
+    stay: tuple[str, ...] = ()
     slope: float = 1.5
 
     def __call__(self, table: Table, seed: int) -> Table:
         rng, values = np.random.default_rng(seed), table.values.copy()
-        z = standardised(values[:, [table.schema.index(name) for name in self.drivers]])
-        for name in self.columns:
-            score = self.slope * standardised(z @ rng.normal(size=z.shape[1]))
-            chance = 1 / (1 + np.exp(-score - logistic_shift(score, self.share)))
-            lost = rng.random(len(table)) < chance
-            for one in name.split("+"):
-                values[lost, table.schema.index(one)] = np.nan
+        for lost, driver in self.pairs:
+            score = self.slope * standardised(self.score(table, driver, rng))
+            rows = rng.random(len(table)) < 1 / (1 + np.exp(-score - logistic_shift(score, self.share)))
+            for name in lost.split("+"):
+                values[rows, table.schema.index(name)] = np.nan
         return table.with_values(values)
+
+    def score(self, table: Table, driver: str, rng: np.random.Generator) -> np.ndarray:
+        if driver == "*":
+            z = standardised(table.values[:, [table.schema.index(name) for name in self.stay]])
+            return z @ rng.normal(size=z.shape[1])
+        column = table.values[:, table.schema.index(driver.removeprefix("-"))]
+        return -column if driver.startswith("-") else column
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
@@ -142,13 +149,13 @@ def only(case: Case, *terms: str) -> Case:
 def scenarios() -> dict[str, Case]:
     """Regressions on 200 rows, 35 % missing at random in three columns with the outcome; standardised populations."""
     names = ("y", "x1", "x2", "x3", "x4")
-    normal = Case(exchangeable, Driven(names[:3], names[3:], 0.35), slopes(names), dict.fromkeys(names[1:], 0.2), m=20)
     wine = ("alcohol", "density", "residual_sugar", "fixed_acidity", "ph")
     notes = ("entropy", "skewness", "curtosis", "variance")
+    holes = Driven((("y", "x3"), ("x1", "x4"), ("x2", "x3")), 0.35)
     return {
-        "A normal": normal,
-        "B white wine": regression("winequality_white", wine, Driven(wine[:3], wine[3:], 0.35)),
-        "C banknote": regression("banknote", notes, Driven(notes[:3], notes[3:], 0.35)),
+        "A normal": Case(exchangeable, holes, slopes(names), dict.fromkeys(names[1:], 0.2), m=20),
+        "B white wine": regression("winequality_white", wine, (wine[3], wine[4], wine[3])),
+        "C banknote": regression("banknote", notes, ("variance", "-variance", "variance")),
     }
 
 
@@ -156,9 +163,10 @@ def slopes(names: tuple[str, ...]) -> Linear:
     return Linear(names[0], tuple((name, name) for name in names[1:]))
 
 
-def regression(data: str, names: tuple[str, ...], holes: Driven) -> Case:
+def regression(data: str, names: tuple[str, ...], drivers: tuple[str, ...]) -> Case:
     frame = read(data)[list(names)]
     population = as_reals((frame - frame.mean()) / frame.std())
+    holes = Driven(tuple(zip(names, drivers)), 0.35)
     return only(Case(population, holes, slopes(names), rows=200, m=20), *names[1:])
 
 
@@ -224,9 +232,11 @@ def mixed() -> dict[str, Case]:
             ("share:", Shares(SHARES)),
         )
     )
-    holes = Driven(("education", "marital", "hours+weight", "gain", "income"), ("age", "sex", "occupation"), 0.3)
+    pairs = (
+        ("education", "age"), ("marital", "occupation"), ("hours+weight", "-age"), ("gain", "sex"), ("income", "occupation"),
+    )  # fmt: skip
     truth = {term: float(value) for term, value in asked(adult().to_pandas())["estimate"].items() if "(" not in term}
-    return {"adult": Case(adult(), holes, asked, truth, rows=1000, m=20)}
+    return {"adult": Case(adult(), Driven(pairs, 0.3), asked, truth, rows=1000, m=20)}
 
 
 # -------------------------------------------------------------------------------------------------------- single tables

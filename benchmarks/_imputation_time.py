@@ -27,7 +27,7 @@ MICE_M = int(os.environ.get("TIME_MICE_M", 1))
 def small() -> Table:
     """200 rows of five normals, a third of three columns unknown."""
     complete = as_reals(exchangeable(np.random.default_rng(1)))
-    return Driven(complete.names[:3], complete.names[3:], 0.35)(complete, 1)
+    return Driven((("y", "x3"), ("x1", "x4"), ("x2", "x3")), 0.35)(complete, 1)
 
 
 def lines(ours: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

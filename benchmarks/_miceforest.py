@@ -15,7 +15,7 @@ import pandas as pd
 def main() -> None:
     folder, m, iterations = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     tables, seeds = np.load(folder / "tables.npz"), np.load(folder / "seeds.npy")
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for at, seed in enumerate(seeds):
         frame = pd.DataFrame(tables[f"table_{at}"], columns=[f"v{j}" for j in range(tables[f"table_{at}"].shape[1])])
         before = time.process_time()
