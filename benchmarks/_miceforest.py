@@ -6,6 +6,7 @@ In: ``tables.npz`` (table_0, ... with NaN), ``seeds.npy``; out: ``out.npz`` (fil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import miceforest
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 def main() -> None:
     folder, m, iterations = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     tables, seeds = np.load(folder / "tables.npz"), np.load(folder / "seeds.npy")
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, Any] = {}
     for at, seed in enumerate(seeds):
         frame = pd.DataFrame(tables[f"table_{at}"], columns=[f"v{j}" for j in range(tables[f"table_{at}"].shape[1])])
         before = time.process_time()
