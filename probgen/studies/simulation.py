@@ -5,6 +5,18 @@ analyses of the m tables are pooled, and the pooled interval either holds the tr
 
 .. math:: \text{bias} = \frac1S \sum_s \bar Q_s - Q, \qquad
     \text{coverage} = \frac1S \sum_s 1\{L_s \le Q \le U_s\}, \qquad \text{width} = \frac1S \sum_s (U_s - L_s)
+
+Intervals of imputed tables cannot cover better than those of the complete data, and should be shorter than those of
+the complete cases.
+
+Example:
+    >>> import probgen as pg
+    >>> birds = {"x": np.arange(40.0), "y": np.arange(40.0) + np.tile([-3.0, 1.0, 2.0, 0.0], 10)}
+    >>> normal = {"model": "gaussian_mixture", "components": 1}
+    >>> settings = {"methods": {"normal": normal}, "ampute": {"proportion": 0.3, "mechanism": "mcar"}}
+    >>> found = pg.imputation_study(birds, "y ~ x", **settings, simulations=3, rows=30, progress=False)
+    >>> [record["method"] for record in found.records if record["term"] == "x"]
+    ['complete data', 'complete cases', 'normal']
 """
 
 from __future__ import annotations
@@ -55,67 +67,40 @@ def imputation_study(
 ) -> ImputationStudy:
     """Bias, coverage and width of pooled analyses, over samples in which the truth is known.
 
-    Beside the methods stand always "complete data" (the samples before holes were made) and "complete cases" (the rows
-    without holes): intervals of imputed tables cannot cover better than those of the complete data, and should be
-    shorter than those of the complete cases. Numbers are keyed by seed, simulation and method, so that one method's do
-    not depend on the others, nor on the number of processes.
+    "complete data" (before holes were made) and "complete cases" (rows without holes) stand beside the methods always.
 
     Args:
         sample: draws a complete table, given a random generator; or a complete table that stands for the population.
         analysis: as in :meth:`Imputations.analyse`: a formula, or a function of a data frame.
-        truth: term -> true value of the estimands, which may be some of the analysis's terms; or all values in their
-            order. The analysis of the population where it is None.
-        methods: name -> options of :func:`probgen.impute` such as ``{"model": "gaussian_mixture", "components": 1}``, or a
-            function of (table with holes, seed) that gives the completed tables, or a
-            :class:`probgen.studies.simulation.Batched` for programs that fill many tables at once.
+        truth: term -> true value, of some terms; or all values in their order. The population's own where it is None.
+        methods: name -> options of :func:`probgen.impute`, or a function of (table with holes, seed) that gives completed
+            tables, or a :class:`probgen.studies.simulation.Batched` for programs that fill many tables at once.
         ampute: makes the holes: options of :func:`probgen.ampute_patterns`, or a function of (table, seed).
         simulations: how many samples.
-        rows: drawn from a population; all of it, with holes in other places each time, where it is None.
-        replace: whether rows are drawn with replacement.
+        rows, replace: how many are drawn from a population, and whether again; all of it, with other holes, if None.
         m: imputations.
         family: of a formula, "gaussian", "binomial", "poisson" or "gamma".
         confidence: of the intervals.
-        seed: of all draws.
+        seed: of all draws; each belongs to a simulation and a method, whatever else is run and in how many processes.
         workers: processes, one thread each.
-        path: folder where outcomes are kept as they come; the same call goes on where it stopped, and may ask for more
-            simulations or methods. Failed ones are tried again.
+        path: folder where outcomes are kept as they come; the same call goes on where it stopped.
         progress: show a bar.
 
     Raises:
-        CapabilityError: nothing can be simulated like this, or a method does not exist, or functions cannot be sent to
-            other processes.
+        CapabilityError: nothing can be simulated like this, or functions cannot be sent to other processes.
         DataError: samples have holes, the analysis lacks a term of the truth, ``path`` holds another study.
 
-    Example:
-        >>> birds = {"x": np.arange(40.0), "y": np.arange(40.0) + np.tile([-3.0, 1.0, 2.0, 0.0], 10)}
-        >>> normal = {"model": "gaussian_mixture", "components": 1}
-        >>> holes = {"proportion": 0.3, "mechanism": "mcar"}
-        >>> found = imputation_study(
-        ...     birds, "y ~ x", methods={"normal": normal}, ampute=holes, simulations=3, rows=30, progress=False
-        ... )
-        >>> [record["method"] for record in found.records if record["term"] == "x"]
-        ['complete data', 'complete cases', 'normal']
+    Reference: van Buuren (2018), section 2.5.
     """
     check_numbers(simulations=simulations, m=m, workers=workers)
     check_confidence(confidence)
     source = sample if callable(sample) and not isinstance(sample, Table) else without_holes(sample)
     check_rows(source, rows, replace)
     check_methods(methods, ampute, truth, source)
-    design = Design(source, rows, replace, ampute, analysis, dict(methods), m, seed, confidence, family=family)
-    values, names = estimands(design, truth)
-    design = changed(design, terms=tuple(values), names=names)
-    check_holes(design)
-    if workers > 1:
-        check_sendable(design)
-    records = Records(path, design)
-    try:
-        simulate(design, records, simulations, workers, progress)
-    finally:
-        records.close()
-    order = {name: place for place, name in enumerate(design.all_methods())}
-    chosen = [o for o in records.outcomes.values() if o.simulation < simulations and o.method in order]
-    chosen.sort(key=lambda outcome: (outcome.simulation, order[outcome.method]))
-    return ImputationStudy.of(chosen, design.all_methods(), values, simulations, m, confidence, seed)
+    asked = Design(source, rows, replace, ampute, analysis, dict(methods), m, seed, confidence, family=family)
+    design, values = prepared(asked, truth, workers)
+    found = simulated(design, path, simulations, workers, progress)
+    return ImputationStudy.of(found, design.all_methods(), values, simulations, m, confidence, seed)
 
 
 # ------------------------------------------------------------------------------------------------------- what was asked
@@ -149,6 +134,16 @@ def check_methods(methods: Any, ampute: Any, truth: Any, source: Any) -> None:
         raise CapabilityError(f"ampute must be options of pg.ampute_patterns or a function, got {ampute!r}.")
     if truth is None and not isinstance(source, Table):
         raise CapabilityError("truth must be given where samples come from a function.")
+
+
+def prepared(asked: Design, truth: Any, workers: int) -> tuple[Design, dict[str, float]]:
+    """With its estimands, tried on the first sample."""
+    values, names = estimands(asked, truth)
+    design = changed(asked, terms=tuple(values), names=names)
+    check_holes(design)
+    if workers > 1:
+        check_sendable(design)
+    return design, values
 
 
 def estimands(design: Design, truth: Any) -> tuple[dict[str, float], tuple[str, ...] | None]:
@@ -205,6 +200,20 @@ def check_sendable(design: Design) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- the work
+def simulated(
+    design: Design, path: str | Path | None, simulations: int, workers: int, progress: bool
+) -> list[Outcome]:
+    """Outcomes of the simulations and methods asked for, in order."""
+    records = Records(path, design)
+    try:
+        simulate(design, records, simulations, workers, progress)
+    finally:
+        records.close()
+    order = {name: place for place, name in enumerate(design.all_methods())}
+    chosen = [o for o in records.outcomes.values() if o.simulation < simulations and o.method in order]
+    return sorted(chosen, key=lambda outcome: (outcome.simulation, order[outcome.method]))
+
+
 def simulate(design: Design, records: Records, simulations: int, workers: int, progress: bool) -> None:
     """Whatever is not there yet."""
     missing = records.missing(simulations, design.all_methods())
