@@ -8,7 +8,7 @@ OUT    ?= out/penguins
 
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench bench-imputation clean
 
 demo: $(VENV)/.run
 	@$(BIN)/probgen study penguins --target species --out $(OUT) --force
@@ -29,8 +29,22 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks $(BENCH)
 
+# R and mice come from the system's packages where apt may install them; miceforest 6.0.5 runs with lightgbm 4.5.0 only.
+R_PACKAGES = r-base-core r-cran-mice r-cran-mass r-cran-amelia r-cran-ranger
+
+bench-imputation: $(VENV)/.test $(VENV)-miceforest/.ready
+	@if ! Rscript -e 'for (p in c("mice", "MASS", "Amelia", "ranger")) loadNamespace(p)' >/dev/null 2>&1; then \
+		{ test "$$(id -u)" = 0 && apt-get install -y --no-install-recommends $(R_PACKAGES); } \
+		|| echo "Missing: apt-get install $(R_PACKAGES). What is not there is left out."; fi
+	MICEFOREST_PYTHON=$(VENV)-miceforest/bin/python $(BIN)/python -m benchmarks imputation
+
+$(VENV)-miceforest/.ready:
+	@$(PYTHON) -m venv $(VENV)-miceforest
+	@{ $(VENV)-miceforest/bin/python -m pip install --quiet --disable-pip-version-check miceforest==6.0.5 lightgbm==4.5.0 \
+		&& touch $@; } || echo "miceforest 6.0.5 with lightgbm 4.5.0 could not be installed; it is left out"
+
 clean:
-	rm -rf $(VENV) out docs/_build docs/models
+	rm -rf $(VENV) $(VENV)-miceforest out docs/_build docs/models
 
 # torch comes first and pinned: an unconstrained installation can fetch several gigabytes of CUDA libraries.
 $(VENV)/.torch: constraints.txt

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
-    from probgen.studies.imputation import imputation_study as imputation_study
+    from probgen.studies.filling import fill_study as fill_study
     from probgen.studies.main_study import study as study
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
@@ -87,6 +87,8 @@ if TYPE_CHECKING:
     from probgen.studies.sampler_check import check_sampler as check_sampler
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
+    from probgen.studies.simulation import imputation_study as imputation_study
+    from probgen.studies.simulation_summary import ImputationStudy as ImputationStudy
     from probgen.studies.structural_em import StructuralEM as StructuralEM
     from probgen.studies.structural_em import structural_em as structural_em
 
@@ -129,7 +131,7 @@ HOME = {
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
-    "probgen.studies.imputation": ("imputation_study",),
+    "probgen.studies.filling": ("fill_study",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
@@ -144,6 +146,8 @@ HOME = {
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),
+    "probgen.studies.simulation": ("imputation_study",),
+    "probgen.studies.simulation_summary": ("ImputationStudy",),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),

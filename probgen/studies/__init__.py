@@ -3,7 +3,7 @@
 from probgen.studies.classification import ClassificationStudy, classification_study
 from probgen.studies.comparison import Paired, paired
 from probgen.studies.density import DensityStudy, density_study
-from probgen.studies.imputation import ImputationStudy, imputation_study
+from probgen.studies.filling import FillStudy, fill_study
 from probgen.studies.main_study import Study, study
 from probgen.studies.representation import RepresentationStudy, representation_study
 from probgen.studies.selection import Selection, select
@@ -11,14 +11,14 @@ from probgen.studies.selection import Selection, select
 __all__ = [
     "ClassificationStudy",
     "DensityStudy",
-    "ImputationStudy",
+    "FillStudy",
     "Paired",
     "RepresentationStudy",
     "Selection",
     "Study",
     "classification_study",
     "density_study",
-    "imputation_study",
+    "fill_study",
     "paired",
     "representation_study",
     "select",

@@ -18,7 +18,7 @@ from probgen.queries import Fit
 from probgen.studies.classification import ClassificationStudy, classification_study
 from probgen.studies.comparison import Paired
 from probgen.studies.density import DensityStudy, compare_densities
-from probgen.studies.imputation import BASELINE, ImputationStudy, imputation_study
+from probgen.studies.filling import BASELINE, FillStudy, fill_study
 from probgen.studies.models import Models, fit_models
 from probgen.studies.representation import RepresentationStudy, representation_study
 
@@ -39,7 +39,7 @@ class Study:
     fits: dict[str, Fit]
     failures: dict[str, str]
     density: DensityStudy
-    imputation: ImputationStudy
+    imputation: FillStudy
     classification: ClassificationStudy | None
     representation: RepresentationStudy
     samples: dict[str, Table]
@@ -125,7 +125,7 @@ def study(
     settings = ({"max_steps": 200, "restarts": 1} if fast else {}) | options
     fits, failures = fit_models(train, models, target=target, seed=seed, progress=progress, options=settings)
     density = compare_densities(fits, test, failures)
-    imputation = imputation_study(fits, test, train, draws=draws, seed=seed)
+    imputation = fill_study(fits, test, train, draws=draws, seed=seed)
     classes = None
     if target is not None and source.schema[target].is_discrete:
         classes = classification_study(fits, test, train, target)
@@ -181,7 +181,7 @@ def density_words(density: DensityStudy) -> str:
     return f"{text}, {lead} {second['model']} (paired difference {gap.difference:.2f} ± {gap.standard_error:.2f})."
 
 
-def imputation_words(imputation: ImputationStudy, best: str) -> str:
+def imputation_words(imputation: FillStudy, best: str) -> str:
     by_name = {score["model"]: score for score in imputation.scores}
     ours, base = by_name[best], by_name[BASELINE]
     if np.isnan(ours["rmse"]):

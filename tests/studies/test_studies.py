@@ -7,7 +7,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.studies.classification import classification_study
 from probgen.studies.density import compare_densities
-from probgen.studies.imputation import imputation_study
+from probgen.studies.filling import fill_study
 from probgen.studies.representation import nearest_neighbour_accuracy, principal_plane, representation_study
 
 
@@ -54,7 +54,7 @@ def test_the_order_of_models_does_not_matter(parts, fits):
 
 
 def test_imputation_by_the_truth_is_calibrated_and_no_better_than_the_column(parts, fits):
-    found = imputation_study(fits, parts[1], parts[0], draws=100, seed=0)
+    found = fill_study(fits, parts[1], parts[0], draws=100, seed=0)
     scores = {s["model"]: s for s in found.scores}
     assert scores["true"]["coverage90"] == pytest.approx(0.9, abs=0.06)
     assert scores["true"]["rmse"] == pytest.approx(1.0, abs=0.12)
@@ -67,13 +67,13 @@ def test_only_hidden_known_cells_are_scored(parts, fits):
     values = parts[1].values.copy()
     values[:200, 0] = np.nan
     test = parts[1].with_values(values)
-    found = imputation_study(fits, test, parts[0], draws=10)
+    found = fill_study(fits, test, parts[0], draws=10)
     assert not found.hidden[:200, 0].any()
     assert sum(r["cells"] for r in found.columns if r["model"] == "true") == found.hidden.sum()
 
 
 def test_imputation_repeats_with_its_seed(parts, fits):
-    one, two, other = (imputation_study(fits, parts[1], parts[0], draws=10, seed=s).columns for s in (1, 1, 2))
+    one, two, other = (fill_study(fits, parts[1], parts[0], draws=10, seed=s).columns for s in (1, 1, 2))
     assert one == two
     assert one != other
 
@@ -133,8 +133,8 @@ def test_neighbours_tell_separate_groups_and_not_noise():
 def test_tables_with_one_kind_of_column(independent):
     rng = np.random.default_rng(0)
     numbers = Table({"x": rng.normal(size=200), "y": rng.normal(size=200)})
-    found = imputation_study({"m": independent(numbers)}, numbers, numbers, draws=10)
+    found = fill_study({"m": independent(numbers)}, numbers, numbers, draws=10)
     assert np.isnan(found.scores[0]["accuracy"])
     labels = Table({"a": list("uvwuv" * 40), "b": list("xxyzx" * 40)})
-    found = imputation_study({"m": independent(labels)}, labels, labels, draws=10)
+    found = fill_study({"m": independent(labels)}, labels, labels, draws=10)
     assert np.isnan(found.scores[0]["rmse"])

@@ -12,13 +12,13 @@ from probgen.data.missing import ampute
 from probgen.data.table import Table
 from probgen.queries import Fit, class_probabilities
 
-__all__ = ["ImputationStudy", "crps", "imputation_study"]
+__all__ = ["FillStudy", "crps", "fill_study"]
 
 BASELINE = "marginal"
 
 
 @dataclass(frozen=True, eq=False)
-class ImputationStudy:
+class FillStudy:
     """Scores of filled cells against the hidden truth.
 
     Attributes:
@@ -42,7 +42,7 @@ class ImputationStudy:
         return "\n".join(lines)
 
 
-def imputation_study(
+def fill_study(
     fits: Mapping[str, Fit],
     test: Table,
     train: Table,
@@ -51,7 +51,7 @@ def imputation_study(
     mechanism: str = "mcar",
     draws: int = 100,
     seed: int = 0,
-) -> ImputationStudy:
+) -> FillStudy:
     """Hide known cells of rows that the fits have not seen, fill them, score the draws.
 
     Args:
@@ -70,7 +70,7 @@ def imputation_study(
     baseline = marginal_draws(train, holed, draws, seed)
     rows += [score_column(BASELINE, test, train, baseline, hidden, place, None, holed) for place in scored(hidden)]
     names = [*fits, BASELINE]
-    return ImputationStudy([overall(name, [r for r in rows if r["model"] == name]) for name in names], rows, hidden)
+    return FillStudy([overall(name, [r for r in rows if r["model"] == name]) for name in names], rows, hidden)
 
 
 def scored(hidden: np.ndarray) -> list[int]:

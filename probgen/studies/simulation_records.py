@@ -1,0 +1,138 @@
+"""Outcomes of simulations in a folder, one line of JSON each, so that a study can stop and go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from probgen.data.table import Table
+from probgen.errors import DataError
+from probgen.inference.programs import code_fingerprint
+from probgen.studies.simulation_run import CASES, COMPLETE, Batched, Design, Outcome
+
+__all__ = ["Records"]
+
+MARK, LINES = "study.json", "outcomes.jsonl"
+NUMBERS = ("estimate", "standard_error", "df", "lower", "upper", "fmi")
+
+
+class Records:
+    """Outcomes that were found, in memory and, where there is a path, on disk.
+
+    Args:
+        path: a folder, new or of the same study; None keeps nothing.
+        design: of the study. Methods may be added, all else must be as it was.
+
+    Raises:
+        DataError: the folder holds something else, or another study.
+    """
+
+    def __init__(self, path: str | Path | None, design: Design) -> None:
+        self.outcomes: dict[tuple[int, str], Outcome] = {}
+        self.file: TextIO | None = None
+        if path is None:
+            return
+        folder, told = Path(path), description(design)
+        check_folder(folder)
+        if (folder / MARK).exists():
+            told = agreed(json.loads((folder / MARK).read_text(encoding="utf-8")), told, folder)
+            self.outcomes = read(folder / LINES)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        self.file = (folder / LINES).open("a", encoding="utf-8")
+
+    def add(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self.outcomes[outcome.simulation, outcome.method] = outcome
+            if self.file is not None:
+                self.file.write(json.dumps(plain(asdict(outcome))) + "\n")
+        if self.file is not None:
+            self.file.flush()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def missing(self, simulations: int, methods: Sequence[str]) -> dict[int, list[str]]:
+        """Simulation -> methods whose outcome is not there yet."""
+        wanted = {n: [name for name in methods if (n, name) not in self.outcomes] for n in range(simulations)}
+        return {number: names for number, names in wanted.items() if names}
+
+
+def check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"path must be a folder, {folder} is a file.")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise DataError(f"{folder} holds files that are no imputation study; give a new folder.")
+
+
+def agreed(before: dict[str, Any], now: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The description with the methods of both; what differs is refused."""
+    for key in now:
+        if key != "methods" and before.get(key) != now[key]:
+            raise DataError(
+                f"{folder} holds a study with {key} = {before.get(key)}, this one has {now[key]}. Give another folder, or"
+                " remove that one."
+            )
+    for name, what in now["methods"].items():
+        if before["methods"].get(name, what) != what:
+            raise DataError(
+                f"{folder} holds outcomes of another method {name!r}: {before['methods'][name]}; rename it."
+            )
+    return {**now, "methods": {**before["methods"], **now["methods"]}}
+
+
+def read(path: Path) -> dict[tuple[int, str], Outcome]:
+    """All whole lines; a last one that was cut off is taken away, and failures are tried again."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if len(whole) < len(text):
+        path.write_text(whole, encoding="utf-8")
+    found = [outcome_of(json.loads(line)) for line in whole.splitlines()]
+    return {(outcome.simulation, outcome.method): outcome for outcome in found if not outcome.failure}
+
+
+def outcome_of(record: Mapping[str, Any]) -> Outcome:
+    known = {item.name: record[item.name] for item in fields(Outcome) if item.name in record}
+    for key in NUMBERS:
+        known[key] = tuple(float(value) for value in known[key])
+    return Outcome(**{**known, "warned": tuple(known["warned"])})
+
+
+def plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON has no word for (an unknown FMI, infinite degrees of freedom) as text that ``float`` reads."""
+    finite = lambda value: value if abs(value) < float("inf") else str(value)  # noqa: E731
+    return {**record, **{key: [finite(value) for value in record[key]] for key in NUMBERS}}
+
+
+# ---------------------------------------------------------------------------------------------------- what a study is
+def description(design: Design) -> dict[str, Any]:
+    """What outcomes depend on."""
+    return {
+        "seed": design.seed, "m": design.m, "confidence": design.confidence, "rows": design.rows,
+        "replace": design.replace, "terms": list(design.terms), "sample": told(design.sample),
+        "ampute": told(design.ampute), "analysis": told(design.analysis), "family": design.family,
+        "methods": {COMPLETE: "", CASES: "", **{name: told(how) for name, how in design.methods.items()}},
+    }  # fmt: skip
+
+
+def told(thing: Any) -> str:
+    """In words that are the same in another process: plain values, functions by their code, tables by their cells."""
+    if isinstance(thing, Table):
+        return thing.fingerprint()
+    if thing is None or isinstance(thing, bool | int | float | str):
+        return repr(thing)
+    if isinstance(thing, Mapping):
+        return "{" + ", ".join(f"{key}: {told(thing[key])}" for key in sorted(thing, key=str)) + "}"
+    if isinstance(thing, list | tuple):
+        return "[" + ", ".join(map(told, thing)) + "]"
+    if isinstance(thing, Batched):
+        return told(thing.function)
+    if isinstance(thing, type) or not callable(thing):
+        return getattr(thing, "__qualname__", type(thing).__qualname__)
+    if is_dataclass(thing):
+        return told({item.name: getattr(thing, item.name) for item in fields(thing)}) + code_fingerprint(thing)
+    return f"{getattr(thing, '__qualname__', type(thing).__qualname__)} {code_fingerprint(thing)}"
