@@ -48,6 +48,13 @@ class Posterior:
         chain, draw = divmod(number % len(self), self.shape[1])
         return {name: {k: v[chain, draw] for k, v in theta.items()} for name, theta in self.parameters.items()}
 
+    def only(self, number: int) -> Posterior:
+        """The posterior with one of its draws, counted over chains and draws."""
+        chain, draw = divmod(number % len(self), self.shape[1])
+        one = slice(chain, chain + 1), slice(draw, draw + 1)
+        parameters = {name: {k: v[one] for k, v in theta.items()} for name, theta in self.parameters.items()}
+        return Posterior(parameters, {k: v[one] for k, v in self.sites.items()}, self.point)
+
     def spread(self, most: int) -> Iterator[Theta]:
         """At most ``most`` draws, evenly spaced over all of them."""
         total = len(self)

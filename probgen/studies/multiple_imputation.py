@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from probgen.inference.fit import methods_of
 from probgen.inference.runtime import seed_of
 from probgen.program import Model, find
 from probgen.queries import Fit, fit
+
+if TYPE_CHECKING:
+    from probgen.studies.design import Design
+    from probgen.studies.prepared import Prepared
 
 __all__ = ["UNCERTAINTIES", "Imputations", "impute"]
 
@@ -48,6 +52,7 @@ class Imputations(Sequence[Table]):
         uncertainty: where the parameters come from, one of ``UNCERTAINTIES``.
         seed: of everything.
         settings: options of the model and of the method.
+        design: what had to hold, and what was known of each cell because of it.
     """
 
     table: Table
@@ -56,6 +61,7 @@ class Imputations(Sequence[Table]):
     uncertainty: str
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
+    design: Prepared | None = None
 
     @property
     def m(self) -> int:
@@ -92,6 +98,10 @@ class Imputations(Sequence[Table]):
         Args:
             rows: a table with the same columns; patterns of holes may be new.
         """
+        if self.design is not None:
+            from probgen.studies.designed import transform_designed
+
+            return transform_designed(self, rows)
         return tuple(drawn(self.fits, self.fits[0].read(rows), self.m, seed_of(self.seed, "transform") % 2**62))
 
     def analyse(self, analysis: Callable[[Any], Any] | str, **options: Any) -> list[Any]:
@@ -141,6 +151,7 @@ def impute(
     uncertainty: str = "bootstrap",
     seed: int = 0,
     progress: bool = True,
+    design: Design | None = None,
     **options: Any,
 ) -> Imputations:
     """Complete a table m times, with parameters that differ as the data leave open.
@@ -155,6 +166,7 @@ def impute(
             estimate: improper).
         seed: of all draws; the result does not depend on the number of processes.
         progress: whether to show bars.
+        design: what must hold in every completed table: derived columns, bounds, rules, cells that do not apply, ...
         **options: of the model and of the method.
 
     Raises:
@@ -175,6 +187,10 @@ def impute(
         raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
     if uncertainty not in UNCERTAINTIES:
         raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
+    if design is not None:
+        from probgen.studies.designed import impute_designed
+
+        return impute_designed(table, design, model, int(m), uncertainty, seed, progress, options)
     rows = table if isinstance(table, Table) else Table(table)
     told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
     told.check_for_fit()
