@@ -36,11 +36,10 @@ def solve(
         if not short.any():
             break
         low[short], high[short] = widened(low[short], high[short], support)
-    status = np.where(bracketed(function, rows, wanted, low, high), FOUND, NO_VALUE)
-    grid = low + np.linspace(0, 1, GRID)[:, None] * (high - low)
-    with np.errstate(all="ignore"):
-        slopes = np.sign(np.diff(np.stack([function(rows, x) for x in grid]), axis=0))
-    status[~(np.all(slopes == slopes[0], 0) & (slopes[0] != 0))] = NOT_MONOTONE
+    inside = bracketed(function, rows, wanted, low, high)
+    low, high = np.where(inside, low, observed[0]), np.where(inside, high, observed[1])
+    status = np.where(inside, FOUND, NO_VALUE)
+    status[~monotone(function, rows, low, high)] = NOT_MONOTONE
     found = bisected(function, rows, wanted, low, high)
     return np.where(status == FOUND, found, np.nan), status
 
@@ -51,6 +50,14 @@ def bracketed(
     """Whether f is below what is wanted at one end and above it at the other."""
     with np.errstate(all="ignore"):
         return (function(rows, low) - wanted) * (function(rows, high) - wanted) <= 0
+
+
+def monotone(function: Callable, rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Whether f rises, or falls, from each of some points between the ends to the next."""
+    grid = low + np.linspace(0, 1, GRID)[:, None] * (high - low)
+    with np.errstate(all="ignore"):
+        steps = np.sign(np.diff(np.stack([function(rows, x) for x in grid]), axis=0))
+    return np.all(steps == steps[0], 0) & (steps[0] != 0)
 
 
 def widened(low: np.ndarray, high: np.ndarray, support: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

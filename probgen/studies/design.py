@@ -152,13 +152,13 @@ def check_roles(design: Design) -> None:
         "totals": (*design.totals,),
         "auxiliary": design.auxiliary,
         "exclude": design.exclude,
-        "weights": (design.weights,),
-        "groups": (design.groups,),
+        "weights": (design.weights or "",),
+        "groups": (design.groups or "",),
     }
     seen: dict[str, str] = {}
     for role, names in roles.items():
-        for name in names:
-            if name is not None and name in seen:
+        for name in filter(None, names):
+            if name in seen:
                 raise SchemaError(f"Column {name!r} cannot be in {seen[name]!r} and in {role!r}; name it in one.")
             seen[name] = role
     for name in {*design.skip, *design.censored}:
@@ -169,7 +169,9 @@ def check_roles(design: Design) -> None:
 
 
 def in_order(formulas: dict[str, Formula]) -> dict[str, Formula]:
-    """Ingredients first; a refusal of circles."""
+    """Ingredients first, functions (whose ingredients are not told) last; a refusal of circles."""
+    functions = {name: rule for name, rule in formulas.items() if rule.names is None}
+    formulas = {name: rule for name, rule in formulas.items() if rule.names is not None}
     ordered: dict[str, Formula] = {}
     while len(ordered) < len(formulas):
         ready = [
@@ -181,4 +183,4 @@ def in_order(formulas: dict[str, Formula]) -> dict[str, Formula]:
             circle = ", ".join(repr(name) for name in formulas if name not in ordered)
             raise SchemaError(f"Derived columns {circle} are made of each other; one of them must be drawn.")
         ordered |= {name: formulas[name] for name in ready}
-    return ordered
+    return ordered | functions

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, DataWarning, ImproperWarning
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit
+from probgen.queries import fit as fit_model
 from probgen.studies.design import Design
 from probgen.studies.knowledge import prepare
 from probgen.studies.multiple_imputation import Imputations, drawn, worlds
@@ -32,6 +33,7 @@ __all__ = ["complete", "impute_designed", "transform_designed"]
 
 CANDIDATES = 20_000  # rows that are drawn at once when rows are drawn again
 
+State = dict[int, np.ndarray]  # place of a row -> all its cells, as they were last drawn
 World = Callable[[np.ndarray, int], np.ndarray]  # (cells of rows as the model sees them, seed) -> completed
 
 
@@ -53,11 +55,12 @@ def impute_designed(
         raise CapabilityError("Random intercepts of groups are not built yet.")
     if not len(rows.modelled):
         raise CapabilityError("The design leaves no column for the model.")
+    states: Sequence[State] = ()
     if rows.partly[:, rows.modelled].any():
-        fits = augmented(rows, model, m, uncertainty, seed, options)
+        fits, states = augmented(rows, model, m, uncertainty, seed, options)
     else:
         fits = worlds(model, fit_rows(rows.model_table()), m, uncertainty, seed, progress, options)
-    tables, counts = complete(rows, fits, m, seed_of(seed, "impute") % 2**62)
+    tables, counts = complete(rows, fits, m, seed_of(seed, "impute") % 2**62, states)
     return Imputations(
         rows.original, tuple(tables), fits, uncertainty, seed, dict(options), rows.with_squeezed(counts)
     )
@@ -78,13 +81,17 @@ def fit_rows(table: Table) -> Table:
 
 
 # ------------------------------------------------------------------------------------------------------ completing
-def complete(rows: Prepared, fits: Sequence[Fit], m: int, seed: int) -> tuple[list[Table], Counter]:
+def complete(
+    rows: Prepared, fits: Sequence[Fit], m: int, seed: int, states: Sequence[State] = ()
+) -> tuple[list[Table], Counter]:
     """M completed tables, and how many cells had to be moved to a bound, by column."""
-    tables, counts = [], Counter()
+    tables: list[Table] = []
+    counts: Counter[str] = Counter()
     model = rows.model_table()
     for number, first in enumerate(drawn(fits, model, m, seed)):
         own = seed_of(seed, "design", number) % 2**62
-        values = settled(rows, world(fits, number, m), first.values, np.arange(len(model)), own, counts)
+        state = states[number] if states else None
+        values = settled(rows, world(fits, number, m), first.values, np.arange(len(model)), own, counts, state)
         tables.append(rows.returned(values))
     if counts:
         told = ", ".join(f"{count} of {name!r}" for name, count in counts.items())
@@ -110,7 +117,13 @@ def only(fit: Fit, number: int, m: int) -> Fit:
 
 
 def settled(
-    rows: Prepared, draw: World, first: np.ndarray, places: np.ndarray, seed: int, counts: Counter
+    rows: Prepared,
+    draw: World,
+    first: np.ndarray,
+    places: np.ndarray,
+    seed: int,
+    counts: Counter,
+    state: State | None = None,
 ) -> np.ndarray:
     """``(n, D)``: rows that keep all rules.
 
@@ -121,6 +134,7 @@ def settled(
         places: ``(n,)`` which rows these are.
         seed: of further draws.
         counts: cells that were moved to a bound are added here.
+        state: rows as they were last, which those that no draw settles keep: a step of Metropolis that is refused.
     """
     full, broken = rows.finished(places, first)
     tied = rows.tied[places].any(1)
@@ -132,7 +146,11 @@ def settled(
         own = seed_of(seed, "try", round_) % 2**62
         full[open_], broken[open_] = best_of(rows, draw, places[open_], copies, own)
         tried, round_, open_ = tried + copies, round_ + 1, open_[broken[open_] >= 0]
-    return squeezed(rows, full, broken, places, tried, counts) if len(open_) else full
+    if len(open_) and state is not None:
+        kept = np.array([place in state for place in places[open_]])
+        for at in open_[kept]:
+            full[at], broken[at] = state[places[at]], -1
+    return squeezed(rows, full, broken, places, tried, counts) if (broken >= 0).any() else full
 
 
 def best_of(rows: Prepared, draw: World, places: np.ndarray, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -176,21 +194,26 @@ def squeezed(
 # ------------------------------------------------------------------------------------------------ data augmentation
 def augmented(
     rows: Prepared, model: Any, m: int, uncertainty: str, seed: int, options: Mapping[str, Any]
-) -> tuple[Fit, ...]:
-    """One fit for each imputation, to rows in which what is known by halves has been drawn, by turns."""
-    start = refitted(rows, started(rows, seed), model, uncertainty, seed_of(seed, "start"), options, None)
-    rounds = rounds_of(rows)
-    for fit in chain(rows, start, model, uncertainty, seed_of(seed, "warm up"), options, rounds):
-        start = fit
-    apart = max(2, (rounds + 1) // 2)
-    fits = []
+) -> tuple[tuple[Fit, ...], list[State]]:
+    """One fit for each imputation, to rows in which what is known by halves has been drawn, by turns; and those rows."""
+    values = started(rows, seed)
+    start = refitted(rows, values, model, uncertainty, seed_of(seed, "start"), options, None)
+    state, rounds = first_state(rows, start, values, seed), rounds_of(rows)
+    start, state = chain(rows, start, state, model, uncertainty, seed_of(seed, "warm up"), options, rounds)
+    apart, found = max(2, (rounds + 1) // 2), []
     for number in range(m):
         own = seed_of(seed, "augmented", number)
-        *_, last = chain(rows, start, model, uncertainty, own, options, apart)
-        fits.append(last)
+        found.append(chain(rows, start, dict(state), model, uncertainty, own, options, apart))
     if uncertainty == "none":
         warnings.warn("uncertainty='none': pooled intervals will be too short.", ImproperWarning, stacklevel=4)
-    return tuple(fits)
+    return tuple(fit for fit, _ in found), [state for _, state in found]
+
+
+def first_state(rows: Prepared, fit: Fit, values: np.ndarray, seed: int) -> State:
+    """The rows that are known by halves, completed around the places where their cells start."""
+    places = np.flatnonzero(rows.partly.any(1))
+    full, broken = rows.finished(places, world((fit,), 0, 1)(values[places], seed_of(seed, "state") % 2**62))
+    return {int(place): row for place, row, bad in zip(places, full, broken, strict=True) if bad < 0}
 
 
 def rounds_of(rows: Prepared) -> int:
@@ -203,19 +226,26 @@ def rounds_of(rows: Prepared) -> int:
 
 
 def chain(
-    rows: Prepared, fit: Fit, model: Any, uncertainty: str, seed: int, options: Mapping[str, Any], rounds: int
-) -> Iterator[Fit]:
+    rows: Prepared,
+    fit: Fit,
+    state: State,
+    model: Any,
+    uncertainty: str,
+    seed: int,
+    options: Mapping[str, Any],
+    rounds: int,
+) -> tuple[Fit, State]:
     """Draw, fit again, and so on."""
     places = np.flatnonzero(rows.partly.any(1))
     for number in range(rounds):
         own = seed_of(seed, "round", number) % 2**62
-        shown = rows.shown[places]
-        draw = world((fit,), 0, 1)
-        full = settled(rows, draw, draw(shown, own), places, own, Counter())[:, rows.modelled]
+        shown, draw = rows.shown[places], world((fit,), 0, 1)
+        full = settled(rows, draw, draw(shown, own), places, own, Counter(), state)
+        state = dict(zip(places.tolist(), full, strict=True))
         values = rows.shown.copy()
-        values[places] = np.where(rows.partly[places][:, rows.modelled], full, shown)
+        values[places] = np.where(rows.partly[places][:, rows.modelled], full[:, rows.modelled], shown)
         fit = refitted(rows, values, model, uncertainty, own, options, fit)
-        yield fit
+    return fit, state
 
 
 def refitted(
@@ -228,13 +258,22 @@ def refitted(
     last: Fit | None,
 ) -> Fit:
     """A fit with one draw of the parameters, climbed to from the last one where the method can."""
-    warm = {"start": last.posterior.theta()} if last is not None and uncertainty == "bootstrap" else {}
+    table, seed = fit_rows(rows.model_table(values)), seed % 2**62
+    if last is not None and uncertainty == "bootstrap":
+        settings = {name: value for name, value in options.items() if name not in ("starts", "climb")}
+        start = {"start": last.posterior.theta(), "restarts": 1, "method": "em"}
+        return fit_model(model, reweighed(table, seed), **{"seed": seed, "progress": False, **settings, **start})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImproperWarning)
-        (fit,) = worlds(
-            model, fit_rows(rows.model_table(values)), 1, uncertainty, seed % 2**62, False, {**warm, **options}
-        )
+        (fit,) = worlds(model, table, 1, uncertainty, seed, False, options)
     return fit if len(fit.posterior) == 1 else only(fit, len(fit.posterior) - 1, len(fit.posterior))
+
+
+def reweighed(table: Table, seed: int) -> Table:
+    """Random row weights: one draw of the Bayesian bootstrap (Rubin, 1981)."""
+    own = np.ones(len(table)) if table.weights is None else table.weights
+    weights = own * np.random.default_rng(seed).exponential(size=len(table))
+    return table.with_weights(weights * own.sum() / weights.sum())
 
 
 def started(rows: Prepared, seed: int) -> np.ndarray:

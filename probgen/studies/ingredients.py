@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from probgen.data.coding import code_of, codes_of
-from probgen.data.formulas import days
+from probgen.data.evaluating import days
 from probgen.data.limits import Limits
 from probgen.data.schema import Column, Schema
 from probgen.data.solving import FOUND, NO_VALUE, solve

@@ -110,8 +110,8 @@ class Imputations(Sequence[Table]):
         Args:
             analysis: a function of one data frame (of the kind that the table was made of, else pandas), or a formula such as
                 "bmi ~ age + C(sex)" for statsmodels.
-            **options: of the formula: ``family`` ("gaussian" is least squares, "binomial", "poisson", "gamma"), and keywords of
-                the model's ``fit``.
+            **options: of the formula: ``family`` ("gaussian" is least squares, "binomial", "poisson", "gamma"), ``weights`` (a
+                column of sampling weights), and keywords of the model's ``fit``.
 
         Raises:
             DataError: the analysis failed; says of which imputation.
@@ -247,8 +247,10 @@ def drawn(fits: Sequence[Fit], rows: Table, m: int, seed: int) -> list[Table]:
 
 
 # ------------------------------------------------------------------------------------------------------- formulas
-def by_formula(formula: str, family: str = "gaussian", **options: Any) -> Callable[[Any], Any]:
-    """A statsmodels regression as a function of a data frame."""
+def by_formula(
+    formula: str, family: str = "gaussian", weights: str | None = None, **options: Any
+) -> Callable[[Any], Any]:
+    """A statsmodels regression as a function of a data frame; weighted ones have a sandwich covariance."""
     try:
         import statsmodels.api
         import statsmodels.formula.api as models
@@ -266,8 +268,10 @@ def by_formula(formula: str, family: str = "gaussian", **options: Any) -> Callab
 
     def run(frame: Any) -> Any:
         data = frame.to_pandas() if hasattr(frame, "to_pandas") else frame
+        given = {} if weights is None else {"weights" if family == "gaussian" else "var_weights": data[weights]}
+        settings = {**({} if weights is None else {"cov_type": "HC1"}), **options}
         if family == "gaussian":
-            return models.ols(formula, data).fit(**options)
-        return models.glm(formula, data, family=families[family]()).fit(**options)
+            return (models.wls if given else models.ols)(formula, data, **given).fit(**settings)
+        return models.glm(formula, data, family=families[family](), **given).fit(**settings)
 
     return run
