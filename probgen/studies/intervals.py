@@ -22,18 +22,27 @@ def intervals(design: Design, table: Table) -> tuple[Limits, np.ndarray]:
     """Bounds and censoring as limits, and the censored cells."""
     limits, hidden = Limits.open(table.values.shape), np.zeros(table.values.shape, dtype=bool)
     everywhere = np.arange(table.n_rows)
+    for name, ends in supports(design, table).items():
+        limits = narrowed(limits, table, everywhere, name, *(np.full(table.n_rows, end) for end in ends))
     for name, (low, high) in design.bounds.items():
         column = table.schema[name]
         if column.is_discrete and column.kind != "ordinal":
             raise SchemaError(f"bounds: the levels of column {name!r} ({column.kind}) have no order.")
-        ends = [np.nan if end is None else code_in(column, end, "bounds") for end in (low, high)]
-        limits = narrowed(limits, table, everywhere, name, *(np.full(table.n_rows, end) for end in ends))
+        bounds = [np.nan if end is None else code_in(column, end, "bounds") for end in (low, high)]
+        limits = narrowed(limits, table, everywhere, name, *(np.full(table.n_rows, end) for end in bounds))
     for name, interval in design.intervals.items():
         low, high = (ends_of(end, table, name) for end in (interval.lower, interval.upper))
         cells = cells_of(interval, table, name, low, high)
         limits = narrowed(limits, table, np.flatnonzero(cells), name, low[cells], high[cells])
         hidden[cells, table.schema.index(name)] = True
     return limits, hidden
+
+
+def supports(design: Design, table: Table) -> dict[str, tuple[float, float]]:
+    """What the kinds of columns allow, where random intercepts are added to them."""
+    lowest = {c.name: (0.0, np.nan) for c in table.schema if c.kind in ("count", "semicontinuous")}
+    inside = {c.name: c.bounds for c in table.schema if c.kind == "bounded" and c.bounds is not None}
+    return {} if design.groups is None else {**lowest, **inside}
 
 
 def narrowed(limits: Limits, table: Table, rows: np.ndarray, name: str, low: np.ndarray, high: np.ndarray) -> Limits:

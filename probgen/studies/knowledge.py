@@ -58,10 +58,11 @@ def read(design: Design, data: Any, schema: Schema | None) -> Table:
     if isinstance(data, Table) and data.lengths is not None:
         raise CapabilityError("A design is for rows that stand alone; the rows of this table stand in sequences.")
     fresh = [name for name in (*design.derived, *design.totals) if schema is None or name in schema.names]
+    labels = (*design.exclude, *([design.groups] if design.groups is not None else []))
     if schema is None or not (isinstance(data, Table) and data.schema == schema):
         absent = () if schema is None else tuple(set(fresh) - set(names_of(data)))
         wanted = None if schema is None else schema.drop(list(absent))
-        data = table_with(data, design.exclude, design.apart, wanted)
+        data = table_with(data, labels, design.apart, wanted)
     made = appended(data, [name for name in fresh if name not in data.schema.names])
     if schema is None or made.schema.names == schema.names:
         return made

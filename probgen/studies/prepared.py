@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.studies.design import Design
 from probgen.studies.ingredients import bases_of, code_in, computed, slack_of
+from probgen.studies.intercepts import Intercepts
 
 __all__ = ["Prepared"]
 
@@ -32,6 +33,7 @@ class Prepared:
         limits: what is known of unknown cells.
         partly: ``(N, D)`` cells that are known by halves: censored, or tied by a known derived cell.
         squeezed: how many cells were moved to a bound, by column.
+        levels: the groups' intercepts of each imputation.
     """
 
     design: Design
@@ -42,6 +44,7 @@ class Prepared:
     limits: Limits
     partly: np.ndarray
     squeezed: Mapping[str, int] = field(default_factory=dict)
+    levels: tuple[Intercepts, ...] = ()
 
     @property
     def schema(self) -> Schema:
@@ -181,10 +184,6 @@ class Prepared:
         rules = [rule.truth(full, self.schema) == 0 for rule in self.design.checks]
         bad = np.column_stack([outside, contrary, *rules])
         return np.where(bad.any(1), bad.argmax(1), -1)
-
-    def with_squeezed(self, counts: Mapping[str, int]) -> Prepared:
-        """The same, with how many cells were moved to a bound."""
-        return replace(self, squeezed=dict(counts))
 
     def told(self, row: int) -> dict[str, Any]:
         """What is known of a row, for messages."""

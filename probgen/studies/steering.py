@@ -23,11 +23,11 @@ DRAWS, NEAREST = 256, 16
 
 
 def steered(
-    rows: Prepared, draw: Callable[[np.ndarray, int], np.ndarray], places: np.ndarray, seed: int
+    rows: Prepared, draw: Callable[[np.ndarray, np.ndarray, int], np.ndarray], places: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """``(n, D)`` rows and what each breaks, -1 for nothing, as ``Prepared.finished``."""
     repeated = np.repeat(places, DRAWS)
-    drawn = draw(rows.shown[repeated], seed)
+    drawn = draw(rows.shown[repeated], repeated, seed)
     order = np.argsort(distances(rows, repeated, drawn).reshape(len(places), DRAWS), axis=1, kind="stable")
     drawn = drawn.reshape(len(places), DRAWS, -1)
     full = np.empty((len(places), len(rows.schema)))
