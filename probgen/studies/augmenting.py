@@ -13,6 +13,7 @@ import numpy as np
 from probgen.data.table import Table
 from probgen.errors import DataError, ImproperWarning
 from probgen.inference.runtime import seed_of
+from probgen.program import accepted_options
 from probgen.queries import Fit
 from probgen.queries import fit as fit_model
 from probgen.studies.intercepts import Intercepts, first_intercepts
@@ -22,6 +23,7 @@ from probgen.studies.settling import State, World, only, settled
 
 __all__ = ["Augmentation", "Point", "fit_rows"]
 
+SWEEPS = 20  # of a Gibbs sampler that starts near where the last one ended
 GROUP_ROUNDS = 20  # until the intercepts have forgotten their start
 
 
@@ -112,14 +114,13 @@ class Augmentation:
         """A fit with one draw of the parameters, climbed to from the last one where the method can."""
         table, seed = fit_rows(self.table(values, level, groups)), seed % 2**62
         if last is not None and self.uncertainty == "bootstrap":
-            settings = {name: value for name, value in self.options.items() if name not in ("starts", "climb")}
-            start = {"start": last.posterior.theta(), "restarts": 1, "method": "em"}
-            return fit_model(
-                self.model, reweighed(table, seed), **{"seed": seed, "progress": False, **settings, **start}
-            )
+            return climbed(last, table, seed, self.options)
+        options = dict(self.options)
+        if last is not None and self.uncertainty == "posterior" and last.method == "gibbs":
+            options |= {"chains": 1, "draws": 1, "warmup": SWEEPS, "thin": 1}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImproperWarning)
-            (fit,) = worlds(self.model, table, 1, self.uncertainty, seed, False, self.options)
+            (fit,) = worlds(self.model, table, 1, self.uncertainty, seed, False, options)
         return fit if len(fit.posterior) == 1 else only(fit, len(fit.posterior) - 1, len(fit.posterior))
 
     def table(self, values: np.ndarray, level: Intercepts | None, groups: np.ndarray | None) -> Table:
@@ -131,6 +132,14 @@ class Augmentation:
         for place in level.columns:
             schema = schema.with_kind(schema.names[place], "real")
         return table.with_columns(level.residuals(values, groups), schema)
+
+
+def climbed(last: Fit, table: Table, seed: int, options: Mapping[str, Any]) -> Fit:
+    """The same program (a network keeps its graph) fitted to reweighed rows, from the last fit's parameters."""
+    own = {*accepted_options(type(last.program)), "starts", "climb"}
+    settings = {name: value for name, value in options.items() if name not in own}
+    start = {"start": last.posterior.theta(), "restarts": 1, "method": "em"}
+    return fit_model(last.program, reweighed(table, seed), **{"seed": seed, "progress": False, **settings, **start})
 
 
 def group_labels(rows: Prepared) -> list[Any]:

@@ -1,5 +1,6 @@
 """What a design says holds in every completed table, and what is known by halves tells of the parameters."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy import stats
 from scipy.optimize import minimize
 
 import probgen as pg
-from probgen.errors import CapabilityError, DataError, DataWarning, SchemaError
+from probgen.errors import CapabilityError, DataError, DataWarning, ImproperWarning, SchemaError
 
 QUICK = {"components": 1, "progress": False}
 RNG = np.random.default_rng(0)
@@ -520,3 +521,42 @@ def test_other_things_are_no_designs():
     sequences = pg.Table.from_sequences([np.zeros((3, 1)), np.ones((2, 1))], kind="real")
     with pytest.raises(CapabilityError, match="stand in sequences"):
         pg.impute(sequences, "hidden_markov", design=pg.Design())
+
+
+# -------------------------------------------------------------------------------------------------- other models
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("gaussian_mixture", {"components": 2, "uncertainty": "none"}),
+        ("gaussian_mixture", {"components": 1, "uncertainty": "ensemble"}),
+        ("gaussian_mixture", {"components": 1, "uncertainty": "posterior", "chains": 1, "draws": 4, "warmup": 20}),
+        ("gaussian_copula", {"uncertainty": "ensemble"}),
+        ("bayesian_network", {}),
+        ("kernel_density", {"uncertainty": "ensemble"}),
+    ],
+)
+def test_any_model_keeps_the_design(model, options, data_folder):
+    """nhanes2 with a ratio, a bound, a rule and a censored cell: 25 rows of mixed kinds."""
+    frame = pd.read_csv(data_folder / "tabular" / "mice_nhanes2.csv")
+    frame["ratio"] = frame["chl"] / frame["bmi"]
+    frame.loc[frame["ratio"].notna().to_numpy().nonzero()[0][:3], "bmi"] = None
+    low = np.where(frame["chl"].isna(), 150.0, np.nan)
+    design = pg.Design(
+        derived={"ratio": "chl / bmi"},
+        bounds={"bmi": (15, 45)},
+        rules=["chl > 4 * bmi or hyp == 'no'"],
+        censored={"chl": pg.censored(lower=low)},
+        rounds=1,
+        tries=3000,
+    )
+    expected = pytest.warns(ImproperWarning) if options.get("uncertainty") == "none" else nullcontext()
+    with expected:
+        imputed = pg.impute(frame, model, m=2, seed=0, progress=False, design=design, **options)
+    assert len(imputed) == 2
+    for table in imputed:
+        found = table.to_pandas()
+        assert found.notna().all().all()
+        np.testing.assert_allclose(found["ratio"], found["chl"] / found["bmi"], rtol=0.01)
+        assert found["bmi"].between(15, 45).all()
+        assert (found["chl"][~np.isnan(low)] >= 150).all()
+        assert ((found["chl"] > 4 * found["bmi"]) | (found["hyp"] == "no")).all()
