@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from probgen.data.amputation import ampute_patterns as ampute_patterns
     from probgen.data.datasets import load as load_dataset  # noqa: F401
+    from probgen.data.limits import Censored as Censored
+    from probgen.data.limits import Limits as Limits
+    from probgen.data.limits import censored as censored
     from probgen.data.missing import ampute as ampute
     from probgen.data.missing import flux as flux
     from probgen.data.missing import missing_patterns as missing_patterns
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
+    from probgen.studies.design import Design as Design
     from probgen.studies.filling import fill_study as fill_study
     from probgen.studies.main_study import study as study
     from probgen.studies.multiple_imputation import Imputations as Imputations
@@ -97,6 +101,7 @@ __version__ = "0.1.0"
 HOME = {
     "probgen.data.amputation": ("ampute_patterns",),
     "probgen.data.datasets": ("load as load_dataset",),
+    "probgen.data.limits": ("Censored", "Limits", "censored"),
     "probgen.data.missing": ("ampute", "flux", "missing_patterns"),
     "probgen.data.reading": ("read_table",),
     "probgen.data.schema": ("Column", "Schema"),
@@ -132,6 +137,7 @@ HOME = {
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.filling": ("fill_study",),
+    "probgen.studies.design": ("Design",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),

@@ -51,7 +51,10 @@ class Native:
             import pyarrow as pa
 
             made = pa.Table.from_pandas(frame, preserve_index=False)
-            fields = [self.original.field(name) for name in made.column_names]
+            fields = [
+                (self.original if name in self.original.names else made.schema).field(name)
+                for name in made.column_names
+            ]
             return made.cast(pa.schema(fields))
         if self.kind == "numpy":
             return frame.to_numpy(dtype=self.original if self.original.kind == "f" else None)

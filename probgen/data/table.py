@@ -288,6 +288,12 @@ class Table:
             raise DataError(f"values must have shape {self.values.shape}, got {values.shape}.")
         return self._made(values, self.schema, self.weights, self._native, self.lengths)
 
+    def with_columns(self, values: np.ndarray, schema: Schema) -> Table:
+        """The same rows with other columns."""
+        if values.shape != (self.n_rows, len(schema)):
+            raise DataError(f"values must have shape {(self.n_rows, len(schema))}, got {values.shape}.")
+        return self._made(values, schema, self.weights, self._native, self.lengths)
+
     def with_weights(self, weights: Any) -> Table:
         """Other row weights."""
         return self._made(self.values, self.schema, check_weights(weights, len(self)), self._native, self.lengths)

@@ -55,6 +55,13 @@ class Posterior:
         index = torch.tensor([number % len(self) for number in numbers])
         return {name: value.flatten(0, 1)[index.to(value.device)] for name, value in self.sites.items()}
 
+    def only(self, number: int) -> Posterior:
+        """The posterior with one of its draws, counted over chains and draws."""
+        chain, draw = divmod(number % len(self), self.shape[1])
+        one = slice(chain, chain + 1), slice(draw, draw + 1)
+        parameters = {name: {k: v[one] for k, v in theta.items()} for name, theta in self.parameters.items()}
+        return Posterior(parameters, {k: v[one] for k, v in self.sites.items()}, self.point)
+
     def spread(self, most: int) -> Iterator[Theta]:
         """At most ``most`` draws, evenly spaced over all of them."""
         total = len(self)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from probgen.inference.fit import methods_of
 from probgen.inference.runtime import seed_of
 from probgen.program import Model, find
 from probgen.queries import Fit, fit
+
+if TYPE_CHECKING:
+    from probgen.studies.design import Design
+    from probgen.studies.prepared import Prepared
 
 __all__ = ["UNCERTAINTIES", "Imputations", "impute"]
 
@@ -56,6 +60,7 @@ class Imputations(Sequence[Table]):
         seed: of everything.
         settings: options of the model and of the method.
         choice: why this model, where ``model="auto"`` chose it.
+        design: what had to hold, and what was known of each cell because of it.
     """
 
     table: Table
@@ -65,6 +70,7 @@ class Imputations(Sequence[Table]):
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     choice: str = ""
+    design: Prepared | None = None
 
     @property
     def m(self) -> int:
@@ -105,6 +111,10 @@ class Imputations(Sequence[Table]):
         Args:
             rows: a table with the same columns; patterns of holes may be new.
         """
+        if self.design is not None:
+            from probgen.studies.designed import transform_designed
+
+            return transform_designed(self, rows)
         return tuple(drawn(self.fits, self.fits[0].read(rows), self.m, seed_of(self.seed, "transform") % 2**62))
 
     def analyse(self, analysis: Callable[[Any], Any] | str, **options: Any) -> list[Any]:
@@ -113,8 +123,8 @@ class Imputations(Sequence[Table]):
         Args:
             analysis: a function of one data frame (of the kind that the table was made of, else pandas), or a formula such as
                 "bmi ~ age + C(sex)" for statsmodels.
-            **options: of the formula: ``family`` ("gaussian" is least squares, "binomial", "poisson", "gamma"), and keywords of
-                the model's ``fit``.
+            **options: of the formula: ``family`` ("gaussian" is least squares, "binomial", "poisson", "gamma"), ``weights`` (a
+                column of sampling weights), and keywords of the model's ``fit``.
 
         Raises:
             DataError: the analysis failed; says of which imputation.
@@ -154,6 +164,7 @@ def impute(
     uncertainty: str | None = None,
     seed: int = 0,
     progress: bool = True,
+    design: Design | None = None,
     **options: Any,
 ) -> Imputations:
     """Complete a table m times, with parameters that differ as the data leave open.
@@ -168,6 +179,7 @@ def impute(
             estimate: improper). Where None, the first of bootstrap, posterior and ensemble that the model can have.
         seed: of all draws; the result does not depend on the number of processes.
         progress: whether to show bars.
+        design: what must hold in every completed table: derived columns, bounds, rules, cells that do not apply, ...
         **options: of the model and of the method.
 
     Raises:
@@ -188,13 +200,17 @@ def impute(
         raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
     if uncertainty is not None and uncertainty not in UNCERTAINTIES:
         raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
-    rows = table if isinstance(table, Table) else Table(table)
-    told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
-    told.check_for_fit()
     choice = ""
     if isinstance(model, str) and model == "auto":
         model, choice = DEFAULT, REASON
     uncertainty = uncertainty or usual(methods_of(find(model) if isinstance(model, str) else model))
+    if design is not None:
+        from probgen.studies.designed import impute_designed
+
+        return impute_designed(table, design, model, int(m), uncertainty, seed, progress, options)
+    rows = table if isinstance(table, Table) else Table(table)
+    told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
+    told.check_for_fit()
     fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
     tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
     return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
@@ -256,8 +272,10 @@ def drawn(fits: Sequence[Fit], rows: Table, m: int, seed: int) -> list[Table]:
 
 
 # ------------------------------------------------------------------------------------------------------- formulas
-def by_formula(formula: str, family: str = "gaussian", **options: Any) -> Callable[[Any], Any]:
-    """A statsmodels regression as a function of a data frame."""
+def by_formula(
+    formula: str, family: str = "gaussian", weights: str | None = None, **options: Any
+) -> Callable[[Any], Any]:
+    """A statsmodels regression as a function of a data frame; weighted ones have a sandwich covariance."""
     try:
         import statsmodels.api
         import statsmodels.formula.api as models
@@ -275,8 +293,10 @@ def by_formula(formula: str, family: str = "gaussian", **options: Any) -> Callab
 
     def run(frame: Any) -> Any:
         data = frame.to_pandas() if hasattr(frame, "to_pandas") else frame
+        given = {} if weights is None else {"weights" if family == "gaussian" else "var_weights": data[weights]}
+        settings = {**({} if weights is None else {"cov_type": "HC1"}), **options}
         if family == "gaussian":
-            return models.ols(formula, data).fit(**options)
-        return models.glm(formula, data, family=families[family]()).fit(**options)
+            return (models.wls if given else models.ols)(formula, data, **given).fit(**settings)
+        return models.glm(formula, data, family=families[family](), **given).fit(**settings)
 
     return run

@@ -1,0 +1,134 @@
+"""Draws that keep the rules: rows that break one are drawn again, whole, until they do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from probgen.data.table import Table
+from probgen.errors import DataError
+from probgen.inference.runtime import seed_of
+from probgen.queries import Fit
+from probgen.studies.intercepts import Intercepts
+from probgen.studies.prepared import Prepared
+from probgen.studies.steering import steered
+
+__all__ = ["Draw", "State", "World", "only", "settled"]
+
+CANDIDATES = 20_000  # rows that are drawn at once when rows are drawn again
+
+Draw = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+State = dict[int, np.ndarray]  # place of a row -> all its cells, as they were last drawn
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Draws with the parameters of one imputation.
+
+    Attributes:
+        fit: with one draw of its parameters.
+        level: the groups' intercepts.
+        groups: ``(N,)`` which group each row belongs to.
+    """
+
+    fit: Fit
+    level: Intercepts | None = None
+    groups: np.ndarray | None = None
+
+    def __call__(self, values: np.ndarray, places: np.ndarray, seed: int) -> np.ndarray:
+        """``(n, P)`` rows completed; ``places`` says which rows of the table they are."""
+        if self.level is None or self.groups is None:
+            return self._filled(values, seed)
+        groups = self.groups[places]
+        made = self.level.rows(self._filled(self.level.residuals(values, groups), seed), groups)
+        return np.where(np.isnan(values), made, values)
+
+    def _filled(self, values: np.ndarray, seed: int) -> np.ndarray:
+        return self.fit.fill(Table.from_codes(values, self.fit.schema), 1, seed=seed)[0].values
+
+
+def only(fit: Fit, number: int, m: int) -> Fit:
+    """A fit with the one draw of the parameters that imputation ``number`` of m has."""
+    size = len(fit.posterior)
+    at = number * size // m if m <= size else number % size
+    return replace(fit, posterior=fit.posterior.only(at)) if size > 1 else fit
+
+
+def settled(
+    rows: Prepared,
+    draw: Draw,
+    first: np.ndarray,
+    places: np.ndarray,
+    seed: int,
+    counts: Counter,
+    state: State | None = None,
+) -> np.ndarray:
+    """``(n, D)``: rows that keep all rules.
+
+    Args:
+        rows: the table.
+        draw: further draws with the same parameters.
+        first: ``(n, P)`` the first draws.
+        places: ``(n,)`` which rows these are.
+        seed: of further draws.
+        counts: cells that were moved to a bound are added here.
+        state: rows as they were last, which those that no draw settles keep: a step of Metropolis that is refused.
+    """
+    full, broken = rows.finished(places, first)
+    tied = rows.tied[places].any(1)
+    if tied.any():
+        full[tied], broken[tied] = steered(rows, draw, places[tied], seed_of(seed, "tied") % 2**62)
+    open_, tried, round_ = np.flatnonzero(broken >= 0), 1, 0
+    while len(open_) and tried < rows.design.tries:
+        copies = max(1, min(2**round_, CANDIDATES // len(open_), rows.design.tries - tried))
+        own = seed_of(seed, "try", round_) % 2**62
+        full[open_], broken[open_] = best_of(rows, draw, places[open_], copies, own)
+        tried, round_, open_ = tried + copies, round_ + 1, open_[broken[open_] >= 0]
+    if len(open_) and state is not None:
+        kept = np.array([place in state for place in places[open_]])
+        for at in open_[kept]:
+            full[at], broken[at] = state[places[at]], -1
+    return squeezed(rows, full, broken, places, tried, counts) if (broken >= 0).any() else full
+
+
+def best_of(rows: Prepared, draw: Draw, places: np.ndarray, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of several candidates for each row the first that breaks nothing, else the last."""
+    repeated = np.repeat(places, copies)
+    tied = rows.tied[places].any()
+    if tied and copies > 1:
+        return best_of(rows, draw, places, 1, seed)
+    full, broken = (
+        steered(rows, draw, places, seed)
+        if tied
+        else rows.finished(repeated, draw(rows.shown[repeated], repeated, seed))
+    )
+    good = (broken < 0).reshape(-1, copies)
+    chosen = np.where(good.any(1), good.argmax(1), copies - 1) + copies * np.arange(len(places))
+    return full[chosen], broken[chosen]
+
+
+def squeezed(
+    rows: Prepared, full: np.ndarray, broken: np.ndarray, places: np.ndarray, tried: int, counts: Counter
+) -> np.ndarray:
+    """Rows that no draw settled: moved to their bounds where the design says so, else refused."""
+    open_ = np.flatnonzero(broken >= 0)
+    if rows.design.squeeze:
+        before = full[open_][:, rows.modelled]
+        after = rows.limits.take(places[open_]).clipped(full[open_])[:, rows.modelled]
+        free = np.isnan(rows.shown[places[open_]])
+        full[open_], broken[open_] = rows.finished(places[open_], np.where(free, after, before))
+        for at, place in enumerate(rows.modelled):
+            moved = int((free & (before != after) & ~np.isnan(before))[:, at].sum())
+            counts.update({rows.schema.names[place]: moved} if moved else {})
+        open_ = np.flatnonzero(broken >= 0)
+    if len(open_):
+        row = int(places[open_[0]])
+        known = ", ".join(f"{name} = {value!r}" for name, value in rows.told(row).items())
+        raise DataError(
+            f"Row {row}: none of {tried} draws kept {rows.labels[broken[open_[0]]]} ({len(open_)} such rows; known: {known})."
+            " Raise tries=, check the rule, or allow squeeze=True where it is a bound."
+        )
+    return full
