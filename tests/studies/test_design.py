@@ -438,7 +438,7 @@ def test_right_censored_times():
     for table in imputed:
         assert (table.column("time")[time > end] >= end[time > end]).all()
         slopes.append(np.polyfit(age, table.column("time"), 1)[0])
-    assert np.mean(slopes) == pytest.approx(2.0, abs=4 / np.sqrt(300))
+    assert np.mean(slopes) == pytest.approx(2.167, abs=0.09)  # of the censored likelihood, whose error is .078
     naive = np.polyfit(age, np.minimum(time, end), 1)[0]
     assert naive < 1.7  # the test would see it
     new = {"time": [12.0, 9.0], "event": [0.0, 1.0], "age": [0.0, 0.0]}
