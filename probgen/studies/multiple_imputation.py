@@ -141,6 +141,7 @@ def impute(
     uncertainty: str = "bootstrap",
     seed: int = 0,
     progress: bool = True,
+    mechanism: Any = None,
     **options: Any,
 ) -> Imputations:
     """Complete a table m times, with parameters that differ as the data leave open.
@@ -155,6 +156,8 @@ def impute(
             estimate: improper).
         seed: of all draws; the result does not depend on the number of processes.
         progress: whether to show bars.
+        mechanism: how cells get lost, where that depends on what they would have shown: "self_masking", "logistic" or a
+            :class:`probgen.Mechanism`. None: at random, given what is known.
         **options: of the model and of the method.
 
     Raises:
@@ -178,9 +181,22 @@ def impute(
     rows = table if isinstance(table, Table) else Table(table)
     told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
     told.check_for_fit()
+    if mechanism is not None:
+        return not_at_random(rows, model, mechanism, int(m), uncertainty, seed, progress, options)
     fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
     tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
     return Imputations(rows, tables, fits, uncertainty, seed, dict(options))
+
+
+def not_at_random(rows: Table, model: Any, mechanism: Any, m: int, uncertainty: str, *rest: Any) -> Imputations:
+    """With a model of the mask."""
+    from probgen.studies.mask_mechanism import Mechanism
+    from probgen.studies.not_at_random import impute_not_at_random
+
+    if uncertainty != "bootstrap":
+        raise CapabilityError(f"With a mechanism, uncertainty must be 'bootstrap', got {uncertainty!r}.")
+    asked = mechanism if isinstance(mechanism, Mechanism) else Mechanism(mechanism)
+    return impute_not_at_random(rows, model, asked, m, *rest)
 
 
 # --------------------------------------------------------------------------------------------------------- worlds
