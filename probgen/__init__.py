@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
     from probgen.studies.main_study import study as study
+    from probgen.studies.mask_mechanism import Mechanism as Mechanism
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
     from probgen.studies.pooled_tests import PooledTest as PooledTest
@@ -87,6 +88,8 @@ if TYPE_CHECKING:
     from probgen.studies.sampler_check import check_sampler as check_sampler
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
+    from probgen.studies.sensitivity import Sensitivity as Sensitivity
+    from probgen.studies.sensitivity import sensitivity as sensitivity
     from probgen.studies.structural_em import StructuralEM as StructuralEM
     from probgen.studies.structural_em import structural_em as structural_em
 
@@ -131,6 +134,7 @@ HOME = {
     "probgen.studies.density": ("density_study",),
     "probgen.studies.imputation": ("imputation_study",),
     "probgen.studies.main_study": ("study",),
+    "probgen.studies.mask_mechanism": ("Mechanism",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
     "probgen.studies.pooled_values": (
@@ -144,6 +148,7 @@ HOME = {
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),
+    "probgen.studies.sensitivity": ("Sensitivity", "sensitivity"),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),

@@ -94,6 +94,32 @@ class Imputations(Sequence[Table]):
         """
         return tuple(drawn(self.fits, self.fits[0].read(rows), self.m, seed_of(self.seed, "transform") % 2**62))
 
+    def shifted(self, delta: Mapping[str, Any], *, scale: str = "units", given: str = "known") -> Imputations:
+        r"""The same imputations with draws of some columns moved away from what the model expects: delta adjustment.
+
+        Delta is the difference between unknown and known cells that is left when what else is known of their rows is the
+        same (a conditional sensitivity parameter). Known cells stay. Other unknown cells of a moved row are drawn anew
+        given the moved one, with the parameters of their table; rows that do not move keep their bits.
+
+        Args:
+            delta: name of a column -> shift: a number, or one a row. Columns move in this order, each given those before it.
+                Of a categorical column: level -> log odds.
+            scale: "units" of the column (days of dates), "sd" (standard deviations of its known cells), "factor" (positive
+                columns and counts), or "log_odds" (of the second level of a binary column, of each level against the one
+                below of an ordinal one, of the named levels of a categorical one).
+            given: what is the same on both sides: "known", the known cells of the row; or "row", the whole row, as in
+                NARFCS, where the cells that follow the moved one in turn move it further.
+
+        Raises:
+            DataError: an unknown column or one without holes, a delta that is no number, a draw moved out of its support.
+            CapabilityError: a scale that the column does not have.
+
+        Reference: Rubin (1977); van Buuren (2018), section 3.8; Tompsett et al. (2018).
+        """
+        from probgen.studies.shifts import shifted
+
+        return shifted(self, delta, scale, given)
+
     def analyse(self, analysis: Callable[[Any], Any] | str, **options: Any) -> list[Any]:
         """The same analysis of every completed table, for :func:`probgen.pool`.
 
