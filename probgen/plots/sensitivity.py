@@ -37,10 +37,10 @@ def sensitivity_curve(result: Any, term: str | None = None, axes: Axes | None = 
     axes.plot(x, y, color=ACCENT, linewidth=1.6, zorder=2)
     axes.vlines(x, low, high, color=ACCENT, linewidth=1.0, alpha=0.7, zorder=2)
     marks(axes, x, y, records, result.at_random)
-    tip(axes, result.tipping_points(name), float(x.min()), float(x.max()))
-    level = f"{result.pooled[0].confidence:.0%}".replace("%", " %")
-    label = LABELS[result.scale].format(result.column)
-    tidy(axes, "", label, f"{name}, pooled, {level} interval")
+    tip(axes, result.tipping_points(name))
+    level = f"{100 * result.pooled[0].confidence:g} %"
+    tidy(axes, "", LABELS[result.scale].format(result.column), f"estimate, {level} interval")
+    axes.set_title(name, loc="left", color=INK, fontweight="bold", pad=16)
     return axes
 
 
@@ -52,28 +52,27 @@ def marks(axes: Axes, x: np.ndarray, y: np.ndarray, records: Sequence[Any], at_r
     axes.scatter(x, y, s=42, facecolors=face, edgecolors=edge, linewidths=1.6, zorder=3)
     at = int(np.flatnonzero(still)[0])
     axes.annotate(
-        "at random", (x[at], y[at]), xytext=(0, 12), textcoords="offset points", ha="center", color=INK, fontsize=8.5
+        "at random", (x[at], y[at]), xytext=(7, 5), textcoords="offset points", ha="left", color=INK, fontsize=8.5
     )
 
 
-def tip(axes: Axes, points: Sequence[float], left: float, right: float) -> None:
+def tip(axes: Axes, points: Sequence[float]) -> None:
     """Broken lines where the conclusion changes, with the number on top."""
     for point in points:
         axes.axvline(point, color=CYCLE[1], linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
-        side = "right" if point > (left + right) / 2 else "left"
         axes.annotate(
             f"tips at {point:.3g}",
             (point, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(-4 if side == "right" else 4, -2),
+            xytext=(0, 2),
             textcoords="offset points",
-            ha=side,
-            va="top",
+            ha="center",
+            va="bottom",
             color=CYCLE[1],
             fontsize=8.5,
         )
     if not points:
         axes.annotate(
-            "no tipping point in this range", (1.0, 1.0), xycoords="axes fraction", ha="right", va="top", color=MUTED,
-            fontsize=8.5,
+            "no tipping point in this range", (1.0, 1.0), xycoords="axes fraction", xytext=(0, 2),
+            textcoords="offset points", ha="right", va="bottom", color=MUTED, fontsize=8.5,
         )  # fmt: skip

@@ -32,6 +32,7 @@ from probgen.studies.multiple_imputation import Imputations
 __all__ = ["MaskedImputations", "MechanismFit", "impute_not_at_random"]
 
 CLIMB = 3  # iterations of EM for one draw of the parameters
+TOGETHER = 4  # sweeps, in one of which whole rows move too
 SETTLE = 30  # sweeps over new rows, whose parameters are given
 HIGH = 1.2  # R-hat from which on chains are told to disagree
 
@@ -194,7 +195,7 @@ class Chain:
         """Cells, then the mask's coefficients, then the model's parameters."""
         self.sweeps += 1
         seed = seed_of(self.seed, "cells", self.sweeps)
-        self.moved += moved_cells(self.fit, self.mask, self.coefficients, self.table, self.values, self.rng, seed)
+        self.moved += moved_cells(self.fit, self.mask, self.coefficients, self.table, self.values, self.rng, seed, self.sweeps)
         self.coefficients = self.mask.redraw(self.values, self.unknown, self.weights, self.coefficients, self.rng)
         self.refit()
         if keep:
@@ -219,7 +220,7 @@ class Chain:
     def hold(self) -> None:
         """Keep the table as it is, after one more move of its cells with the parameters it is kept with."""
         seed = seed_of(self.seed, "kept", self.sweeps)
-        moved_cells(self.fit, self.mask, self.coefficients, self.table, self.values, self.rng, seed)
+        moved_cells(self.fit, self.mask, self.coefficients, self.table, self.values, self.rng, seed, self.sweeps)
         kept = self.table.with_values(self.values.copy())
         self.held.append((kept, with_own_program(self.fit), np.concatenate(self.coefficients)))
 
@@ -237,7 +238,7 @@ def filled_rows(one: Fit, mask: MaskModel, coefficients: Sequence[np.ndarray], r
     values = one.fill(rows, 1, seed=seed % 2**62)[0].values.copy()
     rng = np.random.default_rng(seed)
     for sweep in range(SETTLE):
-        moved_cells(one, mask, coefficients, rows, values, rng, seed_of(seed, "settle", sweep))
+        moved_cells(one, mask, coefficients, rows, values, rng, seed_of(seed, "settle", sweep), sweep)
     return rows.with_values(values)
 
 
@@ -246,13 +247,12 @@ def split(mask: MaskModel, coefficients: np.ndarray) -> list[np.ndarray]:
     return np.split(coefficients, np.cumsum([1 + len(design) for design in mask.designs])[:-1])
 
 
-def blocks(mask: MaskModel, unknown: np.ndarray) -> list[np.ndarray]:
-    """Columns that move together: all with holes, those on which the mask does not depend, and each other one alone."""
+def blocks(mask: MaskModel, unknown: np.ndarray, sweep: int) -> list[np.ndarray]:
+    """Columns that move together: those on which the mask does not depend, each other one alone, and now and then all."""
     holed = np.flatnonzero(unknown.any(0))
-    if len(holed) < 2:
-        return [holed] * len(holed)
     alone, rest = np.intersect1d(holed, mask.entering), np.setdiff1d(holed, mask.entering)
-    return [holed, *([rest] if len(rest) else []), *alone[:, None]]
+    together = len(holed) > 1 and sweep % TOGETHER == 0
+    return [*([holed] if together else []), *([rest] if len(rest) else []), *alone[:, None]]
 
 
 def moved_cells(
@@ -263,10 +263,11 @@ def moved_cells(
     values: np.ndarray,
     rng: np.random.Generator,
     seed: int,
+    sweep: int,
 ) -> np.ndarray:
     """One sweep over the unknown cells, in place; returns which rows changed ``(N,)``."""
     before, unknown = values.copy(), ~table.known
-    for number, columns in enumerate(blocks(mask, unknown)):
+    for number, columns in enumerate(blocks(mask, unknown, sweep)):
         rows = np.flatnonzero(unknown[:, columns].any(1))
         hidden = np.zeros((len(rows), values.shape[1]), dtype=bool)
         hidden[:, columns] = unknown[rows][:, columns]

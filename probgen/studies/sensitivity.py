@@ -142,6 +142,7 @@ def sensitivity(
     scale: str = "units",
     given: str = "known",
     level: Any = None,
+    rows: Any = None,
     confidence: float = 0.95,
     model: Any = None,
     complete_df: float | None = None,
@@ -160,6 +161,7 @@ def sensitivity(
         analysis: as for :meth:`Imputations.analyse`.
         scale, given: of the shift.
         level: of a categorical column, the level whose log odds are shifted.
+        rows: ``(N,)`` mask of the rows that shift, such as one arm of a trial; all where it is None.
         confidence: of the intervals.
         model: that imputes a table.
         complete_df: as for :func:`probgen.pool`.
@@ -181,10 +183,13 @@ def sensitivity(
     Reference: Rubin (1977); van Buuren (2018), section 9.2; Cro et al. (2020).
     """
     tried = checked_deltas(deltas, scale)
+    if rows is not None and level is not None:
+        raise CapabilityError("Levels of a categorical column are shifted in all rows; leave out rows.")
     imputed = imputations_of(data, model, options)
     pooled = []
     for delta in tried.tolist():
-        one = imputed.shifted({column: delta if level is None else {level: delta}}, scale=scale, given=given)
+        size = delta if rows is None else np.where(checked_rows(rows, imputed), delta, neutral(scale))
+        one = imputed.shifted({column: size if level is None else {level: delta}}, scale=scale, given=given)
         found = one.analyse(analysis, **(analysis_options or {}))
         pooled.append(pool(found, confidence=confidence, complete_df=complete_df))
     return Sensitivity(column, scale, given, tried, tuple(pooled), imputed.m)
@@ -196,6 +201,14 @@ def checked_deltas(deltas: Sequence[float], scale: str) -> np.ndarray:
     if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
         raise DataError(f"deltas must be finite numbers, at least one, got {deltas!r}.")
     return np.unique(np.append(numbers.astype(float), neutral(scale)))
+
+
+def checked_rows(rows: Any, imputed: Imputations) -> np.ndarray:
+    """A mask of the table's rows."""
+    mask = np.asarray(rows)
+    if mask.dtype != bool or mask.shape != (len(imputed.table),):
+        raise DataError(f"rows must be a mask of {len(imputed.table)} booleans, got {mask.dtype} of shape {mask.shape}.")
+    return mask
 
 
 def imputations_of(data: Any, model: Any, options: dict[str, Any]) -> Imputations:
