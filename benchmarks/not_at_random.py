@@ -69,7 +69,7 @@ def case(fill, truth, hidden, seed):
 
 
 # ------------------------------------------------------------------------------------------------------------ methods
-def mean(holed, seed):
+def mean(holed, seed):  # noqa: ARG001
     return np.where(np.isnan(holed), np.nanmean(holed, 0), holed)
 
 

@@ -52,7 +52,7 @@ def marks(axes: Axes, x: np.ndarray, y: np.ndarray, records: Sequence[Any], at_r
     axes.scatter(x, y, s=42, facecolors=face, edgecolors=edge, linewidths=1.6, zorder=3)
     at = int(np.flatnonzero(still)[0])
     axes.annotate(
-        "at random", (x[at], y[at]), xytext=(7, 5), textcoords="offset points", ha="left", color=INK, fontsize=8.5
+        "at random", (x[at], y[at]), xytext=(-6, 8), textcoords="offset points", ha="right", color=INK, fontsize=8.5
     )
 
 
@@ -61,7 +61,7 @@ def tip(axes: Axes, points: Sequence[float]) -> None:
     for point in points:
         axes.axvline(point, color=CYCLE[1], linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
         axes.annotate(
-            f"tips at {point:.3g}",
+            f"tips at {point:.3g}".replace("-", "−"),
             (point, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 2),

@@ -69,7 +69,9 @@ class Mechanism:
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
-            raise CapabilityError(f"mechanism must be one of {', '.join(FORMS)}, or a pg.Mechanism, got {self.form!r}.")
+            raise CapabilityError(
+                f"mechanism must be one of {', '.join(FORMS)}, or a pg.Mechanism, got {self.form!r}."
+            )
         for name, least in (("chains", 1), ("warmup", 1), ("thin", 1), ("candidates", 2)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < least:
@@ -172,7 +174,8 @@ class MaskModel:
         """Coefficients of a mask completely at random."""
         share = np.clip(unknown[:, self.targets].mean(0), 1e-3, 1 - 1e-3)
         return [
-            np.append(np.log(s / (1 - s)), np.zeros(len(design))) for s, design in zip(share, self.designs, strict=True)
+            np.append(np.log(s / (1 - s)), np.zeros(len(design)))
+            for s, design in zip(share, self.designs, strict=True)
         ]
 
     def log_prob(self, values: np.ndarray, unknown: np.ndarray, coefficients: Sequence[np.ndarray]) -> np.ndarray:
@@ -203,7 +206,7 @@ class MaskModel:
 
 def targets_of(mechanism: Mechanism, table: Table) -> list[int]:
     """Places of the columns whose mask is modelled."""
-    unknown = (~table.known).any(0)
+    unknown = (~table.known).any(0).tolist()
     if isinstance(mechanism.columns, str):
         raise DataError(f"columns of a mechanism are a list of names, got the text {mechanism.columns!r}.")
     names = [n for n, holes in zip(table.names, unknown) if holes] if mechanism.columns is None else mechanism.columns

@@ -195,7 +195,9 @@ class Chain:
         """Cells, then the mask's coefficients, then the model's parameters."""
         self.sweeps += 1
         seed = seed_of(self.seed, "cells", self.sweeps)
-        self.moved += moved_cells(self.fit, self.mask, self.coefficients, self.table, self.values, self.rng, seed, self.sweeps)
+        self.moved += moved_cells(
+            self.fit, self.mask, self.coefficients, self.table, self.values, self.rng, seed, self.sweeps
+        )
         self.coefficients = self.mask.redraw(self.values, self.unknown, self.weights, self.coefficients, self.rng)
         self.refit()
         if keep:

@@ -176,7 +176,9 @@ def sensitivity(
         >>> rng = np.random.default_rng(0)
         >>> a, noise = rng.normal(size=(2, 80))
         >>> table = {"a": a, "b": np.where(np.arange(80) < 30, np.nan, 0.4 * a + noise)}
-        >>> found = sensitivity(table, "b", [-4, -2, 2, 4], "b ~ 1", model="gaussian_mixture", components=1, m=5, progress=False)
+        >>> found = sensitivity(
+        ...     table, "b", [-4, -2, 2, 4], "b ~ 1", model="gaussian_mixture", components=1, m=5, progress=False
+        ... )
         >>> found.deltas.tolist(), len(found.tipping_points())
         ([-4.0, -2.0, 0.0, 2.0, 4.0], 2)
 
@@ -207,7 +209,9 @@ def checked_rows(rows: Any, imputed: Imputations) -> np.ndarray:
     """A mask of the table's rows."""
     mask = np.asarray(rows)
     if mask.dtype != bool or mask.shape != (len(imputed.table),):
-        raise DataError(f"rows must be a mask of {len(imputed.table)} booleans, got {mask.dtype} of shape {mask.shape}.")
+        raise DataError(
+            f"rows must be a mask of {len(imputed.table)} booleans, got {mask.dtype} of shape {mask.shape}."
+        )
     return mask
 
 

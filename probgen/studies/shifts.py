@@ -64,7 +64,9 @@ class ShiftedImputations(Imputations):
         table = self.fits[0].read(rows)
         by_row = [name for name, value in self.shift.delta.items() if np.ndim(value) == 1]
         if by_row:
-            raise DataError(f"delta of {by_row[0]!r} is one number a row of the old table; shift new rows by one number.")
+            raise DataError(
+                f"delta of {by_row[0]!r} is one number a row of the old table; shift new rows by one number."
+            )
         return moved(self.base, table, self.base.transform(table), self.shift, "transform")
 
 
@@ -159,7 +161,7 @@ class Move:
         self.one, self.old, self.holed, self.shift, self.seed = one, old, holed, shift, seed
         self.unknown = ~holed.known
         self.places = [holed.schema.index(name) for name in shift.delta]
-        self.rest = [at for at in np.flatnonzero(self.unknown.any(0)) if at not in self.places]
+        self.rest = [at for at in np.flatnonzero(self.unknown.any(0)).tolist() if at not in self.places]
         self.several = self.unknown.sum(1) > 1
 
     def table(self, completed: Table) -> Table:
@@ -206,9 +208,13 @@ class Move:
             beside = values[rows].copy()
             beside[:, hidden] = np.where(self.unknown[rows][:, hidden], np.nan, beside[:, hidden])
             known = self.holed.take(rows).with_values(beside)
-            shares = level_shares(self.one, known, place, values[rows, place], seed_of(self.seed, "shares", order, turn))
+            shares = level_shares(
+                self.one, known, place, values[rows, place], seed_of(self.seed, "shares", order, turn)
+            )
             uniform = np.random.default_rng(seed_of(self.seed, "level", order, turn)).random(len(values))[rows]
-            values[rows, place] = tilted(shares, values[rows, place].astype(int), log_odds(column, delta, rows), uniform)
+            values[rows, place] = tilted(
+                shares, values[rows, place].astype(int), log_odds(column, delta, rows), uniform
+            )
             return
         size = np.broadcast_to(np.asarray(delta, dtype=float), len(values))[rows]
         known = self.old.values[self.old.known[:, place], place]
@@ -219,10 +225,7 @@ class Move:
 
 def pushed(x: np.ndarray, delta: np.ndarray, scale: str, column: Column, sd: float) -> np.ndarray:
     """Numbers moved; zeros of a semicontinuous column stay zeros, counts stay whole."""
-    if scale == "factor":
-        made = x * delta
-    else:
-        made = x + delta * (sd if scale == "sd" else 1.0)
+    made = x * delta if scale == "factor" else x + delta * (sd if scale == "sd" else 1.0)
     if column.kind == "count" and scale != "units":
         made = np.rint(made)
     return np.where(x > 0, made, x) if column.kind == "semicontinuous" else made

@@ -186,7 +186,9 @@ def test_log_odds_of_levels_move_so_far():
         place = imputed.table.schema.index(name)
         known = np.bincount(imputed.table.values[~gone, place].astype(int)) / (n / 2)
         wanted = known * np.exp(added) / (known * np.exp(added)).sum()
-        found = np.mean([np.bincount(t.values[gone, place].astype(int), minlength=len(known)) for t in moved], 0) / (n / 2)
+        found = np.mean([np.bincount(t.values[gone, place].astype(int), minlength=len(known)) for t in moved], 0) / (
+            n / 2
+        )
         np.testing.assert_allclose(found, wanted, atol=4 * np.sqrt(0.25 * (2 / n + 2 / n / 10)) * 1.5)
 
 
