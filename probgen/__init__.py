@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from probgen.studies.design import Design as Design
     from probgen.studies.filling import fill_study as fill_study
     from probgen.studies.main_study import study as study
+    from probgen.studies.mask_mechanism import Mechanism as Mechanism
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
     from probgen.studies.pooled_tests import PooledTest as PooledTest
@@ -91,6 +92,8 @@ if TYPE_CHECKING:
     from probgen.studies.sampler_check import check_sampler as check_sampler
     from probgen.studies.selection import Selection as Selection
     from probgen.studies.selection import select as select
+    from probgen.studies.sensitivity import Sensitivity as Sensitivity
+    from probgen.studies.sensitivity import sensitivity as sensitivity
     from probgen.studies.simulation import imputation_study as imputation_study
     from probgen.studies.simulation_summary import ImputationStudy as ImputationStudy
     from probgen.studies.structural_em import StructuralEM as StructuralEM
@@ -139,6 +142,7 @@ HOME = {
     "probgen.studies.filling": ("fill_study",),
     "probgen.studies.design": ("Design",),
     "probgen.studies.main_study": ("study",),
+    "probgen.studies.mask_mechanism": ("Mechanism",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
     "probgen.studies.pooled_values": (
@@ -154,6 +158,7 @@ HOME = {
     "probgen.studies.selection": ("Selection", "select"),
     "probgen.studies.simulation": ("imputation_study",),
     "probgen.studies.simulation_summary": ("ImputationStudy",),
+    "probgen.studies.sensitivity": ("Sensitivity", "sensitivity"),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),

@@ -12,6 +12,7 @@ from probgen.plots.missing import missing_patterns, missing_shares
 from probgen.plots.network import network
 from probgen.plots.posterior import energy, posterior_predictive, prior_predictive, rank, trace
 from probgen.plots.selection import selection_curve
+from probgen.plots.sensitivity import sensitivity_curve
 from probgen.plots.style import house
 from probgen.plots.training import training_curve
 
@@ -42,6 +43,7 @@ __all__ = [
     "rank_histogram",
     "reliability_curve",
     "selection_curve",
+    "sensitivity_curve",
     "trace",
     "training_curve",
     "transition_diagram",

@@ -42,6 +42,8 @@ UNCERTAINTIES = {
 
 POSTERIOR = ("chained", "gibbs", "chees")  # methods that draw from the posterior, in order of preference
 DEFAULT = "chained_equations"
+WITH_MASK = "gaussian_mixture"
+REASON_WITH_MASK = "Chosen: one normal distribution; richer ones leave the mask nothing to explain."
 REASON = (
     "Chosen: chained equations. Every column is regressed on all others and their products under a prior that keeps the few"
     " that matter, so that analyses with interactions, curves and ratios find what they look for."
@@ -117,6 +119,32 @@ class Imputations(Sequence[Table]):
             return transform_designed(self, rows)
         return tuple(drawn(self.fits, self.fits[0].read(rows), self.m, seed_of(self.seed, "transform") % 2**62))
 
+    def shifted(self, delta: Mapping[str, Any], *, scale: str = "units", given: str = "known") -> Imputations:
+        r"""The same imputations with draws of some columns moved away from what the model expects: delta adjustment.
+
+        Delta is the difference between unknown and known cells that is left when what else is known of their rows is the
+        same (a conditional sensitivity parameter). Known cells stay. Other unknown cells of a moved row are drawn anew
+        given the moved one, with the parameters of their table; rows that do not move keep their bits.
+
+        Args:
+            delta: name of a column -> shift: a number, or one a row. Columns move in this order, each given those before it.
+                Of a categorical column: level -> log odds.
+            scale: "units" of the column (days of dates), "sd" (standard deviations of its known cells), "factor" (positive
+                columns and counts), or "log_odds" (of the second level of a binary column, of each level against the one
+                below of an ordinal one, of the named levels of a categorical one).
+            given: what is the same on both sides: "known", the known cells of the row; or "row", the whole row, as in
+                NARFCS, where the cells that follow the moved one in turn move it further.
+
+        Raises:
+            DataError: an unknown column or one without holes, a delta that is no number, a draw moved out of its support.
+            CapabilityError: a scale that the column does not have.
+
+        Reference: Rubin (1977); van Buuren (2018), section 3.8; Tompsett et al. (2018).
+        """
+        from probgen.studies.shifts import shifted
+
+        return shifted(self, delta, scale, given)
+
     def analyse(self, analysis: Callable[[Any], Any] | str, **options: Any) -> list[Any]:
         """The same analysis of every completed table, for :func:`probgen.pool`.
 
@@ -165,6 +193,7 @@ def impute(
     seed: int = 0,
     progress: bool = True,
     design: Design | None = None,
+    mechanism: Any = None,
     **options: Any,
 ) -> Imputations:
     """Complete a table m times, with parameters that differ as the data leave open.
@@ -180,6 +209,8 @@ def impute(
         seed: of all draws; the result does not depend on the number of processes.
         progress: whether to show bars.
         design: what must hold in every completed table: derived columns, bounds, rules, cells that do not apply, ...
+        mechanism: how cells get lost, where that depends on what they would have shown: "self_masking", "logistic" or a
+            :class:`probgen.Mechanism`. None: at random, given what is known.
         **options: of the model and of the method.
 
     Raises:
@@ -202,7 +233,8 @@ def impute(
         raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
     choice = ""
     if isinstance(model, str) and model == "auto":
-        model, choice = DEFAULT, REASON
+        model, choice = (DEFAULT, REASON) if mechanism is None else (WITH_MASK, REASON_WITH_MASK)
+        options = options if mechanism is None else {"components": 1, **options}
     uncertainty = uncertainty or usual(methods_of(find(model) if isinstance(model, str) else model))
     if design is not None:
         from probgen.studies.designed import impute_designed
@@ -211,6 +243,8 @@ def impute(
     rows = table if isinstance(table, Table) else Table(table)
     told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
     told.check_for_fit()
+    if mechanism is not None:
+        return not_at_random(rows, model, mechanism, int(m), uncertainty, seed, progress, options)
     fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
     tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
     return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
@@ -221,6 +255,17 @@ def usual(methods: Sequence[str]) -> str:
     if "bootstrap" in methods:
         return "bootstrap"
     return "posterior" if set(POSTERIOR) & set(methods) else "ensemble"
+
+
+def not_at_random(rows: Table, model: Any, mechanism: Any, m: int, uncertainty: str, *rest: Any) -> Imputations:
+    """With a model of the mask."""
+    from probgen.studies.mask_mechanism import Mechanism
+    from probgen.studies.not_at_random import impute_not_at_random
+
+    if uncertainty != "bootstrap":
+        raise CapabilityError(f"With a mechanism, uncertainty must be 'bootstrap', got {uncertainty!r}.")
+    asked = mechanism if isinstance(mechanism, Mechanism) else Mechanism(mechanism)
+    return impute_not_at_random(rows, model, asked, m, *rest)
 
 
 # --------------------------------------------------------------------------------------------------------- worlds
