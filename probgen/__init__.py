@@ -69,9 +69,13 @@ if TYPE_CHECKING:
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.imputation import imputation_study as imputation_study
+    from probgen.studies.imputation_comparison import ImputationComparison as ImputationComparison
+    from probgen.studies.imputation_comparison import compare_imputations as compare_imputations
     from probgen.studies.main_study import study as study
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
+    from probgen.studies.overimputation import Overimputation as Overimputation
+    from probgen.studies.overimputation import overimpute as overimpute
     from probgen.studies.pooled_tests import PooledTest as PooledTest
     from probgen.studies.pooled_tests import pool_likelihood_ratio as pool_likelihood_ratio
     from probgen.studies.pooled_tests import pool_statistics as pool_statistics
@@ -130,8 +134,10 @@ HOME = {
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.imputation": ("imputation_study",),
+    "probgen.studies.imputation_comparison": ("ImputationComparison", "compare_imputations"),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
+    "probgen.studies.overimputation": ("Overimputation", "overimpute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
     "probgen.studies.pooled_values": (
         "PooledCorrelation",
