@@ -68,20 +68,20 @@ def settling(pooled: Any, term: str, axes: Sequence[Axes] | None = None) -> list
         panel.plot(found["m"], value, color=ACCENT, linewidth=1.6)
         panel.axhline(value[-1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
         tidy(panel, title, "imputations")
-        view(panel, value, error)
+        view(panel, value, error, floor)
         panel.annotate(
             f"{value[-1]:.4g} ± {error[-1] / 2:.2g}", (1.0, 0.97), xycoords="axes fraction", ha="right", va="top",
-            color=INK, fontsize=8.5, bbox={"facecolor": "none", "edgecolor": "none"},
+            color=INK, fontsize=8.5,
         )  # fmt: skip
         panel.yaxis.label.set_color(MUTED)
     return list(panels)
 
 
-def view(axes: Axes, value: np.ndarray, error: np.ndarray) -> None:
+def view(axes: Axes, value: np.ndarray, error: np.ndarray, floor: float) -> None:
     """Limits by what comes after the first few imputations, which are wild."""
     start = min(3, len(value) - 1)
     spread = np.nan_to_num(error[start:])
     low, high = (value[start:] - spread).min(), (value[start:] + spread).max()
     pad = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
-    axes.set_ylim(low - pad, high + 1.6 * pad)
+    axes.set_ylim(max(low - pad, floor), high + 1.6 * pad)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from probgen.data.schema import Column
 from probgen.errors import DataError
 from probgen.plots.columns import complete_pairs, show_dates
-from probgen.plots.posterior import density
 from probgen.plots.style import ACCENT, FAINT, INK, MUTED, axes_or_new, tidy
 
 __all__ = ["imputed_density", "imputed_pair", "imputed_strip"]
@@ -23,6 +22,7 @@ MOST_STRIPS = 20
 MOST_LEVELS = 12
 MOST_COUNTS = 30
 MOST_CURVES = 40
+MOST_SMOOTHED = 2000  # values that a curve is made of
 FEWEST = 8  # imputed cells that a density is drawn of
 INTERVAL = (0.05, 0.95)
 
@@ -108,12 +108,12 @@ def draw_curves(known: np.ndarray, drawn: np.ndarray, axes: Axes, spike: bool) -
     inner = known[known != 0] if spike and (known != 0).sum() > 1 else known
     rows = [row[row != 0] if spike else row for row in drawn]
     x = grid_of(inner, np.concatenate(rows) if any(map(len, rows)) else inner)
-    own = density(inner, x)
+    own, least = smooth(inner, x), 0.5 * width_of(inner)
     axes.fill_between(x, own, color=FAINT, alpha=0.55, linewidth=0)
     axes.plot(x, own, color=MUTED, linewidth=1.4)
     top = own.max()
     if np.mean([len(row) for row in rows]) >= FEWEST:
-        curves = [density(row, x) for row in rows[:MOST_CURVES] if len(row) > 1]
+        curves = [smooth(row, x, least) for row in rows[:MOST_CURVES] if len(row) > 1]
         for curve in curves:
             axes.plot(x, curve, color=ACCENT, alpha=0.45, linewidth=0.9)
         top = max(top, min(3 * top, max((curve.max() for curve in curves), default=top)))
@@ -123,6 +123,19 @@ def draw_curves(known: np.ndarray, drawn: np.ndarray, axes: Axes, spike: bool) -
     axes.set_ylim(-0.12 * top if len(drawn[0]) < FEWEST else 0, 1.06 * top)
     if told:
         axes.set_xlabel(told)
+
+
+def width_of(values: np.ndarray) -> float:
+    """Of Gaussian kernels, by Silverman's rule (1986), narrower where tails are heavy."""
+    quartiles = np.subtract(*np.quantile(values, [0.75, 0.25])) / 1.349
+    return float(0.9 * (min(values.std(), quartiles) or values.std() or 1.0) * len(values) ** -0.2)
+
+
+def smooth(values: np.ndarray, x: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """Kernel density, of kernels at least so wide: few imputed values are not to look like spikes."""
+    width = max(width_of(values), least)
+    few = values if len(values) <= MOST_SMOOTHED else np.quantile(values, np.linspace(0, 1, MOST_SMOOTHED))
+    return np.exp(-0.5 * np.square((x[:, None] - few) / width)).mean(1) / (width * np.sqrt(2 * np.pi))
 
 
 def grid_of(known: np.ndarray, drawn: np.ndarray) -> np.ndarray:

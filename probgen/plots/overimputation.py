@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from probgen.plots.style import ACCENT, CYCLE, FAINT, GRID, INK, MUTED, PAPER, axes_or_new, sequential, tidy
+from probgen.plots.style import ACCENT, CYCLE, FAINT, GRID, INK, PAPER, axes_or_new, sequential, tidy
 from probgen.studies.scoring import is_nominal
 from probgen.studies.uniformity import below, bins
 
@@ -44,12 +44,9 @@ def overimputation(found: Any, column: str, axes: Axes | None = None) -> Axes:
     axes.scatter(truth[few], drawn.mean(0), s=12, color=shade, zorder=3, linewidths=0)
     ends = [truth.min(), truth.max()]
     axes.plot(ends, ends, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), zorder=4)
-    tidy(axes, column, "what it was", "what was imputed", grid="both")
-    inside = next(record for record in found.columns if record["column"] == column)
-    axes.annotate(
-        f"in 50 / 80 / 95 %: {inside['coverage50']:.0%} / {inside['coverage80']:.0%} / {inside['coverage95']:.0%}",
-        (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=8, color=MUTED,
-    )  # fmt: skip
+    record = next(record for record in found.columns if record["column"] == column)
+    inside = " / ".join(f"{record[key]:.0%}" for key in ("coverage50", "coverage80", "coverage95"))
+    tidy(axes, column, f"what it was\nin 50 / 80 / 95 % intervals: {inside}", "what was imputed", grid="both")
     return axes
 
 
@@ -126,14 +123,13 @@ def label_calibration(found: Any, column: str, axes: Axes | None = None) -> Axes
     x, y = np.array([share[g].mean() for g in groups]), np.array([hit[g].mean() for g in groups])
     error = np.array([np.sqrt((share[g] * (1 - share[g])).sum()) / len(g) for g in groups])
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
-    axes.vlines(x, x - 2 * error, x + 2 * error, color=FAINT, linewidth=4, alpha=0.7)
+    axes.vlines(x, np.maximum(x - 2 * error, 0), np.minimum(x + 2 * error, 1), color=FAINT, linewidth=4, alpha=0.7)
     axes.scatter(x, y, s=30, color=DOUBTED if doubted(found, column) else ACCENT, zorder=3)
     record = next(record for record in found.columns if record["column"] == column)
-    told = f"right: {record['accuracy']:.0%}, Brier {record['brier']:.2f}"
-    axes.annotate(told, (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=8, color=MUTED)
-    tidy(axes, column, "share of the draws", "came true", grid="both")
+    told = f"right: {record['accuracy']:.0%}, Brier score {record['brier']:.2f}"
+    tidy(axes, column, f"share of the draws\n{told}", "came true", grid="both")
     axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.1)
+    axes.set_ylim(-0.03, 1.03)
     return axes
 
 

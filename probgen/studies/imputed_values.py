@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from probgen.studies.multiple_imputation import Imputations
 from probgen.studies.rubin import jackknife, moments, rubin
 from probgen.studies.scoring import is_nominal
 
-__all__ = ["chain_series", "growth", "imputed_columns", "series_rhat"]
+__all__ = ["chain_series", "growth", "imputed_columns", "rhat_limit", "series_rhat"]
 
 KEPT = 60  # draws of a chain that are looked at
+SIMULATED = 2000
 ROWS = 2000  # rows that chains are followed on
 
 
@@ -141,6 +143,16 @@ def series_rhat(series: np.ndarray) -> float:
     """R-hat of a series ``(sweeps, chains)``: of its second half, for the first is the way there; NaN with one chain."""
     half = np.asarray(series, dtype=float)[len(series) // 2 :]
     return float(split_rhat(half.T)) if half.ndim == 2 and half.shape[1] > 1 else float("nan")
+
+
+@cache
+def rhat_limit(sweeps: int, chains: int, series: int) -> float:
+    """R-hat that chains which agree exceed once in a hundred tables of so many series, at least 1.05; by simulation."""
+    if chains < 2 or sweeps // 2 < 4:
+        return float("inf")
+    drawn = np.random.default_rng(0).normal(size=(chains, sweeps - sweeps // 2, SIMULATED))
+    ordered = np.sort(split_rhat(drawn))
+    return float(max(1.05, np.quantile(ordered, 1 - 0.01 / max(series, 1))))
 
 
 # ----------------------------------------------------------------------------------------------------------- growth in m

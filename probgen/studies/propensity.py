@@ -14,11 +14,12 @@ import numpy as np
 
 from probgen.data.table import Table
 from probgen.errors import DataError
-from probgen.studies.scoring import Encoding, is_nominal
+from probgen.studies.scoring import Encoding
 
 __all__ = ["Propensity", "propensity"]
 
 STEPS = 30
+MOST_ODDS = 50.0
 POWERS = (1, 2, 3)  # of the logit of the propensity, which residuals are taken from
 
 
@@ -53,6 +54,13 @@ class Propensity:
         imputed = self.residuals[:, self.unknown]
         between = imputed.mean(1).var(ddof=1) if len(imputed) > 1 else 0.0
         return float(np.sqrt(imputed.var() / few + 1.0 / many + between))
+
+    def shares(self, levels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Shares of the codes 0, 1, ...: ``(levels,)`` of known cells that count by the odds of being missing, and ``(m, levels)``."""
+        odds = np.minimum(self.score / np.maximum(1 - self.score, 1e-9), MOST_ODDS)[~self.unknown]
+        codes = np.arange(levels)
+        own = (odds[:, None] * (self.values[0, ~self.unknown][:, None] == codes)).sum(0) / max(odds.sum(), 1e-300)
+        return own, (self.values[:, self.unknown][..., None] == codes).mean(1)
 
 
 def propensity(table: Table, tables: Sequence[Table], column: str, penalty: float = 1.0) -> Propensity:
@@ -113,8 +121,3 @@ def residuals_of(values: np.ndarray, score: np.ndarray, unknown: np.ndarray) -> 
     design = np.column_stack([np.ones(len(score)), *(logit**power for power in POWERS)])
     left = values - (design @ np.linalg.lstsq(design, values.T, rcond=None)[0]).T
     return left / (left[:, ~unknown].std() or 1.0)
-
-
-def has_numbers(table: Table, column: str) -> bool:
-    """Whether a column's residuals mean something."""
-    return not is_nominal(table.schema[column].kind)
