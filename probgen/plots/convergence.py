@@ -63,25 +63,27 @@ def settling(pooled: Any, term: str, axes: Sequence[Axes] | None = None) -> list
         value, error = found[name], 2 * found[f"{name}_error"]
         told = np.isfinite(error)
         low, high = (value - error)[told], (value + error)[told]
-        floor = 0.0 if name != "estimate" else -np.inf
-        panel.fill_between(found["m"][told], np.maximum(low, floor), high, color=FAINT, alpha=0.5, linewidth=0)
+        floor, most = (-np.inf if name == "estimate" else 0.0), (1.0 if name == "fmi" else np.inf)
+        panel.fill_between(
+            found["m"][told], np.maximum(low, floor), np.minimum(high, most), color=FAINT, alpha=0.5, linewidth=0
+        )
         panel.plot(found["m"], value, color=ACCENT, linewidth=1.6)
         panel.axhline(value[-1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
         tidy(panel, title, "imputations")
-        view(panel, value, error, floor)
+        view(panel, value, error, floor, most)
         panel.annotate(
-            f"{value[-1]:.4g} ± {error[-1] / 2:.2g}", (1.0, 0.97), xycoords="axes fraction", ha="right", va="top",
+            f"{value[-1]:.4g} ± {error[-1] / 2:.2g}".replace("-", "−"), (1.0, 0.97), xycoords="axes fraction", ha="right", va="top",
             color=INK, fontsize=8.5,
         )  # fmt: skip
         panel.yaxis.label.set_color(MUTED)
     return list(panels)
 
 
-def view(axes: Axes, value: np.ndarray, error: np.ndarray, floor: float) -> None:
+def view(axes: Axes, value: np.ndarray, error: np.ndarray, floor: float, most: float) -> None:
     """Limits by what comes after the first few imputations, which are wild."""
     start = min(3, len(value) - 1)
     spread = np.nan_to_num(error[start:])
     low, high = (value[start:] - spread).min(), (value[start:] + spread).max()
     pad = 0.25 * (high - low) or 0.1 * abs(high) or 1.0
-    axes.set_ylim(max(low - pad, floor), high + 1.6 * pad)
+    axes.set_ylim(max(low - pad, floor), min(high + 1.6 * pad, 1.02 * most))
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -19,6 +19,7 @@ __all__ = ["imputed_density", "imputed_pair", "imputed_strip"]
 
 MOST_POINTS = 400  # of one strip
 MOST_STRIPS = 20
+MANY = 400  # points that are dots of a picture, not shapes of their own
 MOST_LEVELS = 12
 MOST_COUNTS = 30
 MOST_CURVES = 40
@@ -48,12 +49,13 @@ def imputed_strip(imputed: Any, column: str, axes: Axes | None = None) -> Axes:
     kind, known, drawn = parts(imputed, column)
     shown = drawn[:MOST_STRIPS]
     axes = axes_or_new(axes, (1.4 + 0.32 * (len(shown) + 1), 2.8))
-    rng = np.random.default_rng(0)
+    rng, total = np.random.default_rng(0), shown.size
     for at, (values, colour) in enumerate([(known, MUTED), *((row, ACCENT) for row in shown)]):
         few = thinned(values, rng)
         y = few + rng.uniform(-0.28, 0.28, len(few)) if kind.is_discrete else few
         alpha = float(np.clip(14 / np.sqrt(max(len(few), 1)) / 3, 0.3, 0.85))
-        axes.scatter(at + rng.uniform(-0.3, 0.3, len(few)), y, s=9, color=colour, alpha=alpha, linewidths=0)
+        style = {"s": 9, "color": colour, "alpha": alpha, "linewidths": 0, "rasterized": total > MANY}
+        axes.scatter(at + rng.uniform(-0.3, 0.3, len(few)), y, **style)
     tidy(axes, column, "imputation (0: known cells)", "")
     places = [0, 1, *range(5, len(shown) + 1, 5)] if len(shown) > 6 else range(len(shown) + 1)
     axes.set_xticks(list(places))
@@ -116,7 +118,7 @@ def draw_curves(known: np.ndarray, drawn: np.ndarray, axes: Axes, spike: bool) -
         curves = [smooth(row, x, least) for row in rows[:MOST_CURVES] if len(row) > 1]
         for curve in curves:
             axes.plot(x, curve, color=ACCENT, alpha=0.45, linewidth=0.9)
-        top = max(top, min(3 * top, max((curve.max() for curve in curves), default=top)))
+        top = max(top, min(5 * top, max((curve.max() for curve in curves), default=top)))
     else:
         pooled = np.concatenate(rows)
         axes.plot(pooled, np.full(len(pooled), -0.06 * top), "|", color=ACCENT, alpha=0.5, markersize=8)
@@ -188,11 +190,12 @@ def imputed_pair(imputed: Any, x: str, y: str, number: int | None = None, axes: 
     holes = np.flatnonzero(~imputed.table.known[:, places].all(1))
     tables = imputed.tables if number is None else imputed.tables[number - 1 : number]
     known = complete_pairs(imputed.table, x, y)
-    axes.scatter(*known, s=11, color=MUTED, alpha=0.4, linewidths=0)
+    axes.scatter(*known, s=11, color=MUTED, alpha=0.4, linewidths=0, rasterized=known.shape[1] > MANY)
     drawn = [complete_pairs(table.take(holes), x, y) for table in tables] if len(holes) else [np.zeros((2, 0))]
     points = np.concatenate(drawn, 1)
     alpha = float(np.clip(60 / max(points.shape[1], 1), 0.15, 0.75))
-    axes.scatter(*points, s=11, color=ACCENT, alpha=alpha, linewidths=0, marker="D")
+    many = points.shape[1] > MANY
+    axes.scatter(*points, s=11, color=ACCENT, alpha=alpha, linewidths=0, marker="D", rasterized=many)
     tidy(axes, "all imputations" if number is None else f"imputation {number}", x, y, grid="both")
     for which, name, axis in (("x", x, axes.xaxis), ("y", y, axes.yaxis)):
         column = imputed.table.schema[name]

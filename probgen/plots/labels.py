@@ -26,7 +26,7 @@ def label_points(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str],
         size: of the letters, points.
     """
     places, merged = together(np.column_stack([x, y]), names)
-    axes.figure.canvas.draw()  # type: ignore[attr-defined]  # lays the axes out
+    axes.figure.draw_without_rendering()  # lays the axes out
     pixels = axes.transData.transform(places)
     unit = size * axes.figure.dpi / 72
     frame = axes.get_window_extent()
@@ -63,7 +63,9 @@ def free_place(
         reach = unit * (0.75 + 0.8 * ring)
         for angle in np.pi * np.array([0, 1, 0.25, 0.75, 1.25, 1.75, 0.5, 1.5]):
             across, up = reach * np.cos(angle), reach * np.sin(angle)
-            left = point[0] + across - (width if across < -1e-6 * reach else 0.0 if across > 1e-6 * reach else width / 2)
+            left = (
+                point[0] + across - (width if across < -1e-6 * reach else 0.0 if across > 1e-6 * reach else width / 2)
+            )
             middle = point[1] + up
             box = (left, middle - height / 2, left + width, middle + height / 2)
             bad = sum(overlap(box, other) for other in taken) + 20 * unit * outside(box, frame)
@@ -84,4 +86,6 @@ def overlap(one: tuple, other: tuple) -> float:
 
 def outside(box: tuple, frame: tuple) -> float:
     """How far a box sticks out of the frame."""
-    return max(frame[0] - box[0], 0) + max(box[2] - frame[2], 0) + max(frame[1] - box[1], 0) + max(box[3] - frame[3], 0)
+    return (
+        max(frame[0] - box[0], 0) + max(box[2] - frame[2], 0) + max(frame[1] - box[1], 0) + max(box[3] - frame[3], 0)
+    )

@@ -94,7 +94,9 @@ def flux(table: Table, axes: Axes | None = None) -> Axes:
     x, y = np.array([[record["influx"], record["outflux"]] for record in records]).T
     axes.plot([0, 1], [1, 0], color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)))
     axes.scatter(x, y, s=34, color=ACCENT, zorder=3)
-    tidy(axes, "Flux", "influx: unknown where others are known", "outflux: known where others are unknown", grid="both")
+    tidy(
+        axes, "Flux", "influx: unknown where others are known", "outflux: known where others are unknown", grid="both"
+    )
     axes.set_xlim(-0.04, min(1.04, max(0.2, 1.3 * x.max())))
     axes.set_ylim(max(-0.04, 1 - max(0.2, 1.3 * (1 - y.min()))), 1.07)
     told = np.argsort(-np.hypot(x, 1 - y), kind="stable")[:MOST_LABELS]

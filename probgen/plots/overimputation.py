@@ -45,8 +45,8 @@ def overimputation(found: Any, column: str, axes: Axes | None = None) -> Axes:
     ends = [truth.min(), truth.max()]
     axes.plot(ends, ends, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), zorder=4)
     record = next(record for record in found.columns if record["column"] == column)
-    inside = " / ".join(f"{record[key]:.0%}" for key in ("coverage50", "coverage80", "coverage95"))
-    tidy(axes, column, f"what it was\nin 50 / 80 / 95 % intervals: {inside}", "what was imputed", grid="both")
+    inside = " / ".join(f"{100 * record[key]:.0f}" for key in ("coverage50", "coverage80", "coverage95"))
+    tidy(axes, column, f"what it was\nin 50 / 80 / 95 %: {inside} %", "what was imputed", grid="both")
     return axes
 
 
@@ -126,7 +126,7 @@ def label_calibration(found: Any, column: str, axes: Axes | None = None) -> Axes
     axes.vlines(x, np.maximum(x - 2 * error, 0), np.minimum(x + 2 * error, 1), color=FAINT, linewidth=4, alpha=0.7)
     axes.scatter(x, y, s=30, color=DOUBTED if doubted(found, column) else ACCENT, zorder=3)
     record = next(record for record in found.columns if record["column"] == column)
-    told = f"right: {record['accuracy']:.0%}, Brier score {record['brier']:.2f}"
+    told = f"right: {100 * record['accuracy']:.0f} %, Brier score {record['brier']:.2f}"
     tidy(axes, column, f"share of the draws\n{told}", "came true", grid="both")
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from probgen.plots.imputed import (
     FEWEST,
     INTERVAL,
+    MANY,
     MOST_CURVES,
     MOST_LEVELS,
     grid_of,
@@ -63,7 +64,8 @@ def draw_residuals(found: Any, axes: Axes) -> None:
             axes.plot(x, smooth(row, x, 0.5 * width_of(middle)), color=ACCENT, alpha=0.45, linewidth=0.9)
     if drawn.shape[1] < FEWEST:
         axes.plot(drawn.ravel(), np.full(drawn.size, 0.03), "|", color=ACCENT, alpha=0.5, markersize=10)
-    tidy(axes, f"at equal propensity: {found.shift:+.2f} sd", "residual, in sd of known cells", grid="")
+    told = f"residual, sd   (shift {found.shift:+.2f})".replace("-", "−")
+    tidy(axes, "at equal propensity", told, grid="")
 
 
 def draw_levels(imputed: Any, found: Any, axes: Axes) -> None:
@@ -89,7 +91,16 @@ def draw_scatter(imputed: Any, found: Any, axes: Axes) -> None:
         y = found.values[:, rows].ravel() if colour == ACCENT else found.values[0, rows]
         few = rng.permutation(len(x))[:MOST_POINTS]
         shaken = rng.uniform(-0.25, 0.25, len(few)) if kind.is_discrete else 0.0
-        axes.scatter(x[few], y[few] + shaken, s=10, color=colour, alpha=0.3, linewidths=0, marker=marker)
+        axes.scatter(
+            x[few],
+            y[few] + shaken,
+            s=10,
+            color=colour,
+            alpha=0.3,
+            linewidths=0,
+            marker=marker,
+            rasterized=len(few) > MANY,
+        )
         if kind.kind not in ("binary", "categorical") and len(np.unique(x)) >= BINS:
             draw_means(axes, x, y, colour)
     tidy(axes, found.column, "probability of being missing", "", grid="both")
@@ -100,5 +111,10 @@ def draw_means(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
     """Means of equally many points each."""
     groups = np.array_split(np.argsort(x, kind="stable"), BINS)
     axes.plot(
-        [x[g].mean() for g in groups], [y[g].mean() for g in groups], color=colour, linewidth=2.0, marker="o", markersize=4
+        [x[g].mean() for g in groups],
+        [y[g].mean() for g in groups],
+        color=colour,
+        linewidth=2.0,
+        marker="o",
+        markersize=4,
     )

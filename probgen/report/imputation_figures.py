@@ -96,7 +96,7 @@ def pairs(found: Findings) -> Markup | None:
     def paint(figure: Figure) -> None:
         for axes, (x, y) in zip(grid(figure, len(chosen), 3), chosen, strict=False):
             plots.imputed_pair(found.imputed, x, y, 1, axes)
-            axes.set_title("")
+            axes.set_title("", loc="left")
 
     words = "Pairs of columns: rows known and rows with an imputed cell, of the first imputation"
     return draw("pairs", words, (WIDTH, 3.0 * ceil(len(chosen) / 3)), paint)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probgen.report.page import percent
 from probgen.studies.imputed_values import rhat_limit, series_rhat
 from probgen.studies.multiple_imputation import UNCERTAINTIES
 
@@ -36,7 +37,7 @@ def summary(found: Findings) -> list[str]:
     incomplete = [record["column"] for record in found.columns if record["unknown"]]
     complete = int(table.known.all(1).sum())
     lines = [
-        f"{unknown:,} of {table.known.size:,} cells ({unknown / table.known.size:.1%}) were unknown, in"
+        f"{unknown:,} of {table.known.size:,} cells ({percent(unknown / table.known.size)}) were unknown, in"
         f" {len(incomplete)} of {table.n_columns} columns ({names(incomplete)}). {complete:,} of {table.n_rows:,} rows were"
         " complete.",
         f"Each unknown cell was drawn {counted(imputed.m, 'time')} given the rest of its row, by {imputed.fits[0].name};"
@@ -63,13 +64,13 @@ def hidden_cells(found: Findings) -> list[str]:
         cells = [record["cells"] for record in numbers]
         inside = {key: np.average([r[key] for r in numbers], weights=cells) for key in ("coverage50", "coverage95")}
         told.append(
-            f"{inside['coverage50']:.0%} of the numbers lay in their 50 % intervals and {inside['coverage95']:.0%} in their 95 %"
+            f"{percent(inside['coverage50'])} of the numbers lay in their 50 % intervals and {percent(inside['coverage95'])} in their 95 %"
             " intervals"
         )
     if labels:
         cells = [record["cells"] for record in labels]
         right = np.average([record["accuracy"] for record in labels], weights=cells)
-        told.append(f"{right:.0%} of the labels were the one drawn most often")
+        told.append(f"{percent(right)} of the labels were the one drawn most often")
     hidden = len(found.overimputed.cells)
     return [f"{hidden:,} known cells were hidden and imputed as if they were missing: {' and '.join(told)}."]
 
@@ -82,7 +83,7 @@ def answers(found: Findings) -> list[str]:
             continue
         at = int(np.nanargmax(pooled.fmi))
         lines.append(
-            f"{name}: the holes cost most for {pooled.names[at]}, {pooled.fmi[at]:.0%} of the information;"
+            f"{name}: the holes cost most for {pooled.names[at]}, {percent(pooled.fmi[at])} of the information;"
             f" standard errors repeat within 5 % from {pooled.imputations_needed()} imputations on."
         )
     return lines
@@ -95,7 +96,11 @@ def verdict(found: Findings) -> str:
         return "Do not read intervals off these tables: all have the same parameters, which makes pooled intervals too short."
     if wrong:
         return f"{counted(len(wrong), 'thing').capitalize()} below should be looked at before the tables are analysed."
-    checked = "" if found.overimputed is not None else " Overimputation (pg.overimpute) would say more; it was not asked for."
+    checked = (
+        ""
+        if found.overimputed is not None
+        else " Overimputation (pg.overimpute) would say more; it was not asked for."
+    )
     return f"Nothing stands out against these imputations.{checked}"
 
 
@@ -104,11 +109,19 @@ def cautions(found: Findings) -> list[str]:
     """Sentences about what may be wrong; none where nothing stands out."""
     if found.imputed.table.known.all():
         return []
-    return [*properness(found), *outside(found), *chains(found), *shifts(found), *overimputed(found), *fits(found)]
+    return [
+        *properness(found),
+        *outside(found),
+        *chains(found),
+        *shifts(found),
+        *overimputed(found),
+        *fits(found),
+        *few(found),
+    ]
 
 
 def properness(found: Findings) -> list[str]:
-    """Parameters without uncertainty, and too few imputations."""
+    """Parameters without uncertainty, and one imputation."""
     lines = []
     if not found.imputed.proper:
         lines.append(
@@ -116,6 +129,12 @@ def properness(found: Findings) -> list[str]:
         )
     if found.imputed.m == 1:
         lines.append("There is one imputation: what the holes cost cannot be told from it. Ask for 20.")
+    return lines
+
+
+def few(found: Findings) -> list[str]:
+    """Imputations too few for what was asked."""
+    lines = []
     for name, pooled in found.pooled.items():
         if 1 < pooled.m < pooled.imputations_needed(0.1):
             lines.append(
@@ -126,20 +145,30 @@ def properness(found: Findings) -> list[str]:
 
 
 def outside(found: Findings) -> list[str]:
-    """Imputed numbers beyond all known ones."""
+    """Imputed numbers beyond all known ones, more than chance puts there, or below zero where none is known."""
     lines = []
     for record in found.columns:
-        if record.get("outside", 0) < max(1.0, 0.02 * record["unknown"]):
+        if "outside" not in record:
             continue
-        column = found.imputed.table.schema[record["column"]]
-        known = found.imputed.table.values[:, found.imputed.table.schema.index(column.name)]
-        ends = f"{shown(np.nanmin(known), column.kind)} to {shown(np.nanmax(known), column.kind)}"
-        lines.append(
-            f"Imputed values of {column.name} lie outside the observed range ({ends}) in {record['outside']:.0f} of"
-            f" {counted(record['unknown'], 'cell')} (mean over imputations). Is that possible? Bounds or another kind would keep"
-            " them inside."
-        )
+        column, chance = found.imputed.table.schema[record["column"]], by_chance(record["known"], record["unknown"])
+        low, high = record["known_range"]
+        told = f"in {record['outside']:.0f} of {counted(record['unknown'], 'cell')} (mean over imputations"
+        if low >= 0 > record["imputed_range"][0] and column.kind == "real":
+            lines.append(
+                f"Imputed values of {column.name} go below zero, to {record['imputed_range'][0]:g}; known ones do not."
+            )
+        elif record["outside"] > chance + 3 * np.sqrt(chance + chance**2 / 2):
+            ends = f"{shown(low, column.kind)} to {shown(high, column.kind)}"
+            lines.append(
+                f"Imputed values of {column.name} lie outside the observed range ({ends}) {told}; chance would put"
+                f" {chance:.1f} there). Is that possible? Bounds or another kind of column would keep them inside."
+            )
     return lines
+
+
+def by_chance(known: int, unknown: int) -> float:
+    """Cells outside the range of the known ones if all came from one law: each is an extreme of known + 1 with equal chance."""
+    return 2 * unknown / (known + 1)
 
 
 def shown(value: float, kind: str) -> str:
@@ -184,7 +213,7 @@ def overimputed(found: Findings) -> list[str]:
 
 
 def inside(record: dict[str, Any]) -> str:
-    return f"{record['coverage50']:.0%} lie in 50 % intervals, {record['coverage95']:.0%} in 95 % intervals"
+    return f"{percent(record['coverage50'])} lie in 50 % intervals, {percent(record['coverage95'])} in 95 % intervals"
 
 
 def shares(record: dict[str, Any]) -> str:
@@ -206,7 +235,9 @@ def notes(found: Findings) -> list[str]:
     lines = []
     many = [r["column"] for r in found.columns if r["unknown"] > MANY * (r["unknown"] + r["known"])]
     if many:
-        lines.append(f"More than half of {names(many)} is imputed: what is found there is the model's more than the data's.")
+        lines.append(
+            f"More than half of {names(many)} is imputed: what is found there is the model's more than the data's."
+        )
     apart = [r["column"] for r in found.columns if abs(r.get("distance", 0)) > limit_of(r)]
     if apart:
         lines.append(

@@ -106,11 +106,10 @@ def compare_imputations(
     Example:
         >>> a, noise = np.random.default_rng(0).normal(size=(2, 90))
         >>> holed = {"a": a, "b": np.where(np.arange(90) < 30, np.nan, a + 0.3 * noise)}
-        >>> found = compare_imputations(
-        ...     holed, ["naive_bayes", "gaussian_mixture"], components=1, folds=2, draws=5, progress=False
-        ... )
-        >>> found.best, list(found.failures)
-        ('gaussian_mixture', ['naive_bayes'])
+        >>> models = {"apart": "latent_class", "together": "gaussian_mixture"}
+        >>> found = compare_imputations(holed, models, components=1, folds=2, draws=5, progress=False)
+        >>> found.best, [score["model"] for score in found.scores]
+        ('together', ['together', 'apart'])
 
     Sources: Gneiting and Raftery (2007); Näf, Grzesiak and Scornet (2025), arXiv:2507.11297.
     """
@@ -119,23 +118,22 @@ def compare_imputations(
     check(rows, folds, draws)
     hidden, part = borrowed(rows, folds, seed)
     encoding = Encoding.of(rows)
-    terms, distances, seconds, failures = {}, {}, {}, {}
+    terms, distances, seconds = {}, {}, {}
+    failures: dict[str, ProbgenError] = {}
     for name, candidate in candidates.items():
         began = time.perf_counter()
         try:
             drawn = refilled(rows, hidden, part, {**options, **candidate}, draws, seed)
         except ProbgenError as error:
-            failures[name] = str(error)
-            first = error if len(failures) == 1 else first
+            failures[name] = error
             continue
         terms[name] = row_scores(rows, hidden, drawn, encoding)
         distances[name] = distance_terms(rows, hidden, drawn, encoding)
         seconds[name] = time.perf_counter() - began
     if not terms:
-        raise first
-    return ImputationComparison(
-        ranked(terms, distances, seconds), np.flatnonzero(hidden.any(1)), terms, hidden, failures
-    )
+        raise next(iter(failures.values()))
+    told = {name: str(error) for name, error in failures.items()}
+    return ImputationComparison(ranked(terms, distances, seconds), np.flatnonzero(hidden.any(1)), terms, hidden, told)
 
 
 def read_candidates(models: Mapping[str, Any] | Iterable[str]) -> dict[str, dict[str, Any]]:

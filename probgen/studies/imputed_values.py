@@ -57,6 +57,8 @@ def imputed_column(table: Table, tables: Sequence[Table], place: int) -> dict[st
         "known_sd": float(known.std()),
         "imputed_mean": float(drawn.mean()),
         "imputed_sd": float(drawn.std(1).mean()),
+        "known_range": (float(known.min()), float(known.max())),
+        "imputed_range": (float(drawn.min()), float(drawn.max())),
         "outside": float(((drawn < known.min()) | (drawn > known.max())).sum(1).mean()),
         "distance": float((drawn.mean() - known.mean()) / (known.std() or 1.0)),
         "fmi": fmi_of(whole),
@@ -84,7 +86,7 @@ def chain_series(imputed: Imputations, most: int = KEPT) -> dict[str, np.ndarray
     if kept:
         return kept
     fit = imputed.fits[0]
-    chains, draws = fit.posterior.shape
+    draws = fit.posterior.shape[1]
     if len(imputed.fits) > 1 or fit.posterior.point or fit.method not in ("gibbs", "chees", "nuts") or draws < 4:
         return {}
     rows = incomplete(imputed.table)

@@ -179,8 +179,8 @@ def overimpute(
     Example:
         >>> a, noise = np.random.default_rng(0).normal(size=(2, 80))
         >>> found = overimpute({"a": a, "b": a + noise}, "gaussian_mixture", components=1, progress=False)
-        >>> found.draws.shape, found.names
-        ((39, 16), ('a', 'b'))
+        >>> len(found.draws), found.names, [record["says"] for record in found.columns]
+        (39, ('a', 'b'), ['', ''])
     """
     rows = table if isinstance(table, Table) else Table(table)
     if not isinstance(draws, int | np.integer) or draws < 2:

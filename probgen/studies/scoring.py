@@ -72,8 +72,9 @@ def random_ranks(draws: np.ndarray, truth: np.ndarray, rng: np.random.Generator)
 
 @dataclass(frozen=True)
 class Encoding:
-    r"""Cells as vectors in which distances compare: numbers over their standard deviation, labels as indicators over
-    :math:`\sqrt2`, so that two labels that differ are at distance 1.
+    r"""Cells as vectors in which distances compare.
+
+    Numbers count in standard deviations, labels are indicators over :math:`\sqrt2`, so that two that differ are at distance 1.
 
     Attributes:
         schema: of the table.
