@@ -22,6 +22,7 @@ MOST_STRIPS = 20
 MANY = 400  # points that are dots of a picture, not shapes of their own
 MOST_LEVELS = 12
 MOST_COUNTS = 30
+FEW_COUNTS = 12  # that lie on lines unless they are shaken
 MOST_CURVES = 40
 MOST_SMOOTHED = 2000  # values that a curve is made of
 FEWEST = 8  # imputed cells that a density is drawn of
@@ -50,9 +51,10 @@ def imputed_strip(imputed: Any, column: str, axes: Axes | None = None) -> Axes:
     shown = drawn[:MOST_STRIPS]
     axes = axes_or_new(axes, (1.4 + 0.32 * (len(shown) + 1), 2.8))
     rng, total = np.random.default_rng(0), shown.size
+    shaken = kind.is_discrete or (kind.kind == "count" and np.ptp(np.r_[known, shown.ravel()]) <= FEW_COUNTS)
     for at, (values, colour) in enumerate([(known, MUTED), *((row, ACCENT) for row in shown)]):
         few = thinned(values, rng)
-        y = few + rng.uniform(-0.28, 0.28, len(few)) if kind.is_discrete else few
+        y = few + rng.uniform(-0.28, 0.28, len(few)) if shaken else few
         alpha = float(np.clip(14 / np.sqrt(max(len(few), 1)) / 3, 0.3, 0.85))
         style = {"s": 9, "color": colour, "alpha": alpha, "linewidths": 0, "rasterized": total > MANY}
         axes.scatter(at + rng.uniform(-0.3, 0.3, len(few)), y, **style)
@@ -77,6 +79,8 @@ def name_values(kind: Column, axes: Axes) -> None:
         axes.set_yticks(range(kind.cardinality), [str(level)[:12] for level in kind.levels])
     elif kind.kind == "datetime":
         show_dates(axes.yaxis)
+    elif kind.kind == "count":
+        axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def imputed_density(imputed: Any, column: str, axes: Axes | None = None) -> Axes:
@@ -165,7 +169,9 @@ def draw_shares(kind: Column, known: np.ndarray, drawn: np.ndarray, axes: Axes) 
     axes.vlines(at, low, high, color=ACCENT, linewidth=2.2)
     axes.scatter(at, others.mean(0), color=ACCENT, s=20, zorder=3)
     axes.set_ylim(0, 1.08 * max(own.max(), high.max()))
-    if kind.is_discrete:
+    if not kind.is_discrete:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    else:
         labels = [str(kind.levels[int(code)])[:12] for code in support]
         turned = len(support) > 4 or sum(map(len, labels)) > 24
         axes.set_xticks(at, labels, **({"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if turned else {}))

@@ -97,8 +97,9 @@ def flux(table: Table, axes: Axes | None = None) -> Axes:
     tidy(
         axes, "Flux", "influx: unknown where others are known", "outflux: known where others are unknown", grid="both"
     )
-    axes.set_xlim(-0.04, min(1.04, max(0.2, 1.3 * x.max())))
-    axes.set_ylim(max(-0.04, 1 - max(0.2, 1.3 * (1 - y.min()))), 1.07)
+    for values, limit in ((x, axes.set_xlim), (y, axes.set_ylim)):
+        pad = max(0.05, 0.3 * np.ptp(values))
+        limit(max(values.min() - pad, -0.04), min(values.max() + pad, 1.07))
     told = np.argsort(-np.hypot(x, 1 - y), kind="stable")[:MOST_LABELS]
     label_points(axes, x[told], y[told], [shortened(records[at]["column"]) for at in told])
     return axes

@@ -32,10 +32,8 @@ PAIR_ROWS = 2000
 
 def figures(found: Findings) -> dict[str, Markup]:
     """Name -> figure; a figure for which there are no data is absent."""
-    made: dict[str, Markup | None] = {}
-    if found.incomplete:
-        for name, make in MAKERS.items():
-            made[name] = make(found)
+    makers = {**OF_HOLES, **OF_CHECKS} if found.incomplete else OF_CHECKS
+    made: dict[str, Markup | None] = {name: make(found) for name, make in makers.items()}
     made |= {f"settling {name}": settling(name, pooled) for name, pooled in found.pooled.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
 
@@ -214,7 +212,7 @@ def settling(name: str, pooled: Any) -> Markup | None:
     return draw(own, f"Pooled numbers of {name} as imputations are added", (WIDTH, 2.0 * len(terms)), paint)
 
 
-MAKERS = {
+OF_HOLES = {
     "patterns": patterns,
     "flux": flux,
     "densities": densities,
@@ -222,6 +220,8 @@ MAKERS = {
     "pairs": pairs,
     "chains": chains,
     "propensities": propensities,
+}
+OF_CHECKS = {
     "overimputation": overimputation,
     "pits": pits,
     "comparison": comparison,

@@ -82,7 +82,7 @@ def compare_imputations(
     models: Mapping[str, Any] | Iterable[str],
     *,
     folds: int = 5,
-    draws: int = 20,
+    m: int = 20,
     seed: int = 0,
     **options: Any,
 ) -> ImputationComparison:
@@ -92,7 +92,7 @@ def compare_imputations(
         table: a Table, or anything a Table can be made of; some of its rows have holes.
         models: names; or name -> model, or name -> dictionary with ``model`` and options of :func:`probgen.impute`.
         folds: rounds; in each one a part of the rows borrows a pattern, and every model is fitted anew.
-        draws: imputations of every hidden cell.
+        m: imputations of every hidden cell.
         seed: of patterns and draws; the same for all models.
         **options: of :func:`probgen.impute`, for all models.
 
@@ -107,7 +107,7 @@ def compare_imputations(
         >>> a, noise = np.random.default_rng(0).normal(size=(2, 90))
         >>> holed = {"a": a, "b": np.where(np.arange(90) < 30, np.nan, a + 0.3 * noise)}
         >>> models = {"apart": "latent_class", "together": "gaussian_mixture"}
-        >>> found = compare_imputations(holed, models, components=1, folds=2, draws=5, progress=False)
+        >>> found = compare_imputations(holed, models, components=1, folds=2, m=5, progress=False)
         >>> found.best, [score["model"] for score in found.scores]
         ('together', ['together', 'apart'])
 
@@ -115,7 +115,7 @@ def compare_imputations(
     """
     rows = table if isinstance(table, Table) else Table(table)
     candidates = read_candidates(models)
-    check(rows, folds, draws)
+    check(rows, folds, m)
     hidden, part = borrowed(rows, folds, seed)
     encoding = Encoding.of(rows)
     terms, distances, seconds = {}, {}, {}
@@ -123,7 +123,7 @@ def compare_imputations(
     for name, candidate in candidates.items():
         began = time.perf_counter()
         try:
-            drawn = refilled(rows, hidden, part, {**options, **candidate}, draws, seed)
+            drawn = refilled(rows, hidden, part, {**options, **candidate}, m, seed)
         except ProbgenError as error:
             failures[name] = error
             continue
@@ -148,9 +148,9 @@ def read_candidates(models: Mapping[str, Any] | Iterable[str]) -> dict[str, dict
     return found
 
 
-def check(table: Table, folds: int, draws: int) -> None:
+def check(table: Table, folds: int, m: int) -> None:
     """Sizes that scores can be made of."""
-    for name, number in (("folds", folds), ("draws", draws)):
+    for name, number in (("folds", folds), ("m", m)):
         if not isinstance(number, int | np.integer) or number < 2:
             raise CapabilityError(f"{name} must be a whole number of at least 2, got {number!r}.")
     if table.known.all():
@@ -181,14 +181,14 @@ def borrowed(table: Table, folds: int, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def refilled(
-    table: Table, hidden: np.ndarray, part: np.ndarray, options: Mapping[str, Any], draws: int, seed: int
+    table: Table, hidden: np.ndarray, part: np.ndarray, options: Mapping[str, Any], m: int, seed: int
 ) -> np.ndarray:
-    """``(draws, N, D)``: the table with the hidden cells imputed, each row in its own round."""
-    found = np.repeat(table.values[None], draws, 0)
+    """``(m, N, D)``: the table with the hidden cells imputed, each row in its own round."""
+    found = np.repeat(table.values[None], m, 0)
     for number in np.unique(part[hidden.any(1)]):
         now = hidden & (part == number)[:, None]
         holed = table.with_values(np.where(now, np.nan, table.values))
-        filled = impute(holed, m=draws, seed=seed_of(seed, "round", number) % 2**31, **options)
+        filled = impute(holed, m=m, seed=seed_of(seed, "round", number) % 2**31, **options)
         found[:, now] = np.stack([one.values[now] for one in filled])
     return found
 

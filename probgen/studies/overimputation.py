@@ -32,6 +32,7 @@ __all__ = ["Overimputation", "overimpute"]
 
 LEVELS = (0.5, 0.8, 0.95)
 DOUBT = 0.01  # probability that columns that are all right are doubted
+FEWEST_LABELS = 20  # cells from which the sum of shares is nearly normal
 MOST_RANKS = 2000  # that the test of uniformity looks at
 NUMBERS = ("coverage50", "coverage80", "coverage95", "width95", "rmse", "crps", "skill")
 LABELS = ("accuracy", "brier", "log_score", "confidence", "expected", "skill")
@@ -151,7 +152,7 @@ def overimpute(
     share: float = 0.1,
     folds: int | None = None,
     columns: Sequence[str] | None = None,
-    draws: int = 39,
+    m: int = 39,
     seed: int = 0,
     **options: Any,
 ) -> Overimputation:
@@ -166,7 +167,7 @@ def overimpute(
         share: of the known cells of every column that is hidden, in one round.
         folds: hide every known cell once instead, in so many rounds; each takes as long as an imputation.
         columns: whose cells are hidden; all where it is None.
-        draws: imputations of every hidden cell; 39 make 40 ranks, of which 50, 80 and 95 % are whole numbers.
+        m: imputations of every hidden cell; 39 make 40 ranks, of which 50, 80 and 95 % are whole numbers.
         seed: of holes and draws.
         **options: of :func:`probgen.impute`.
 
@@ -183,13 +184,13 @@ def overimpute(
         (39, ('a', 'b'), ['', ''])
     """
     rows = table if isinstance(table, Table) else Table(table)
-    if not isinstance(draws, int | np.integer) or draws < 2:
-        raise CapabilityError(f"draws must be a whole number of at least 2, got {draws!r}.")
+    if not isinstance(m, int | np.integer) or m < 2:
+        raise CapabilityError(f"m must be a whole number of at least 2, got {m!r}.")
     parts = []
     for number, hidden in enumerate(hiding(rows, share, folds, columns, seed)):
         holed = rows.with_values(np.where(hidden, np.nan, rows.values))
         own = seed_of(seed, "overimpute", number) % 2**31
-        filled = impute(holed, model, m=int(draws), seed=own, **options)
+        filled = impute(holed, model, m=int(m), seed=own, **options)
         cells = np.argwhere(hidden)
         drawn = np.stack([one.values[hidden] for one in filled])
         parts.append((cells, drawn, (~holed.known).mean(1)[cells[:, 0]]))
@@ -275,7 +276,7 @@ def label_scores(counts: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
         "confidence": float(own.mean()),
         "expected": float(expected.mean()),
         "skill": 1 - float(score.mean()) / plain if plain > 0 else float("nan"),
-        "p_value": float(2 * stats.norm.sf(abs(z))),
+        "p_value": float(2 * stats.norm.sf(abs(z))) if len(truth) >= FEWEST_LABELS else 1.0,
         "direction": "too sure" if z < 0 else "not sure enough",
     }
 

@@ -271,7 +271,7 @@ def found():
     x = rng.normal(size=120)
     label = np.where(rng.random(120) < 1 / (1 + np.exp(-2 * x)), "yes", "no").astype(object)
     table = Table({"x": x, "y": x + rng.normal(size=120), "label": label})
-    return pg.overimpute(table, "gaussian_mixture", components=1, share=0.5, draws=19, progress=False)
+    return pg.overimpute(table, "gaussian_mixture", components=1, share=0.5, m=19, progress=False)
 
 
 def test_figures_of_hidden_cells(found):

@@ -59,7 +59,7 @@ def imputed(table):
 
 @pytest.fixture(scope="module")
 def page(imputed):
-    hidden = pg.overimpute(imputed.table, "gaussian_mixture", draws=9, share=0.3, **QUICK)
+    hidden = pg.overimpute(imputed.table, "gaussian_mixture", m=9, share=0.3, **QUICK)
     return render_imputations(find(imputed, {"slope": "y ~ x"}, hidden))
 
 
@@ -140,7 +140,10 @@ def test_sound_imputations_pass(imputed):
 
 def test_a_complete_table_is_told_so():
     whole = {"x": np.arange(12.0) % 5, "y": np.random.default_rng(0).normal(size=12)}
-    text = str(Text(render_imputations(find(pg.impute(whole, "gaussian_mixture", m=2, **QUICK)))))
+    hidden = pg.overimpute(whole, "gaussian_mixture", m=5, share=0.3, **QUICK)
+    page = render_imputations(find(pg.impute(whole, "gaussian_mixture", m=2, **QUICK), None, hidden))
+    text = str(Text(page))
+    assert page.count("<svg") == 2
     assert "Every cell is known: there was nothing to impute" in text
 
 

@@ -181,13 +181,13 @@ def test_a_mixed_table_from_end_to_end():
     x = rng.normal(size=150)
     label = np.where(rng.random(150) < 1 / (1 + np.exp(-2 * x)), "yes", "no").astype(object)
     table = pg.Table({"x": x, "y": x + rng.normal(size=150), "n": rng.poisson(3, 150), "label": label})
-    found = pg.overimpute(table, "gaussian_mixture", share=0.2, draws=19, **QUICK)
+    found = pg.overimpute(table, "gaussian_mixture", share=0.2, m=19, **QUICK)
     assert found.names == ("x", "y", "n", "label")
     assert [record["says"] for record in found.columns] == [""] * 4
     assert len(found.to_pandas()) == 4
     assert "accuracy" in str(found)
     assert found.counts("label").sum(1).tolist() == [19] * 30
-    again = pg.overimpute(table, "gaussian_mixture", share=0.2, draws=19, **QUICK)
+    again = pg.overimpute(table, "gaussian_mixture", share=0.2, m=19, **QUICK)
     assert np.array_equal(found.draws, again.draws)
     assert np.array_equal(found.pit("x"), again.pit("x"))
 
@@ -196,8 +196,8 @@ def test_bad_requests_of_overimputation(pair):
     for wrong in ({"share": 0}, {"share": 1.5}, {"folds": 1}, {"folds": 2.5}):
         with pytest.raises(DataError, match=next(iter(wrong))):
             pg.overimpute(pair, "gaussian_mixture", **wrong, **QUICK)
-    with pytest.raises(CapabilityError, match="draws"):
-        pg.overimpute(pair, "gaussian_mixture", draws=1, **QUICK)
+    with pytest.raises(CapabilityError, match="m must"):
+        pg.overimpute(pair, "gaussian_mixture", m=1, **QUICK)
     with pytest.raises(SchemaError, match="no column 'z'"):
         pg.overimpute(pair, "gaussian_mixture", columns=["z"], **QUICK)
     with pytest.raises(DataError, match="No cell can be hidden"):
@@ -236,7 +236,7 @@ def test_the_right_law_wins(pair, monkeypatch):
 
     monkeypatch.setattr(imputation_comparison, "impute", impute)
     models = {"narrow": Drawn(0.5), "truth": Drawn(), "shifted": {"model": Drawn(1.0, 0.7)}}
-    found = pg.compare_imputations(holed, models, draws=10)
+    found = pg.compare_imputations(holed, models, m=10)
     assert found.best == "truth"
     assert [score["difference"] for score in found.scores[1:]] > [0, 0]
     assert all(score["difference"] > 3 * score["difference_se"] for score in found.scores[1:])
@@ -256,12 +256,12 @@ def test_a_model_that_fails_is_told_and_the_others_go_on():
         "good": {"model": "gaussian_mixture", "components": 1},
         "bad": {"model": "gaussian_mixture", "components": -1},
     }
-    found = pg.compare_imputations(holed, models, folds=2, draws=3, progress=False)
+    found = pg.compare_imputations(holed, models, folds=2, m=3, progress=False)
     assert list(found.energy_scores) == ["good"]
     assert "bad" in found.failures
     assert "could not be used" in str(found)
     with pytest.raises(pg.ProbgenError):
-        pg.compare_imputations(holed, {"bad": models["bad"]}, folds=2, draws=3, progress=False)
+        pg.compare_imputations(holed, {"bad": models["bad"]}, folds=2, m=3, progress=False)
 
 
 def test_bad_requests_of_comparison(pair):
@@ -272,7 +272,7 @@ def test_bad_requests_of_comparison(pair):
         pg.compare_imputations(holed, [])
     with pytest.raises(CapabilityError, match="has options but no model"):
         pg.compare_imputations(holed, {"x": {"components": 2}})
-    for wrong in ({"folds": 1}, {"draws": 1}):
+    for wrong in ({"folds": 1}, {"m": 1}):
         with pytest.raises(CapabilityError, match=next(iter(wrong))):
             pg.compare_imputations(holed, ["gaussian_mixture"], **wrong)
     with pytest.raises(DataError, match="borrow"):
@@ -281,6 +281,6 @@ def test_bad_requests_of_comparison(pair):
 
 def test_bands_are_those_of_the_ranks(pair, monkeypatch):
     monkeypatch.setattr(overimputation, "impute", Drawn())
-    found = pg.overimpute(pair, None, share=0.02, draws=9)
+    found = pg.overimpute(pair, None, share=0.02, m=9)
     assert found.bands("a").draws == 9
     assert found.record("a")["p_value"] == bands(int(found.chosen("a").sum()), 9).p_value(found.ranks("a"))
