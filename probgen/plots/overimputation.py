@@ -15,7 +15,7 @@ from probgen.studies.uniformity import below, bins
 
 __all__ = ["imputation_scores", "label_calibration", "overimputation", "pit_histogram", "pit_line"]
 
-MOST_CELLS = 250
+MOST_CELLS = 150
 LEVEL = 0.01  # of the bands
 DOUBTED = CYCLE[1]
 

@@ -1,6 +1,7 @@
 """The page about imputations: it says what is in it, and what stands out."""
 
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -167,7 +168,8 @@ def test_nothing_is_overwritten_unasked(imputed, tmp_path):
         imputed.report(tmp_path / "none" / "page.html")
 
 
-def test_the_command_line_writes_a_page(table, tmp_path, capsys):
+def test_the_command_line_writes_a_page(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pg, "overimpute", partial(pg.overimpute, m=4))  # as quick as can be
     table.to_pandas().to_csv(tmp_path / "holed.csv", index=False)
     order = [
         "impute",
@@ -184,9 +186,8 @@ def test_the_command_line_writes_a_page(table, tmp_path, capsys):
     assert cli.main([str(word) for word in order]) == 0
     assert capsys.readouterr().out.split()[-1] == str(tmp_path / "page.html")
     assert "known cells were hidden" in (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert cli.main([str(word) for word in [*order, "--force"]]) == 0
-    (tmp_path / "filled_01.csv").unlink(), (tmp_path / "filled_02.csv").unlink(), (tmp_path / "filled_03.csv").unlink()
-    capsys.readouterr()
+    for filled in tmp_path.glob("filled_*.csv"):
+        filled.unlink()
     assert cli.main([str(word) for word in order]) == 2
     assert "page.html exists" in capsys.readouterr().err
     assert not (tmp_path / "filled_01.csv").exists()
