@@ -73,10 +73,14 @@ if TYPE_CHECKING:
     from probgen.studies.density import density_study as density_study
     from probgen.studies.design import Design as Design
     from probgen.studies.filling import fill_study as fill_study
+    from probgen.studies.imputation_comparison import ImputationComparison as ImputationComparison
+    from probgen.studies.imputation_comparison import compare_imputations as compare_imputations
     from probgen.studies.main_study import study as study
     from probgen.studies.mask_mechanism import Mechanism as Mechanism
     from probgen.studies.multiple_imputation import Imputations as Imputations
     from probgen.studies.multiple_imputation import impute as impute
+    from probgen.studies.overimputation import Overimputation as Overimputation
+    from probgen.studies.overimputation import overimpute as overimpute
     from probgen.studies.pooled_tests import PooledTest as PooledTest
     from probgen.studies.pooled_tests import pool_likelihood_ratio as pool_likelihood_ratio
     from probgen.studies.pooled_tests import pool_statistics as pool_statistics
@@ -141,9 +145,11 @@ HOME = {
     "probgen.studies.density": ("density_study",),
     "probgen.studies.filling": ("fill_study",),
     "probgen.studies.design": ("Design",),
+    "probgen.studies.imputation_comparison": ("ImputationComparison", "compare_imputations"),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.mask_mechanism": ("Mechanism",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
+    "probgen.studies.overimputation": ("Overimputation", "overimpute"),
     "probgen.studies.pooled_tests": ("PooledTest", "pool_likelihood_ratio", "pool_statistics"),
     "probgen.studies.pooled_values": (
         "PooledCorrelation",

@@ -171,9 +171,34 @@ def impute(given: argparse.Namespace) -> None:
         refuse_overwriting(path, given.force)
     if given.sequence is not None or given.time is not None:
         raise CapabilityError("impute writes rows that stand alone; fill sequences in Python, with fit.fill.")
-    for path, filled in zip(paths, completed(given)):
+    if given.report is not None:
+        refuse_overwriting(given.report, given.force)
+        if is_saved(given.model) or given.method != "auto":
+            raise CapabilityError("--report goes with the name of a model, without --method.")
+    tables = completed(given)
+    for path, filled in zip(paths, tables):
         write_table(filled, path)
         print(path)
+    if given.report is not None:
+        report_on(tables, given)
+
+
+def report_on(imputed: Any, given: argparse.Namespace) -> None:
+    """The page about imputations, with known cells hidden to see how they are found again."""
+    how = {
+        "uncertainty": imputed.uncertainty,
+        "seed": given.seed,
+        "progress": not given.quiet,
+        **dict(map(option, given.set)),
+    }
+    try:
+        folds = 5 if len(imputed.table) < 200 else None  # a tenth of a small table tells nothing
+        hidden = pg.overimpute(imputed.table, given.model, folds=folds, **how)
+    except ProbgenError as error:
+        complain(f"warning: the report goes without hidden cells. {error}", 0)
+        hidden = None
+    if leading():
+        print(imputed.report(given.report, overimputed=hidden, overwrite=given.force, title=Path(given.table).name))
 
 
 def completed(given: argparse.Namespace) -> Sequence[Table]:
@@ -578,6 +603,8 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     if verb is impute:
         explain = "where their parameters come from: bootstrap (default), posterior, laplace, ensemble or none"
         made.add_argument("--uncertainty", metavar="HOW", help=explain)
+        explain = "also an HTML page: what was missing, what was imputed, whether hidden known cells are found again"
+        made.add_argument("--report", metavar="PAGE", help=explain)
     if verb is sample:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)

@@ -5,12 +5,22 @@ from probgen.plots.chain import decoded, durations, forecast, transition_diagram
 from probgen.plots.classification import confusion_matrix, reliability_curve
 from probgen.plots.columns import column_against, pair_against
 from probgen.plots.components import component_levels, components
+from probgen.plots.convergence import chain_traces, settling
 from probgen.plots.density import density_differences, density_rows
 from probgen.plots.embedding import embedding_plane
 from probgen.plots.imputation import imputation_columns, interval_coverage
-from probgen.plots.missing import missing_patterns, missing_shares
+from probgen.plots.imputed import imputed_density, imputed_pair, imputed_strip
+from probgen.plots.missing import flux, missing_patterns, missing_shares
 from probgen.plots.network import network
+from probgen.plots.overimputation import (
+    imputation_scores,
+    label_calibration,
+    overimputation,
+    pit_histogram,
+    pit_line,
+)
 from probgen.plots.posterior import energy, posterior_predictive, prior_predictive, rank, trace
+from probgen.plots.propensity import propensity_plot
 from probgen.plots.selection import selection_curve
 from probgen.plots.sensitivity import sensitivity_curve
 from probgen.plots.style import house
@@ -18,6 +28,7 @@ from probgen.plots.training import training_curve
 
 __all__ = [
     "calibration",
+    "chain_traces",
     "column_against",
     "component_levels",
     "components",
@@ -29,21 +40,32 @@ __all__ = [
     "ecdf_difference",
     "embedding_plane",
     "energy",
+    "flux",
     "forecast",
     "house",
     "imputation_columns",
+    "imputation_scores",
+    "imputed_density",
+    "imputed_pair",
+    "imputed_strip",
     "interval_coverage",
+    "label_calibration",
     "missing_patterns",
     "missing_shares",
     "network",
+    "overimputation",
     "pair_against",
+    "pit_histogram",
+    "pit_line",
     "posterior_predictive",
     "prior_predictive",
+    "propensity_plot",
     "rank",
     "rank_histogram",
     "reliability_curve",
     "selection_curve",
     "sensitivity_curve",
+    "settling",
     "trace",
     "training_curve",
     "transition_diagram",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from probgen.report.caveats import caveats
 from probgen.report.figures import baseline, best_classifiers, figures
@@ -25,15 +25,7 @@ def render(study: Study, title: str = "") -> str:
         study: as :func:`probgen.study` returns it.
         title: above everything; "A study of N rows" where empty.
     """
-    surroundings = Environment(
-        loader=PackageLoader("probgen.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    surroundings.filters.update(number=number, percent=percent, cell=cell)
-    return surroundings.get_template("template.html.jinja").render(
+    return template("template.html.jinja").render(
         study=study,
         title=title or f"A study of {len(study.table):,} rows",
         figures=figures(study),
@@ -51,8 +43,25 @@ def render(study: Study, title: str = "") -> str:
 
 def write(study: Study, path: str | os.PathLike, title: str = "") -> Path:
     """The page as a file; a file of that name is replaced as a whole or not at all."""
+    return put(render(study, title), path)
+
+
+def template(name: str) -> Template:
+    """A page to be filled in."""
+    surroundings = Environment(
+        loader=PackageLoader("probgen.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    surroundings.filters.update(number=number, percent=percent, cell=cell)
+    return surroundings.get_template(name)
+
+
+def put(text: str, path: str | os.PathLike) -> Path:
+    """A page's text as a file, whole or not at all."""
     place = Path(path)
-    text = render(study, title)
     place.parent.mkdir(parents=True, exist_ok=True)
     beside = place.with_name(place.name + ".part")
     beside.write_text(text, encoding="utf-8")

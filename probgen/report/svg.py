@@ -14,6 +14,8 @@ from probgen.plots import style
 
 __all__ = ["draw"]
 
+DOTS = 180  # an inch, of the few parts that are pictures: clouds of many points
+
 VARIABLES = {
     style.INK: "--ink",
     style.MUTED: "--muted",
@@ -37,7 +39,7 @@ def draw(name: str, alt: str, size: tuple[float, float], paint: Callable[[Figure
     with style.house(), rc_context({"svg.hashsalt": name}):  # the same ids every time
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", dpi=DOTS, transparent=True, metadata={"Date": None, "Creator": None})
     return Markup(themed(own_ids(stripped(buffer.getvalue()), name), alt))
 
 

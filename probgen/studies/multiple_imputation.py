@@ -10,9 +10,11 @@ cells leave open. Where the parameters come from is one choice, the model is ano
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,6 +171,22 @@ class Imputations(Sequence[Table]):
                     f"The analysis of imputation {number} failed: {type(error).__name__}: {error}"
                 ) from error
         return found
+
+    def report(self, path: str | os.PathLike, analyses: Any = None, **options: Any) -> Path:
+        """One HTML page: what was missing, what was imputed, whether to trust it, and the pooled answers.
+
+        Args:
+            path: of the file; nothing is overwritten unasked.
+            analyses: one analysis as for :meth:`analyse`, several, or name -> analysis; what was pooled already may be among them.
+            **options: ``overimputed`` and ``comparison``, of :func:`probgen.overimpute` and
+                :func:`probgen.compare_imputations`, to be shown too; ``title``; ``overwrite``.
+
+        Raises:
+            DataError: the file exists, or there is no folder for it.
+        """
+        from probgen.report import write_imputations
+
+        return write_imputations(self, path, analyses, **options)
 
     def to_pandas(self, include_original: bool = False) -> Any:
         """All tables one below the other: columns ``.imp`` (0 is the original one) and ``.id`` in front."""

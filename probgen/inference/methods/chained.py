@@ -130,10 +130,22 @@ class Chained(Method):
         drawn = torch.cat(self.traces, -1).permute(3, 0, 1, 2) if self.traces else torch.zeros(0, 0, 2, 0)
         drawn = self.task.chains.concatenate(drawn)
         if min(drawn.shape) == 0 or drawn.shape[1] < 8 or drawn.shape[0] < 2:
-            return {}
+            return {}  # too little to judge
         later = drawn[:, drawn.shape[1] // 2 :].flatten(2).double().cpu().numpy()
         moving = later[..., later.std((0, 1)) > 0]
-        return {"rhat": float(np.max(split_rhat(moving)))} if moving.shape[-1] else {}
+        return {
+            **({"rhat": float(np.max(split_rhat(moving)))} if moving.shape[-1] else {}),
+            "traces": self.named_traces(drawn.double().cpu().numpy()),
+        }
+
+    def named_traces(self, drawn: np.ndarray) -> dict[str, list[list[float]]]:
+        """What is drawn in a column -> its mean and standard deviation, as it is read, ``(sweeps, chains)``."""
+        names = [self.columns.schema.names[at] for at in self.completion.visited]
+        return {
+            f"{moment} of {name}": drawn[:, :, row, column].T.tolist()
+            for column, name in enumerate(names)
+            for row, moment in enumerate(("mean", "sd"))
+        }
 
     def pack(self) -> dict[str, Tensor]:
         state = {"count": torch.tensor(self.count), "x": self.completion.x}

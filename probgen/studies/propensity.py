@@ -1,0 +1,123 @@
+r"""Observed and imputed values at the same propensity to be missing (van Buuren, 2018, section 6.6).
+
+Which rows lack a column is told from their other columns, completed, by a logistic regression. Where cells are missing at
+random given these, rows with the same propensity have the same law of the column whether it was observed or imputed
+(Rosenbaum and Rubin, 1983; Raghunathan and Bondarenko, 2007). Differences in the column itself prove nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probgen.data.table import Table
+from probgen.errors import DataError
+from probgen.studies.scoring import Encoding
+
+__all__ = ["Propensity", "propensity"]
+
+STEPS = 30
+MOST_ODDS = 50.0
+POWERS = (1, 2, 3)  # of the logit of the propensity, which residuals are taken from
+
+
+@dataclass(frozen=True, eq=False)
+class Propensity:
+    """How likely each row lacks a column, and the column at that propensity.
+
+    Attributes:
+        column: the one that is missing.
+        unknown: ``(N,)``, where it was.
+        score: ``(N,)`` probabilities, averaged over imputations.
+        values: ``(m, N)``, the completed column, as coded.
+        residuals: ``(m, N)``, of its regression on a cubic of the score's logit, in standard deviations of those of known
+            cells; codes of labels count as numbers.
+    """
+
+    column: str
+    unknown: np.ndarray
+    score: np.ndarray
+    values: np.ndarray
+    residuals: np.ndarray
+
+    @property
+    def shift(self) -> float:
+        """Mean residual of imputed cells minus that of known ones, in standard deviations of the latter."""
+        return float(self.residuals[:, self.unknown].mean() - self.residuals[:, ~self.unknown].mean())
+
+    @property
+    def shift_error(self) -> float:
+        """Its standard error as if imputed values were seen: a guide to what is large."""
+        few, many = int(self.unknown.sum()), int((~self.unknown).sum())
+        imputed = self.residuals[:, self.unknown]
+        between = imputed.mean(1).var(ddof=1) if len(imputed) > 1 else 0.0
+        return float(np.sqrt(imputed.var() / few + 1.0 / many + between))
+
+    def shares(self, levels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Shares of the codes 0, 1, ...: ``(levels,)`` of known cells that count by the odds of being missing, and ``(m, levels)``."""
+        odds = np.minimum(self.score / np.maximum(1 - self.score, 1e-9), MOST_ODDS)[~self.unknown]
+        codes = np.arange(levels)
+        own = (odds[:, None] * (self.values[0, ~self.unknown][:, None] == codes)).sum(0) / max(odds.sum(), 1e-300)
+        return own, (self.values[:, self.unknown][..., None] == codes).mean(1)
+
+
+def propensity(table: Table, tables: Sequence[Table], column: str, penalty: float = 1.0) -> Propensity:
+    """Of one column.
+
+    Args:
+        table: with its holes.
+        tables: completed.
+        column: name; some of its cells are known and some are not.
+        penalty: of the squared coefficients of the logistic regression, on standardised columns.
+
+    Raises:
+        DataError: no cell of the column is unknown, or none is known.
+    """
+    place = table.schema.index(column)
+    unknown = ~table.known[:, place]
+    if not unknown.any() or unknown.all():
+        raise DataError(f"Column {column!r} must have cells that are known and cells that are not.")
+    others = [other for other in range(table.n_columns) if other != place]
+    encoding = Encoding.of(table)
+    features = [encoding(one.values, others) if others else np.zeros((table.n_rows, 0)) for one in tables]
+    score = np.mean([fitted_probabilities(x, unknown, penalty) for x in features], 0)
+    values = np.stack([one.values[:, place] for one in tables])
+    return Propensity(column, unknown, score, values, residuals_of(values, score, unknown))
+
+
+def fitted_probabilities(features: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
+    """``(N,)``: ridge logistic regression by Newton's method, halving steps that overshoot."""
+    x = np.column_stack([np.ones(len(features)), features])
+    ridge = np.r_[0.0, np.full(x.shape[1] - 1, penalty)]
+
+    def loss(beta: np.ndarray) -> float:
+        logit = x @ beta
+        return float((np.logaddexp(0, logit) - outcome * logit).sum() + 0.5 * (ridge * beta**2).sum())
+
+    beta = np.zeros(x.shape[1])
+    for _ in range(STEPS):
+        p = expit(x @ beta)
+        slope = x.T @ (p - outcome) + ridge * beta
+        curve = (x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9)
+        move, size, now = np.linalg.solve(curve, slope), 1.0, loss(beta)
+        while loss(beta - size * move) > now and size > 1e-6:
+            size /= 2
+        beta = beta - size * move
+        if np.abs(size * move).max() < 1e-8:
+            break
+    return expit(x @ beta)
+
+
+def expit(logit: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30)))
+
+
+def residuals_of(values: np.ndarray, score: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """What a cubic of the logit leaves of each completed column, over the spread of what it leaves of known cells."""
+    logit = np.log(np.clip(score, 1e-9, 1 - 1e-9) / np.clip(1 - score, 1e-9, 1))
+    logit = (logit - logit.mean()) / (logit.std() or 1.0)
+    design = np.column_stack([np.ones(len(score)), *(logit**power for power in POWERS)])
+    left = values - (design @ np.linalg.lstsq(design, values.T, rcond=None)[0]).T
+    return left / (left[:, ~unknown].std() or 1.0)

@@ -1,0 +1,198 @@
+"""The page about imputations: it says what is in it, and what stands out."""
+
+import re
+from functools import partial
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import probgen as pg
+from probgen import cli
+from probgen.errors import DataError, ImproperWarning
+from probgen.report.imputation import find, render_imputations
+from probgen.report.imputation_words import by_chance
+from probgen.studies.multiple_imputation import Imputations
+
+QUICK = {"components": 1, "progress": False}
+
+
+class Text(HTMLParser):
+    """Text, ids and tags of a page; complains about tags that do not close."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.ids, self.words = [], [], []
+        self.feed(page)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_startendtag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def __str__(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=90)
+    y = np.where(rng.random(90) < 0.3, np.nan, x + rng.normal(size=90))
+    label = np.where(rng.random(90) < 0.2, None, np.where(x > 0, "<up> & on", "down"))
+    return pg.Table({"x": x, "y": y, "label": label.astype(object)})
+
+
+@pytest.fixture(scope="module")
+def imputed(table):
+    return pg.impute(table, "gaussian_mixture", m=4, seed=3, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def page(imputed):
+    hidden = pg.overimpute(imputed.table, "gaussian_mixture", m=9, share=0.3, **QUICK)
+    return render_imputations(find(imputed, {"slope": "y ~ x"}, hidden))
+
+
+def test_the_page_is_one_sound_file(page):
+    text = Text(page)
+    assert len(text.ids) == len(set(text.ids))
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
+    assert "<up>" not in page.replace("&lt;up&gt;", "")
+
+
+def test_the_page_says_what_was_missing_and_done(page, table):
+    text, unknown = str(Text(page)), int((~table.known).sum())
+    assert f"{unknown} of 270 cells" in text
+    assert "in 2 of 3 columns (y, label)" in text
+    assert f"{int(table.known.all(1).sum())} of 90 rows were complete" in text
+    assert "drawn 4 times" in text
+    assert "proper: yes" in text
+    assert "pg.impute(table, 'gaussian_mixture', m=4, uncertainty='bootstrap', seed=3, components=1)" in text
+    assert table.fingerprint() in text
+    assert "known cells were hidden and imputed" in text
+
+
+def test_the_answers_are_those_of_pool(page, imputed):
+    pooled = pg.pool(imputed.analyse("y ~ x"))
+    assert f"{pooled.estimate[1]:.4f}" in page
+    assert f"{pooled.standard_error[1]:.4f}" in page
+
+
+def test_every_figure_is_there_with_words(page):
+    assert page.count("<svg") == page.count("<figcaption>") == 9
+    assert all(len(alt) > 20 for alt in re.findall(r'role="img" aria-label="([^"]*)"', page))
+
+
+def test_what_stands_out_is_said(table):
+    """Values outside, improper parameters, one imputation, chains that disagree: none of it is said of sound ones."""
+    with pytest.warns(ImproperWarning):
+        plain = pg.impute(table, "gaussian_mixture", m=1, uncertainty="none", **QUICK)
+    wild = plain.tables[0].values.copy()
+    wild[np.isnan(table.values[:, 1]), 1] = 99.0
+    plain.fits[0].diagnostics["traces"] = {
+        "mean of y": (np.random.default_rng(0).normal(size=(30, 4)) + 5 * np.arange(4)).tolist()
+    }
+    worst = Imputations(table, (table.with_values(wild),), plain.fits, "none", 0)
+    text = str(Text(render_imputations(find(worst))))
+    assert "proper: no" in text
+    assert "Proper: no." in text
+    assert "Do not read intervals off these tables" in text
+    assert "There is one imputation" in text
+    assert re.search(r"Imputed values of y lie outside the observed range \(.* to .*\) in (\d+) of \1 cells", text)
+    assert "Chains do not agree on mean of y" in text
+    assert "standard deviations above known ones" in text
+
+
+def test_cells_below_zero_are_told():
+    rng = np.random.default_rng(2)
+    values = np.abs(rng.normal(size=200))
+    holed = pg.Table({"x": np.where(np.arange(200) < 5, np.nan, values), "y": rng.normal(size=200)})
+    holed = pg.Table(holed, schema=holed.schema.with_kind("x", "real"))
+    plain = pg.impute(holed, "gaussian_mixture", m=3, **QUICK)
+    drawn = holed.values.copy()
+    drawn[:5, 0] = [0.3, 0.2, -0.75, 0.4, 0.9]
+    made = Imputations(holed, (holed.with_values(drawn),) * 3, plain.fits, "bootstrap", 0)
+    assert "Imputed values of x go below zero, to -0.75" in render_imputations(find(made))
+
+
+def test_chance_puts_some_outside():
+    """Of n + 1 values from one law each is an extreme with chance 2 / (n + 1)."""
+    rng = np.random.default_rng(3)
+    known, drawn = np.sort(rng.normal(size=(4000, 20)), 1), rng.normal(size=(4000, 7))
+    found = ((drawn < known[:, :1]) | (drawn > known[:, -1:])).sum(1)
+    assert found.mean() == pytest.approx(by_chance(20, 7), abs=4 * found.std() / np.sqrt(4000))
+
+
+def test_sound_imputations_pass(imputed):
+    found = find(imputed)
+    text = str(Text(render_imputations(found)))
+    assert "Nothing stands out" in text
+    assert "What stands out" not in text
+
+
+def test_a_complete_table_is_told_so():
+    whole = {"x": np.arange(12.0) % 5, "y": np.random.default_rng(0).normal(size=12)}
+    hidden = pg.overimpute(whole, "gaussian_mixture", m=5, share=0.3, **QUICK)
+    page = render_imputations(find(pg.impute(whole, "gaussian_mixture", m=2, **QUICK), None, hidden))
+    text = str(Text(page))
+    assert page.count("<svg") == 2
+    assert "Every cell is known: there was nothing to impute" in text
+
+
+def test_one_column_with_holes_alone():
+    x = np.where(np.arange(30) < 6, np.nan, np.random.default_rng(1).normal(size=30))
+    text = str(Text(render_imputations(find(pg.impute({"x": x}, "gaussian_mixture", m=3, **QUICK)))))
+    assert "6 of 30 cells (20 %) were unknown, in 1 of 1 columns (x)" in text
+    assert "6 rows had no known cell" in text
+
+
+def test_nothing_is_overwritten_unasked(imputed, tmp_path):
+    place = imputed.report(tmp_path / "page.html", lambda frame: (frame["y"].mean(), frame["y"].var() / len(frame)))
+    assert place.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    before = place.stat().st_mtime_ns
+    with pytest.raises(DataError, match="left as it is"):
+        imputed.report(place)
+    assert place.stat().st_mtime_ns == before
+    imputed.report(place, title="Another", overwrite=True)
+    assert "<h1>Another</h1>" in place.read_text(encoding="utf-8")
+    with pytest.raises(DataError, match="There is no folder"):
+        imputed.report(tmp_path / "none" / "page.html")
+
+
+def test_the_command_line_writes_a_page(table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pg, "overimpute", partial(pg.overimpute, m=4))  # as quick as can be
+    table.to_pandas().to_csv(tmp_path / "holed.csv", index=False)
+    order = [
+        "impute",
+        tmp_path / "holed.csv",
+        "--model",
+        "gaussian_mixture",
+        "--set",
+        "components=1",
+        "--quiet",
+        "--draws",
+        3,
+    ]
+    order += ["-o", tmp_path / "filled.csv", "--report", tmp_path / "page.html"]
+    assert cli.main([str(word) for word in order]) == 0
+    assert capsys.readouterr().out.split()[-1] == str(tmp_path / "page.html")
+    assert "known cells were hidden" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    for filled in tmp_path.glob("filled_*.csv"):
+        filled.unlink()
+    assert cli.main([str(word) for word in order]) == 2
+    assert "page.html exists" in capsys.readouterr().err
+    assert not (tmp_path / "filled_01.csv").exists()
+    order[order.index("gaussian_mixture")] = "model.probgen"
+    assert cli.main([str(word) for word in [*order, "--force"]]) == 2
+    assert "--report goes with the name of a model" in capsys.readouterr().err
