@@ -15,7 +15,7 @@ import numpy as np
 from probgen.data.filling import Cells, as_numbers, held
 from probgen.data.schema import Schema
 from probgen.data.table import Table
-from probgen.errors import CapabilityError, DataWarning
+from probgen.errors import CapabilityError, DataWarning, SchemaError
 from probgen.program import Model
 from probgen.studies.multiple_imputation import Imputations, impute
 
@@ -38,8 +38,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     relations that the data have. ``transform_all`` returns the m of them.
 
     ``draw="mean"`` returns the mean of the m draws for numbers and dates, and the most frequent one for all else. This is
-    the better guess of a single cell (its squared error is about half of a draw's), and no imputation: filled columns vary too
-    little, correlations come out wrong, and nothing says how little is known. It may serve prediction, never a variance.
+    the better guess of a single cell (its mean squared error is (1 + 1/m)/2 of a draw's), and no imputation: filled columns vary
+    too little, correlations come out wrong, and nothing says how little is known. It may serve prediction, never a variance.
 
     The outcome ``y`` is not used. A pipeline that predicts has no ``y`` for new rows, and training rows filled with its
     help would look more telling than those are. Where estimates are wanted in place of predictions, the outcome has to be a
@@ -141,7 +141,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             DataError: an infinite number, ...
         """
         cells, tables = self._completed(X)
-        return self._written(cells, average(tables) if self.draw == "mean" else tables[self.draw])
+        return self._written(cells, average(tables) if self.draw == "mean" else tables[int(self.draw)])
 
     def transform_all(self, X: Any) -> list[Any]:
         """The m completed tables, each as ``transform`` would return it."""
@@ -188,6 +188,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _imputed(self, cells: Cells) -> Imputations:
         names = cells.names if self.schema is None or cells.named else self.schema.names
+        if len(names) != cells.width:
+            raise SchemaError(
+                f"The schema has {len(names)} columns, X has {cells.width}; name each column of the array."
+            )
         chosen = [names[at] for at in self._modelled]
         rows = cells.columns(self._modelled, chosen)
         table = Table(rows, schema=None if self.schema is None else self.schema.select(chosen))
@@ -246,7 +250,9 @@ def seed_from(random_state: Any) -> int:
 def automatic(table: Table) -> tuple[str, dict[str, Any]]:
     """What "auto" stands for: one Gaussian for numbers, a few components where some columns are categories or counts."""
     gaussian = all(column.is_continuous for column in table.schema)
-    return "gaussian_mixture", {"components": 1 if gaussian else max(1, min(5, len(table) // 20))}
+    return "gaussian_mixture", {"components": 1, "restarts": 1} if gaussian else {
+        "components": max(1, min(5, len(table) // 20))
+    }
 
 
 def average(tables: Sequence[Any]) -> Any:

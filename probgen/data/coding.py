@@ -90,6 +90,7 @@ def number_in(value: Any) -> float | None:
 
 
 def is_unknown(value: Any) -> bool:
+    """None, NaN, or a text that is a mark of an unknown cell."""
     return (
         value is None
         or (isinstance(value, float) and np.isnan(value))

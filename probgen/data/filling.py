@@ -113,10 +113,11 @@ def as_numbers(array: np.ndarray) -> np.ndarray:
     """
     if array.dtype.kind in "fM":
         return array
+    cells = array.astype(object)
     try:
-        return np.where(pd.isna(array), np.nan, array).astype(np.float64)
+        return np.where(pd.isna(cells), np.nan, cells).astype(np.float64)
     except ValueError:
-        return array.astype(object)
+        return cells
 
 
 def unknown(series: pd.Series) -> np.ndarray:
@@ -135,6 +136,8 @@ def merged(series: pd.Series, holes: np.ndarray, new: Any) -> pd.Series:
         return series
     values = new.array if isinstance(new, pd.Series) else pd.array([new] * len(series), dtype=object)
     drawn = pd.Series(values, index=series.index, name=series.name)
+    if drawn.dtype == series.dtype:
+        return series.where(~holes, drawn)
     kind = type_for(series, drawn[holes])
     return series.astype(kind).where(~holes, drawn.astype(object).where(holes, series).astype(kind))
 
