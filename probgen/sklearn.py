@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from probgen.data.filling import Cells, as_numbers, held
-from probgen.data.schema import Schema
-from probgen.data.table import Table
-from probgen.errors import CapabilityError, DataWarning, SchemaError
-from probgen.program import Model
-from probgen.studies.multiple_imputation import Imputations, impute
-
-try:
+try:  # first, so that its lack is told at once
     from sklearn import get_config
     from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
     from sklearn.utils import Tags, check_random_state
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError("probgen.sklearn needs scikit-learn 1.6 or later; pip install scikit-learn.") from error
+
+from probgen.data.filling import Cells, as_numbers, held
+from probgen.data.schema import Schema
+from probgen.data.table import Table
+from probgen.errors import CapabilityError, DataWarning, SchemaError
+from probgen.program import Model
+from probgen.studies.multiple_imputation import Imputations, impute
 
 __all__ = ["Imputer"]
 
@@ -76,8 +76,8 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         >>> a, noise = np.random.default_rng(0).normal(size=(2, 60))
         >>> X = np.column_stack([a, np.where(np.arange(60) < 20, np.nan, a + 0.1 * noise)])
         >>> filled = Imputer(random_state=0).fit_transform(X)
-        >>> bool(np.isnan(filled).any()), float(np.abs(filled[:20, 1] - a[:20]).max().round(1))
-        (False, 0.2)
+        >>> bool(np.isnan(filled).any()), bool(np.abs(filled[:20, 1] - a[:20]).max() < 0.5)
+        (False, True)
 
     References: Rubin (1987); on filling for prediction, Josse, Chen, Prost, Varoquaux and Scornet (2024).
     """
