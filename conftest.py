@@ -1,8 +1,11 @@
 """What holds for every test and doctest: one thread, a fixed seed, nothing left behind in Pyro."""
 
 import sys
+from importlib.util import find_spec
 
 import pytest
+
+collect_ignore = [] if find_spec("sklearn") else ["probgen/sklearn.py"]  # its doctest needs scikit-learn
 
 
 @pytest.fixture(autouse=True)

@@ -171,8 +171,13 @@ HOME = {
 }
 """Where each public name lives; its module is imported when the name is first used."""
 
+MODULES = ("sklearn",)
+"""Modules of the package that are reached as its attributes; they need libraries that are not required."""
+
 
 def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return importlib.import_module(f"probgen.{name}")
     module, original = LAZY.get(name, (None, name))
     if module is None:
         raise AttributeError(f"module 'probgen' has no attribute {name!r}")
@@ -182,7 +187,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *MODULES])
 
 
 def public_names() -> dict[str, tuple[str, str]]:

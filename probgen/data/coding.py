@@ -13,7 +13,7 @@ from probgen.data.infer import UNKNOWN_TEXT
 from probgen.data.schema import Column
 from probgen.errors import DataError
 
-__all__ = ["code_of", "codes_of", "decode_column", "encode_column"]
+__all__ = ["code_of", "codes_of", "decode_column", "encode_column", "is_unknown", "not_held"]
 
 DAY = np.timedelta64(1, "D")
 EPOCH = pd.Timestamp("1970-01-01")
@@ -32,9 +32,7 @@ def encode_column(series: pd.Series, column: Column) -> np.ndarray:
 
 
 def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
-    codes = codes_of(column.levels)
-    values = series.astype(object).where(series.notna(), None)
-    found = np.array([code_of(value, codes) for value in values], dtype=float)
+    found = level_codes(series, column)
     known = ", ".join(map(repr, column.levels[:12]))
     refuse(
         found == -1.0,
@@ -44,6 +42,13 @@ def encode_levels(series: pd.Series, column: Column) -> np.ndarray:
         f"known levels are {known}; add it to the schema or mark it as unknown",
     )
     return found
+
+
+def level_codes(series: pd.Series, column: Column) -> np.ndarray:
+    """Codes of labels: NaN = unknown, -1 = none of the levels."""
+    codes = codes_of(column.levels)
+    values = series.astype(object).where(series.notna(), None)
+    return np.array([code_of(value, codes) for value in values], dtype=float)
 
 
 def codes_of(levels: Sequence[Any]) -> dict[Any, float]:
@@ -85,6 +90,7 @@ def number_in(value: Any) -> float | None:
 
 
 def is_unknown(value: Any) -> bool:
+    """None, NaN, or a text that is a mark of an unknown cell."""
     return (
         value is None
         or (isinstance(value, float) and np.isnan(value))
@@ -112,27 +118,32 @@ def numbers(series: pd.Series, column: Column) -> np.ndarray:
 
 
 def check_support(x: np.ndarray, series: pd.Series, column: Column) -> None:
+    bad, what, remedy = outside(x, column)
+    refuse(bad, series, column, what, remedy)
+
+
+def outside(x: np.ndarray, column: Column) -> tuple[np.ndarray, str, str]:
+    """Which numbers the column's kind cannot hold, what is wrong with them, and what to do."""
     if column.kind == "positive":
-        refuse(x <= 0, series, column, "is not positive", "correct it, or use kind 'real' or 'semicontinuous'")
-    elif column.kind == "count":
-        refuse(
-            (x < 0) | (np.nan_to_num(x) != np.round(np.nan_to_num(x))),
-            series,
-            column,
-            "is not a count",
-            "use kind 'real'",
-        )
-    elif column.kind == "semicontinuous":
-        refuse(x < 0, series, column, "is negative", "correct it, or use kind 'real'")
-    elif column.kind == "bounded" and column.bounds is not None:
+        return x <= 0, "is not positive", "correct it, or use kind 'real' or 'semicontinuous'"
+    if column.kind == "count":
+        whole = np.nan_to_num(x) == np.round(np.nan_to_num(x))
+        return (x < 0) | ~whole, "is not a count", "use kind 'real'"
+    if column.kind == "semicontinuous":
+        return x < 0, "is negative", "correct it, or use kind 'real'"
+    if column.kind == "bounded" and column.bounds is not None:
         low, high = column.bounds
-        refuse(
-            (x < low) | (x > high),
-            series,
-            column,
-            f"is outside [{low:g}, {high:g}]",
-            "correct it, or widen the bounds",
-        )
+        return (x < low) | (x > high), f"is outside [{low:g}, {high:g}]", "correct it, or widen the bounds"
+    return np.zeros(len(x), bool), "", ""
+
+
+def not_held(series: pd.Series, column: Column) -> np.ndarray:
+    """Which known cells the column's kind cannot hold: labels that are none of its levels, numbers outside its support."""
+    if column.is_discrete:
+        return level_codes(series, column) == -1.0
+    if column.kind == "datetime":
+        return np.zeros(len(series), bool)
+    return outside(numbers(series, column), column)[0]
 
 
 def refuse(bad: np.ndarray, series: pd.Series, column: Column, what: str, remedy: str) -> None:

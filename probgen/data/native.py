@@ -13,7 +13,7 @@ from probgen.data.coding import decode_column
 from probgen.data.schema import Column, Schema
 from probgen.errors import DataError
 
-__all__ = ["Native", "labelled", "stacked", "to_pandas"]
+__all__ = ["Native", "labelled", "polars_frame", "stacked", "to_pandas"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,12 @@ class Native:
 
     def restore(self, values: np.ndarray, schema: Schema) -> Any:
         """The original kind of table."""
-        frame = self.frame(values, schema)
-        if self.kind == "polars":
-            import polars as pl
+        return self.given_back(self.frame(values, schema))
 
-            made = pl.from_pandas(frame.reset_index(drop=True))
-            casts = [pl.col(n).cast(t) for n, t in self.original.items() if n in made.columns and made.schema[n] != t]
-            return made.with_columns(casts) if casts else made
+    def given_back(self, frame: pd.DataFrame) -> Any:
+        """A data frame as the original kind of table."""
+        if self.kind == "polars":
+            return polars_frame(frame, self.original)
         if self.kind == "arrow":
             import pyarrow as pa
 
@@ -55,12 +54,25 @@ class Native:
                 (self.original if name in self.original.names else made.schema).field(name)
                 for name in made.column_names
             ]
+            fields = [self.original.field(n) if n in self.original.names else made.field(n) for n in made.column_names]
             return made.cast(pa.schema(fields))
         if self.kind == "numpy":
             return frame.to_numpy(dtype=self.original if self.original.kind == "f" else None)
         if self.kind == "mapping":
             return {name: frame[name].tolist() for name in frame}
         return frame
+
+
+def polars_frame(frame: pd.DataFrame, dtypes: Mapping[str, Any]) -> Any:
+    """A polars frame with these dtypes, where they can hold what is in it."""
+    import polars as pl
+
+    made = pl.from_pandas(frame.reset_index(drop=True))
+    held = {n: t for n, t in dtypes.items() if n in made.columns and t not in (made.schema[n], pl.Null)}
+    for name, dtype in held.items():
+        if not isinstance(dtype, pl.Enum) or set(made[name].unique().drop_nulls()) <= set(dtype.categories):
+            made = made.with_columns(pl.col(name).cast(dtype))
+    return made
 
 
 def restored(values: np.ndarray, column: Column, dtype: Any) -> pd.Series:
@@ -77,6 +89,10 @@ def restored(values: np.ndarray, column: Column, dtype: Any) -> pd.Series:
     made = pd.Series(decoded if column.kind != "datetime" else pd.to_datetime(decoded))
     if column.kind == "datetime" and not pd.api.types.is_datetime64_any_dtype(dtype):
         made = made.dt.strftime("%Y-%m-%d").astype(object)
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return made.dt.tz_localize("UTC").astype(dtype)
+    if isinstance(dtype, pd.CategoricalDtype):  # new rows may lack a category that was drawn for them
+        dtype = pd.CategoricalDtype(dtype.categories.union(made.dropna().unique(), sort=False), dtype.ordered)
     try:
         return made.astype(dtype)
     except (TypeError, ValueError):

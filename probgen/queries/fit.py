@@ -269,6 +269,12 @@ class Fit:
 
         save(self, Path(path), overwrite)
 
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        """Copies and pickles hold the bytes of :meth:`save`'s file, and are read as that file is."""
+        from probgen.queries.persistence import from_bytes, to_bytes
+
+        return from_bytes, (to_bytes(self),)
+
     def to_arviz(self, data: Any = None, *, draws: int = 400, prior_draws: int = 200, seed: int = 0) -> Any:
         """The posterior as ArviZ's InferenceData (0.x) or DataTree (1.x); a point estimate is one chain of one draw.
 

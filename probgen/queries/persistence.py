@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -23,7 +24,7 @@ from probgen.queries.ensemble import load_ensemble
 from probgen.queries.fit import Fit
 from probgen.structure.graph import Graph
 
-__all__ = ["load", "save"]
+__all__ = ["from_bytes", "load", "save", "to_bytes"]
 
 FORMAT = 1
 
@@ -32,6 +33,16 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
     """Write next to the goal and move, so that nothing is lost or half written."""
     if path.exists() and not overwrite:
         raise DataError(f"{path} exists; give another path, or overwrite=True to replace it.")
+    content = to_bytes(fit)
+    if not path.parent.is_dir():
+        raise DataError(f"There is no folder {path.parent}; make it first.")
+    beside = path.with_name(path.name + ".part")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def to_bytes(fit: Fit) -> bytes:
+    """The content of the file."""
     if isinstance(fit.program, UserProgram):
         raise CapabilityError(
             "A user's own functions cannot be saved without code; save fit.posterior or fit.to_arviz() instead."
@@ -51,16 +62,14 @@ def save(fit: Fit, path: Path, overwrite: bool) -> None:
         "method": fit.method, "point": fit.posterior.point, "diagnostics": fit.diagnostics, "provenance": fit.provenance,
         "seconds": fit.seconds, "dtype": str(fit.dtype).removeprefix("torch."),
     }  # fmt: skip
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder {path.parent}; make it first.")
-    beside = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", json.dumps(config, indent=1, default=plain))
         archive.writestr(
             "tensors.safetensors",
             tensors_to_bytes({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}),
         )
-    beside.replace(path)
+    return content.getvalue()
 
 
 def plain(value: Any) -> Any:
@@ -82,7 +91,14 @@ def load(path: str | Path) -> Any:
     """
     if Path(path).is_dir():
         return load_ensemble(Path(path))
-    config, tensors = read(Path(path))
+    if not Path(path).exists():
+        raise DataError(f"There is no file {path}.")
+    return from_bytes(Path(path).read_bytes(), str(path))
+
+
+def from_bytes(content: bytes, path: str = "This") -> Fit:
+    """The fit in the content of a file, which is called by its path in messages."""
+    config, tensors = read(content, path)
     try:
         schema = Schema.from_json(json.dumps(config["schema"]))
         program = find(config["model"])(schema, **{k: revive(v) for k, v in config["options"].items()})
@@ -104,12 +120,10 @@ def load(path: str | Path) -> Any:
     )  # fmt: skip
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read(content: bytes, path: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The two parts of the file, or a message that says what is wrong with it."""
-    if not path.exists():
-        raise DataError(f"There is no file {path}.")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             config = json.loads(archive.read("config.json"))
             tensors = tensors_from_bytes(archive.read("tensors.safetensors"))
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, SafetensorError) as error:
