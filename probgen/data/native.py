@@ -50,10 +50,6 @@ class Native:
             import pyarrow as pa
 
             made = pa.Table.from_pandas(frame, preserve_index=False)
-            fields = [
-                (self.original if name in self.original.names else made.schema).field(name)
-                for name in made.column_names
-            ]
             fields = [self.original.field(n) if n in self.original.names else made.field(n) for n in made.column_names]
             return made.cast(pa.schema(fields))
         if self.kind == "numpy":
