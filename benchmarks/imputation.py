@@ -22,7 +22,7 @@ from benchmarks._imputation_peers import Mice, missing
 from benchmarks._imputation_populations import Case
 from probgen.studies.simulation_run import Batched
 
-OURS: dict[str, Any] = json.loads(os.environ.get("OURS", '{"model": "gaussian_mixture", "components": 1}'))
+OURS: dict[str, Any] = json.loads(os.environ.get("OURS", '{"model": "auto"}'))
 """What stands for us; options of ``pg.impute``."""
 
 IMPROPER = {**OURS, "uncertainty": "none"}

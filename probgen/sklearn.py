@@ -88,7 +88,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         *,
         m: int = 5,
         draw: int | str = 0,
-        uncertainty: str = "bootstrap",
+        uncertainty: str | None = None,
         options: Mapping[str, Any] | None = None,
         schema: Schema | None = None,
         add_indicator: bool = False,
@@ -195,10 +195,9 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         chosen = [names[at] for at in self._modelled]
         rows = cells.columns(self._modelled, chosen)
         table = Table(rows, schema=None if self.schema is None else self.schema.select(chosen))
-        model, options = automatic(table) if self.model == "auto" else (self.model, {})
-        options = {**options, **(self.options or {}), "progress": False}
+        options = {**(self.options or {}), "progress": False}
         seed = seed_from(self.random_state)
-        return impute(table, model, m=int(self.m), uncertainty=self.uncertainty, seed=seed, **options)
+        return impute(table, self.model, m=int(self.m), uncertainty=self.uncertainty, seed=seed, **options)
 
     def _completed(self, X: Any) -> tuple[Cells, Sequence[Any]]:
         """The rows, and their modelled columns completed m times."""
@@ -245,14 +244,6 @@ def seed_from(random_state: Any) -> int:
     """A whole number as it is; else one drawn from the random state."""
     state = check_random_state(random_state)
     return int(random_state) if isinstance(random_state, int | np.integer) else int(state.randint(2**31 - 1))
-
-
-def automatic(table: Table) -> tuple[str, dict[str, Any]]:
-    """What "auto" stands for: one Gaussian for numbers, a few components where some columns are categories or counts."""
-    gaussian = all(column.is_continuous for column in table.schema)
-    return "gaussian_mixture", {"components": 1, "restarts": 1} if gaussian else {
-        "components": max(1, min(5, len(table) // 20))
-    }
 
 
 def average(tables: Sequence[Any]) -> Any:
