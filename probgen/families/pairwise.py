@@ -25,6 +25,7 @@ from probgen.families.shrinkage import Theta
 __all__ = ["Pairwise"]
 
 PRODUCTS = 100  # of one regression, where all are affordable
+ROWS_A_PRODUCT = 8  # known rows that a regression needs for each of them
 NOTICED = 2.5  # standard errors from zero, for a product to be kept where not all are
 POOL = 256  # known values of every column from which chains start
 LOOKED_AT = 2000  # rows by which scales are chosen
@@ -197,8 +198,13 @@ class Pairwise(nn.Module):
         spread = (second - self.shift.square()).clamp_min(0).sqrt()
         self.scale = torch.where(spread > 1e-6, spread, 1.0)
         allowed = self.allowed() & (spread > 1e-6)
-        most = {"auto": PRODUCTS, "all": 10**9, "none": 0}.get(self.products, self.products)
-        self.chosen = torch.stack([self.kept(allowed, x, filled, at, most) for at in range(len(self.schema))])
+        most = [self.most_products(int(reading.seen)) for reading in self.readings]
+        self.chosen = torch.stack([self.kept(allowed, x, filled, *each) for each in enumerate(most)])
+
+    def most_products(self, rows: int) -> int:
+        """In a regression with so many rows."""
+        affordable = min(PRODUCTS, rows // ROWS_A_PRODUCT)
+        return int({"auto": affordable, "all": 10**9, "none": 0}.get(self.products, self.products))
 
     def allowed(self) -> Tensor:
         """``(S, S)``: pairs of slots of different columns, and squares of those that can be curved."""

@@ -145,6 +145,17 @@ class LogOdds(Reading):
 class Count(Reading):
     """Counts."""
 
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self.register_buffer("log_shape", torch.zeros(()))  # of a negative binomial with the counts' own moments
+        self.log_shape: Tensor
+
+    def learn(self, x: Tensor, weights: Tensor | None) -> None:
+        super().learn(x, weights)
+        counts = x[~x.isnan()]
+        mean, variance = counts.mean(), counts.var(correction=0)
+        self.log_shape = (mean.square() / (variance - mean).clamp_min(mean / 50)).clamp(0.1, 500.0).log()
+
     def raw(self, x: Tensor) -> Tensor:
         return x.log1p()[..., None]
 

@@ -117,7 +117,11 @@ class CountResponse(Response):
 
     def regressions(self) -> dict[str, Regression]:
         assert isinstance(self.reading, Count)
-        return {"count": NegativeBinomialRegression(self.prior(), *self.reading.middle_and_top)}
+        return {
+            "count": NegativeBinomialRegression(
+                self.prior(), *self.reading.middle_and_top, float(self.reading.log_shape)
+            )
+        }
 
     def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
         return {"count": (None, design, x)}

@@ -28,7 +28,7 @@ INNER = 3  # alternations of slopes and scales for each pass over the rows
 CLIMB = 8  # of them, before the first draw
 VARIANCE_SHAPE, VARIANCE_RATE = 0.5, 5e-4  # of the inverse gamma prior of the residual variance
 FARTHEST = 30.0  # of linear predictors of log odds
-SHAPE_MIDDLE, SHAPE_SPREAD, SHAPE_STEP = 1.0, 1.5, 0.4  # of the log shape of counts: prior, random walk
+SHAPE_SPREAD, SHAPE_STEP = 1.5, 0.4  # of the log shape of counts: prior, random walk
 SHAPE_ENDS = (-5.0, 8.0)
 
 
@@ -217,16 +217,17 @@ class NegativeBinomialRegression(GeneralisedRegression):
         prior: of the slopes.
         middle: where linear predictors begin.
         top: where they stop.
+        log_shape: the prior's middle of the logarithm of r, which is that of counts whose mean did not vary.
     """
 
-    def __init__(self, prior: Shrinkage, middle: float, top: float) -> None:
+    def __init__(self, prior: Shrinkage, middle: float, top: float, log_shape: float) -> None:
         super().__init__(prior)
-        self.middle, self.top = middle, top
+        self.middle, self.top, self.log_shape = middle, top, log_shape
 
     def start(self, chains: int) -> Theta:
         theta = super().start(chains)
         theta["slopes"][:, 0] = self.middle
-        return {**theta, "log_shape": torch.full((chains,), SHAPE_MIDDLE)}
+        return {**theta, "log_shape": torch.full((chains,), self.log_shape)}
 
     def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
         r, w = theta["log_shape"].exp()[:, None], 1.0 if weights is None else weights
@@ -255,7 +256,7 @@ class NegativeBinomialRegression(GeneralisedRegression):
         value = (y + r).lgamma() - r.lgamma() + r * r.log() - (y + r) * (r + eta.exp()).log()
         inside = (log_shape > SHAPE_ENDS[0]) & (log_shape < SHAPE_ENDS[1])
         total = (value if weights is None else value * weights).sum(-1)
-        prior = -(((log_shape - SHAPE_MIDDLE) / SHAPE_SPREAD) ** 2) / 2
+        prior = -(((log_shape - self.log_shape) / SHAPE_SPREAD) ** 2) / 2
         return torch.where(inside, total + prior, -torch.inf)
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
@@ -270,5 +271,5 @@ class NegativeBinomialRegression(GeneralisedRegression):
         return value - (y + r) * (r + eta.exp()).log()
 
     def sites(self, name: str) -> Theta:
-        shape = dist.Normal(SHAPE_MIDDLE, SHAPE_SPREAD)
+        shape = dist.Normal(self.log_shape, SHAPE_SPREAD)
         return {**super().sites(name), "log_shape": pyro.sample(f"{name}.log_shape", shape)}

@@ -23,7 +23,7 @@ class ChainedEquations(Model):
 
     Args:
         schema: the columns.
-        products: of columns in one regression: "auto" (all, or the hundred most telling), "all", "none", or a largest number.
+        products: of columns in one regression: "auto" (all, or the most telling: at most a hundred, and one for eight rows), "all", "none", or a largest number.
         scales: of real columns above zero: "auto" (the logarithm where regressions say so), or by column "logarithm" or
             "identity".
     """

@@ -35,7 +35,7 @@ __all__ = ["UNCERTAINTIES", "Imputations", "impute"]
 
 UNCERTAINTIES = {
     "bootstrap": "refits with random row weights (Bayesian bootstrap)",
-    "posterior": "draws from the posterior (data augmentation where the model is conjugate, else Hamiltonian chains)",
+    "posterior": "draws from the posterior (chained equations, data augmentation, or Hamiltonian chains)",
     "laplace": "a normal distribution at the posterior's mode",
     "ensemble": "refits from other starts on rows with random weights, for models with networks",
     "none": "one estimate: improper, intervals will be too short",

@@ -8,7 +8,6 @@ import torch
 
 from probgen.families.shrinkage import SLAB, Shrinkage
 from probgen.families.shrunken_regression import (
-    SHAPE_MIDDLE,
     SHAPE_SPREAD,
     VARIANCE_RATE,
     VARIANCE_SHAPE,
@@ -19,6 +18,7 @@ from probgen.families.shrunken_regression import (
 from probgen.families.streams import Streams
 
 REPLICATES, ROWS = 4000, 25
+SHAPE_MIDDLE = 1.0
 
 
 class SmallConstant(Shrinkage):
@@ -68,7 +68,7 @@ def cases():
     return {
         "normal": NormalRegression(PRIOR),
         "logistic": LogisticRegression(PRIOR),
-        "negative_binomial": NegativeBinomialRegression(PRIOR, 0.0, 12.0),
+        "negative_binomial": NegativeBinomialRegression(PRIOR, 0.0, 12.0, SHAPE_MIDDLE),
     }
 
 

@@ -34,7 +34,7 @@ class Chained(Method):
         sweeps: over the columns, of each.
     """
 
-    defaults = {"draws": 20, "sweeps": 15}
+    defaults = {"draws": 20, "sweeps": 20}
     max_steps = 10**9
     iterates = "sweep"
     independent = True
