@@ -84,7 +84,7 @@ def ours(holed, seed, masked=True, **options):
     width = holed.shape[1]
     schema = pg.Schema(tuple(pg.Column(f"x{at}", "real") for at in range(width)))
     known = {f"x{at}": "high" for at in range(width // 2)}
-    mechanism = pg.Mechanism("self_masking", direction=known, chains=1) if masked else None
+    mechanism = pg.Mechanism("self_masking", direction=known, chains=1, thin=5) if masked else None
     imputed = pg.impute(
         pg.Table(holed, schema=schema), m=DRAWS, mechanism=mechanism, seed=seed, progress=False, **options
     )

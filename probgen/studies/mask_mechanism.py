@@ -64,7 +64,7 @@ class Mechanism:
     prior_scale: float = 2.5
     chains: int = 2
     warmup: int = 100
-    thin: int = 5
+    thin: int = 10
     candidates: int = 4
 
     def __post_init__(self) -> None:
@@ -206,7 +206,7 @@ class MaskModel:
 
 def targets_of(mechanism: Mechanism, table: Table) -> list[int]:
     """Places of the columns whose mask is modelled."""
-    unknown = (~table.known).any(0).tolist()
+    unknown = np.asarray((~table.known).any(0))
     if isinstance(mechanism.columns, str):
         raise DataError(f"columns of a mechanism are a list of names, got the text {mechanism.columns!r}.")
     names = [n for n, holes in zip(table.names, unknown) if holes] if mechanism.columns is None else mechanism.columns

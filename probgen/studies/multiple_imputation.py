@@ -131,8 +131,8 @@ class Imputations(Sequence[Table]):
         Args:
             delta: name of a column -> shift: a number, or one a row. Columns move in this order, each given those before it.
                 Of a categorical column: level -> log odds.
-            scale: "units" of the column (days of dates), "sd" (standard deviations of its known cells), "factor" (positive
-                columns and counts), or "log_odds" (of the second level of a binary column, of each level against the one
+            scale: "units" of the column (days of dates), "sd" (standard deviations of its known cells), "factor" (columns
+                without negative numbers), or "log_odds" (of the second level of a binary column, of each level against the one
                 below of an ordinal one, of the named levels of a categorical one).
             given: what is the same on both sides: "known", the known cells of the row; or "row", the whole row, as in
                 NARFCS, where the cells that follow the moved one in turn move it further.

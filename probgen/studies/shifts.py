@@ -98,19 +98,20 @@ def checked(base: Imputations, delta: Any, scale: str, given: str) -> Shift:
         raise DataError(f'delta must map names of columns to shifts, such as {{"bmi": 2.0}}, got {delta!r}.')
     for name, value in delta.items():
         column = base.table.schema[name]
-        if base.table.known[:, base.table.schema.index(name)].all():
+        place = base.table.schema.index(name)
+        if base.table.known[:, place].all():
             raise DataError(f"Column {name!r} has no unknown cell, so there is nothing to shift; leave it out.")
-        check_scale(column, scale)
+        check_scale(column, scale, base.table.values[base.table.known[:, place], place])
         check_delta(column, value, scale, len(base.table.values))
     return Shift(dict(delta), scale, given)
 
 
-def check_scale(column: Column, scale: str) -> None:
+def check_scale(column: Column, scale: str, known: np.ndarray) -> None:
     """Refuse a scale that a column does not have."""
     if column.is_discrete != (scale == "log_odds"):
         fit = "'log_odds'" if column.is_discrete else "'units', 'sd' or 'factor'"
         raise CapabilityError(f"Column {column.name!r} is {column.kind}: its scale is {fit}, got {scale!r}.")
-    if scale == "factor" and column.kind not in ("positive", "semicontinuous", "count"):
+    if scale == "factor" and (column.kind in ("datetime", "bounded") or (known < 0).any()):
         raise CapabilityError(f"Column {column.name!r} is {column.kind}, a factor needs a positive one; use 'units'.")
 
 
