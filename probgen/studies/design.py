@@ -20,8 +20,8 @@ Rule = str | Callable[[Any], Any]
 class Design:
     """What must hold in every completed table: the design of a study, beside any model.
 
-    A rule or formula is a text such as "start <= end", "weight / (height / 100) ** 2" or "sex == 'male' and age > 14" (columns,
-    numbers, texts, dates as '2020-01-31', + - * / // % **, comparisons, in, and, or, not, if else, log, exp, sqrt, abs, round,
+    A rule or formula is a text such as "start <= end", ``weight / (height / 100) ** 2`` or "sex == 'male' and age > 14" (columns,
+    numbers, texts, dates as "2020-01-31", ``+ - * / // % **``, comparisons, in, and, or, not, if else, log, exp, sqrt, abs, round,
     min, max; names that are no words of Python in `backticks`), or a function of a data frame.
 
     Args:
