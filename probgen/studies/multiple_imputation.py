@@ -245,14 +245,8 @@ def impute(
 
     Reference: Rubin (1987); van Buuren (2018).
     """
-    if not isinstance(m, int | np.integer) or m < 1:
-        raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
-    if uncertainty is not None and uncertainty not in UNCERTAINTIES:
-        raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
-    choice = ""
-    if isinstance(model, str) and model == "auto":
-        model, choice = (DEFAULT, REASON) if mechanism is None else (WITH_MASK, REASON_WITH_MASK)
-        options = options if mechanism is None else {"components": 1, **options}
+    check_asked(m, uncertainty)
+    model, choice, options = settled(model, mechanism, options)
     uncertainty = uncertainty or usual(methods_of(find(model) if isinstance(model, str) else model))
     if design is not None:
         from probgen.studies.designed import impute_designed
@@ -266,6 +260,23 @@ def impute(
     fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
     tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
     return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
+
+
+def check_asked(m: Any, uncertainty: str | None) -> None:
+    """Refuse what is no number of tables, or no source of parameters."""
+    if not isinstance(m, int | np.integer) or m < 1:
+        raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
+    if uncertainty is not None and uncertainty not in UNCERTAINTIES:
+        raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
+
+
+def settled(model: Any, mechanism: Any, options: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+    """The model that fills, why it was chosen, and its options."""
+    if not (isinstance(model, str) and model == "auto"):
+        return model, "", options
+    if mechanism is None:
+        return DEFAULT, REASON, options
+    return WITH_MASK, REASON_WITH_MASK, {"components": 1, **options}
 
 
 def usual(methods: Sequence[str]) -> str:
