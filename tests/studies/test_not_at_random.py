@@ -232,13 +232,13 @@ def test_what_cannot_be_served_is_told(masked):
 # ----------------------------------------------------------------------------------------------------------------- slow
 @pytest.mark.slow
 def test_intervals_cover_under_self_masking():
-    """60 tables of 300 rows: mean of y, where intervals at random hardly ever cover."""
+    """40 tables of 300 rows: mean of y, where intervals at random hardly ever cover."""
     covered, at_random = [], []
     mechanism = Mechanism("self_masking", chains=1, warmup=100, thin=10)
-    for seed in range(60):
+    for seed in range(40):
         table, _, _ = lost(300, 100 + seed, slope=1.5)
         for kept, chosen in ((covered, mechanism), (at_random, None)):
             pooled = mean_of_y(pg.impute(table, m=20, seed=seed, mechanism=chosen, **GAUSSIAN))
             kept.append(pooled.lower[0] < 0.0 < pooled.upper[0])
     assert np.mean(at_random) < 0.3
-    assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 60)
+    assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 40)
