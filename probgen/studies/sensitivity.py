@@ -184,14 +184,11 @@ def sensitivity(
 
     Reference: Rubin (1977); van Buuren (2018), section 9.2; Cro et al. (2020).
     """
-    tried = checked_deltas(deltas, scale)
-    if rows is not None and level is not None:
-        raise CapabilityError("Levels of a categorical column are shifted in all rows; leave out rows.")
+    tried, pooled = checked_deltas(deltas, scale), []
     imputed = imputations_of(data, model, options)
-    pooled = []
     for delta in tried.tolist():
-        size = delta if rows is None else np.where(checked_rows(rows, imputed), delta, neutral(scale))
-        one = imputed.shifted({column: size if level is None else {level: delta}}, scale=scale, given=given)
+        size = size_of(delta, scale, level, rows, imputed)
+        one = imputed.shifted({column: size}, scale=scale, given=given)
         found = one.analyse(analysis, **(analysis_options or {}))
         pooled.append(pool(found, confidence=confidence, complete_df=complete_df))
     return Sensitivity(column, scale, given, tried, tuple(pooled), imputed.m)
@@ -205,14 +202,18 @@ def checked_deltas(deltas: Sequence[float], scale: str) -> np.ndarray:
     return np.unique(np.append(numbers.astype(float), neutral(scale)))
 
 
-def checked_rows(rows: Any, imputed: Imputations) -> np.ndarray:
-    """A mask of the table's rows."""
+def size_of(delta: float, scale: str, level: Any, rows: Any, imputed: Imputations) -> Any:
+    """The shift of one delta: a number, a number for one level, or one a row."""
+    if rows is None:
+        return delta if level is None else {level: delta}
+    if level is not None:
+        raise CapabilityError("Levels of a categorical column are shifted in all rows; leave out rows.")
     mask = np.asarray(rows)
     if mask.dtype != bool or mask.shape != (len(imputed.table),):
         raise DataError(
             f"rows must be a mask of {len(imputed.table)} booleans, got {mask.dtype} of shape {mask.shape}."
         )
-    return mask
+    return np.where(mask, delta, neutral(scale))
 
 
 def imputations_of(data: Any, model: Any, options: dict[str, Any]) -> Imputations:

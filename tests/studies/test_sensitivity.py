@@ -27,7 +27,7 @@ def one_hole():
 @pytest.fixture(scope="module")
 def two_holes():
     table = {"x": X, "y": np.where(GONE_Y, np.nan, Y), "w": np.where(GONE_W, np.nan, W)}
-    return pg.impute(table, "gaussian_mixture", m=60, **QUICK)
+    return pg.impute(table, "gaussian_mixture", m=30, **QUICK)
 
 
 @pytest.fixture(scope="module")
