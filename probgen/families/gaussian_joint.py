@@ -198,14 +198,17 @@ class CoupledGaussian(Family):
         return -0.5 * distance - log_det - 0.5 * LOG_TWO_PI * count
 
     def distance(self, theta: Parameters, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Squared Mahalanobis distance of the known cells, half the log determinant of their covariance, their number."""
-        keep = (~x.isnan()).to(x)
-        gap = torch.where(x.isnan(), 0.0, x - theta["loc"])
-        covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"]))
+        """Squared Mahalanobis distance of the known cells, half the log determinant of their covariance, their number.
+
+        In double precision: the inverse of a network's precision may be none that single precision has a root of.
+        """
+        keep = (~x.isnan()).double()
+        gap = torch.where(x.isnan(), 0.0, x - theta["loc"]).double()
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(theta["precision"].double()))
         covariance = covariance * keep[..., :, None] * keep[..., None, :] + torch.diag_embed(1.0 - keep)
         root = torch.linalg.cholesky(covariance)
         white = torch.linalg.solve_triangular(root, gap[..., None], upper=False)[..., 0]
-        return white.square().sum(-1), root.diagonal(0, -2, -1).log().sum(-1), keep.sum(-1)
+        return white.square().sum(-1).to(x), root.diagonal(0, -2, -1).log().sum(-1).to(x), keep.sum(-1).to(x)
 
     def sample(self, theta: Parameters) -> Tensor:
         loc = theta["loc"]

@@ -247,7 +247,9 @@ def impute(
     """
     check_asked(m, uncertainty)
     model, choice, options = settled(model, mechanism, options)
-    uncertainty = uncertainty or usual(methods_of(find(model) if isinstance(model, str) else model))
+    if uncertainty is None:
+        able = methods_of(find(model) if isinstance(model, str) else model)
+        uncertainty = usual(able) if mechanism is None else "bootstrap"
     if design is not None:
         from probgen.studies.designed import impute_designed
 
