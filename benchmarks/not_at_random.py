@@ -1,7 +1,7 @@
 """Cells that are lost because they are large: the protocol of not-MIWAE (Ipsen, Mattei and Frellsen, 2021, table 1).
 
 Columns are standardised; in the first half of them every value above the mean is deleted; RMSE over the deleted cells, of the
-mean of 20 draws. The rule is one for all sets and looks at no hidden cell: a single Gaussian (``gaussian_mixture``,
+mean of 20 draws. The rule is one for all sets: a single Gaussian (``gaussian_mixture``,
 ``components=1``), each cell's loss a logistic function of itself with a free threshold and steepness, larger values known to
 be lost rather than smaller ones, as the published "self-masking known". ``at_random`` is the same Gaussian without a model of the
 mask. A second rule, ``factors``, has five factors in place of a full covariance, where there are more than ten columns.
