@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probgen.data.batches import first_rows
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
@@ -119,8 +120,8 @@ class Pairwise(nn.Module):
             raise CapabilityError(
                 "Regressions on all other columns need a table in memory; read the file by pg.read_table."
             )
-        batch = next(iter(batches.pieces()))
-        x, weights, standardiser = batch.x, batch.weights, batches.standardiser
+        x, weights = first_rows(batches.pieces(), len(batches))
+        standardiser = batches.standardiser
         self.origins = torch.as_tensor(-standardiser.shift / standardiser.scale).to(x)
         for reading, cells in zip(self.readings, x.unbind(1), strict=True):
             reading.learn(cells, weights)

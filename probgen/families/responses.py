@@ -3,7 +3,7 @@ r"""Columns as responses of regressions on all other columns.
 Numbers are normal on the scale of their :class:`~probgen.families.readings.Reading`, counts negative binomial. Levels are
 reached step by step, each a logistic regression (continuation ratios; Fienberg, 1980):
 
-.. math:: p(x = k \mid x \ge k) = \mathrm{logit}^{-1}(z^\top \beta_k)
+.. math:: p(x > k \mid x \ge k) = \mathrm{logit}^{-1}(z^\top \beta_k)
 
 with slopes of their own where levels have no order, and with common slopes and steps of their own where they have one.
 Amounts that may be zero are a logistic regression of whether there is any, and a normal one of its logarithm.

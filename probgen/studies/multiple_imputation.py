@@ -245,7 +245,7 @@ def impute(
 
     Reference: Rubin (1987); van Buuren (2018).
     """
-    check_asked(m, uncertainty)
+    check_asked(m, uncertainty, design, mechanism)
     model, choice, options = settled(model, mechanism, options)
     if uncertainty is None:
         able = methods_of(find(model) if isinstance(model, str) else model)
@@ -264,8 +264,10 @@ def impute(
     return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
 
 
-def check_asked(m: Any, uncertainty: str | None) -> None:
-    """Refuse what is no number of tables, or no source of parameters."""
+def check_asked(m: Any, uncertainty: str | None, design: Any, mechanism: Any) -> None:
+    """Refuse what is no number of tables, no source of parameters, or cannot be had together."""
+    if design is not None and mechanism is not None:
+        raise CapabilityError("A mechanism and a design do not go together; name one of them.")
     if not isinstance(m, int | np.integer) or m < 1:
         raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
     if uncertainty is not None and uncertainty not in UNCERTAINTIES:

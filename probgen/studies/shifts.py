@@ -13,7 +13,7 @@ unknown cells of a moved row are drawn anew given the moved one, so that they fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ import numpy as np
 from probgen.data.schema import Column
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
-from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit, class_probabilities
 from probgen.studies.multiple_imputation import Imputations
+from probgen.studies.settling import only
 
 __all__ = ["SCALES", "Shift", "ShiftedImputations", "neutral", "shifted"]
 
@@ -77,6 +77,10 @@ def shifted(base: Imputations, delta: Mapping[str, Any], scale: str, given: str)
         raise CapabilityError("Imputations at random are shifted, once; name all columns in one delta.")
     if hasattr(base, "mechanism"):
         raise CapabilityError("These imputations have a model of the mask; shift imputations at random instead.")
+    if base.design is not None:
+        raise CapabilityError(
+            "A shift would break what the design says must hold; shift imputations without a design."
+        )
     common = {f.name: getattr(base, f.name) for f in fields(Imputations)}
     tables = moved(base, base.table, base.tables, shift, "shift")
     return ShiftedImputations(**{**common, "tables": tables}, base=base, shift=shift)
@@ -141,18 +145,10 @@ def moved(
     """Every completed table with its draws moved, each in its own world."""
     made = []
     for at, table in enumerate(completed):
-        move = Move(world(base.fits, at, base.m), base.table, holed, shift, seed_of(base.seed, purpose, at))
+        world = base.fits[at] if len(base.fits) > 1 else only(base.fits[0], at, base.m)
+        move = Move(world, base.table, holed, shift, seed_of(base.seed, purpose, at))
         made.append(move.table(table))
     return tuple(made)
-
-
-def world(fits: Sequence[Fit], number: int, m: int) -> Fit:
-    """The fit whose one draw of the parameters completed table ``number`` (as :meth:`Fit.fill` spreads draws)."""
-    if len(fits) > 1:
-        return fits[number]
-    size = len(fits[0].posterior)
-    draw = number * size // m if m <= size else number % size
-    return replace(fits[0], posterior=Posterior.at(fits[0].posterior.theta(draw)))
 
 
 class Move:

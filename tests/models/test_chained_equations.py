@@ -12,7 +12,7 @@ import torch
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
-from probgen.data.batches import Batch
+from probgen.data.batches import Batch, Batches
 
 QUICK = {"progress": False}
 KINDS = {
@@ -192,3 +192,37 @@ def test_weighted_rows_count_as_often_as_they_weigh():
     table = pg.Table({"x": x, "y": y}).with_weights(weights)
     fit = pg.fit("chained_equations", table, draws=20, products="none", **QUICK)
     assert float(fit.posterior.sites["y.value.slopes"][0, :, 1].mean()) > 0.5
+
+
+def test_tables_of_several_pieces_count_whole(monkeypatch):
+    table = related("real", rows=60)
+    whole = pg.fit("chained_equations", table, draws=2, **QUICK)
+    monkeypatch.setattr("probgen.data.batches.PIECE_ROWS", 25)
+    monkeypatch.setattr("probgen.data.batches.Batches.__init__.__kwdefaults__", {
+        **Batches.__init__.__kwdefaults__, "rows": 25,
+    })  # fmt: skip
+    pieces = pg.fit("chained_equations", table, draws=2, **QUICK)
+    for name, value in whole.posterior.sites.items():
+        torch.testing.assert_close(pieces.posterior.sites[name], value)
+
+
+def test_shifts_and_sweeps_of_shifts_go_with_the_default():
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 60))
+    table = {"a": np.where(c > 0.5, np.nan, a), "b": np.where(c > 0.3, np.nan, a + b), "c": c}
+    imputed = pg.impute(table, m=3, **QUICK)
+    moved = imputed.shifted({"a": 2.0})
+    lost = np.isnan(table["a"])
+    for before, after in zip(imputed, moved, strict=True):
+        np.testing.assert_allclose(after.values[lost, 0] - before.values[lost, 0], 2.0)
+    assert len(pg.sensitivity(imputed, "a", [-1.0, 1.0], "b ~ a").pooled) == 3
+
+
+def test_what_does_not_go_together_is_told():
+    x = np.random.default_rng(0).normal(size=40)
+    table = {"x": np.where(x > 1, np.nan, x), "y": x + 1}
+    design = pg.Design(bounds={"x": (-5, 5)})
+    with pytest.raises(pg.CapabilityError, match="do not go together"):
+        pg.impute(table, design=design, mechanism="self_masking", **QUICK)
+    with pytest.raises(pg.CapabilityError, match="without a design"):
+        pg.impute(table, m=2, design=design, **QUICK).shifted({"x": 1.0})

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from probgen.data.batches import first_rows
 from probgen.errors import CapabilityError, FitError
 from probgen.families.pairwise import Pairwise
 from probgen.families.shrinkage import Theta
@@ -50,8 +51,7 @@ class Chained(Method):
         own = self.task.chains.share(self.task.options["draws"])
         if not own:
             raise CapabilityError("There are more processes than draws; start fewer, or ask for more draws.")
-        batch = next(iter(self.task.batches.pieces()))
-        self.rows, self.weights = batch.x, batch.weights
+        self.rows, self.weights = first_rows(self.task.batches.pieces(), len(self.task.batches))
         size = chains_at_once(self.columns, len(self.rows))
         self.groups = [list(own)[at : at + size] for at in range(0, len(own), size)]
         self.count = 0
