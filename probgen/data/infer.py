@@ -91,11 +91,12 @@ def from_numbers(values: pd.Series, found: dict[str, Any]) -> Column:
 
 def from_reals(x: np.ndarray, low: float, high: float, found: dict[str, Any]) -> Column:
     zero = float(np.mean(x == 0))
-    if low == 0 and 0.1 <= zero <= 0.95:
+    fractions = low >= 0 and high <= 1 and low < 0.05 and high > 0.95
+    if low == 0 and 0.1 <= zero <= 0.95 and not (fractions and high == 1):
         return Column(kind="semicontinuous", reason=f"{zero:.0%} exact zeros, the rest positive", **found)
     if low > 0 and skewness(x) > 1 and abs(skewness(np.log(x))) < skewness(x):
         return Column(kind="positive", reason=f"positive and skewed ({skewness(x):.1f})", **found)
-    if low >= 0 and high <= 1 and low < 0.05 and high > 0.95:
+    if fractions:
         return Column(kind="bounded", bounds=(0.0, 1.0), reason="fractions from 0 to 1", **found)
     return Column(kind="real", reason="numbers", **found)
 

@@ -19,8 +19,9 @@ from probgen.data.batches import first_rows
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
-from probgen.families.readings import Line, Plain, Reading, reading_of
+from probgen.families.readings import Reading, reading_of
 from probgen.families.responses import Response, response_of
+from probgen.families.scales import Scales, check_scales, left_over
 from probgen.families.shrinkage import Theta
 
 __all__ = ["Pairwise"]
@@ -28,10 +29,7 @@ __all__ = ["Pairwise"]
 PRODUCTS = 100  # of one regression, where all are affordable
 ROWS_A_PRODUCT = 8  # known rows that a regression needs for each of them
 NOTICED = 2.5  # standard errors from zero, for a product to be kept where not all are
-POOL = 256  # known values of every column from which chains start
-LOOKED_AT = 2000  # rows by which scales are chosen
-BETTER = 2.0  # nats by which a logarithm has to be better
-RIDGE = 1e-3  # share of the diagonal added to normal equations that only rank
+POOL = 512  # completed training rows, of all chains together, from which passes over new rows start
 
 
 class Pairwise(nn.Module):
@@ -40,7 +38,11 @@ class Pairwise(nn.Module):
     Args:
         schema: the columns.
         products: "auto", "all", "none", or the largest number of products in one regression.
-        scales: "auto", or by column: "logarithm" or "identity", for columns of real numbers.
+        scales: "auto", or by column: "logarithm" or "identity", for columns of real numbers and counts; for counts also
+            "counts" (negative binomial) and "levels" (step by step). Of counts, numbers on a scale are rounded.
+
+    Attributes:
+        pool: ``(POOL, D)`` completed rows, in model coordinates; what chains left behind.
     """
 
     def __init__(self, schema: Schema, products: Any = "auto", scales: Any = "auto") -> None:
@@ -53,12 +55,10 @@ class Pairwise(nn.Module):
         self.register_buffer("shift", torch.zeros(slots, slots))  # means of products
         self.register_buffer("scale", torch.ones(slots, slots))  # and their standard deviations
         self.register_buffer("chosen", torch.zeros(len(schema), slots, slots, dtype=torch.bool))
-        self.register_buffer("pool", torch.zeros(len(schema), POOL))
+        self.register_buffer("pool", torch.zeros(POOL, len(schema)))
         self.shift: Tensor
         self.scale: Tensor
-        self.register_buffer("origins", torch.zeros(len(schema)))  # what zero of the data is in model coordinates
         self.chosen: Tensor
-        self.origins: Tensor
         self.pool: Tensor
 
     # -- what is read ------------------------------------------------------------------------------------------
@@ -91,8 +91,8 @@ class Pairwise(nn.Module):
             self.__dict__.pop(name, None)
 
     def features(self, x: Tensor) -> Tensor:
-        """``(..., N, S)``: all columns as they are read, from ``(..., N, D)`` cells."""
-        return torch.cat([reading(x[..., at]) for at, reading in enumerate(self.readings)], -1)
+        """``(..., N, S)``: all columns as they are read, from ``(..., N, D)`` cells; each lies in one piece in memory."""
+        return torch.cat([reading(x[..., at]).mT for at, reading in enumerate(self.readings)], -2).mT
 
     def refresh(self, features: Tensor, x: Tensor, column: int, rows: Tensor) -> None:
         """Write what is read of one column's new cells ``(R, B)`` into ``features (R, N, S)``."""
@@ -100,11 +100,12 @@ class Pairwise(nn.Module):
         features[:, rows, first : first + len(self.places[column])] = self.readings[column](x)
 
     def design(self, features: Tensor, column: int) -> Tensor:
-        """``(..., N, 1 + M + Q)``: the regressors of one column."""
-        a, b = self.pairs[column]
-        mains = features[..., self.others[column]]
-        products = (features[..., a] * features[..., b] - self.shift[a, b]) / self.scale[a, b]
-        return torch.cat([torch.ones_like(mains[..., :1]), mains, products], -1)
+        """``(..., N, 1 + M + Q)``: the regressors of one column, each in one piece in memory."""
+        (a, b), across = self.pairs[column], features.mT
+        mains = across.index_select(-2, self.others[column])
+        products = across.index_select(-2, a).mul_(across.index_select(-2, b))
+        products.sub_(self.shift[a, b][:, None]).div_(self.scale[a, b][:, None])
+        return torch.cat([torch.ones_like(across[..., :1, :]), mains, products], -2).mT
 
     # -- as a program --------------------------------------------------------------------------------------------
     def draw(self, name: str) -> Callable[[Tensor], Regressed]:
@@ -122,71 +123,13 @@ class Pairwise(nn.Module):
             )
         x, weights = first_rows(batches.pieces(), len(batches))
         standardiser = batches.standardiser
-        self.origins = torch.as_tensor(-standardiser.shift / standardiser.scale).to(x)
+        origins = torch.as_tensor(-standardiser.shift / standardiser.scale).to(x)  # what zero of the data is, here
         for reading, cells in zip(self.readings, x.unbind(1), strict=True):
             reading.learn(cells, weights)
         self.forget()
-        self.choose_scales(x, weights)
+        Scales(tuple(self.schema), self.readings, self.others, self.scales, x, weights).choose(origins)
         self.learn_products(x, weights)
-        self.fill_pool(x)
         self.forget()
-
-    def choose_scales(self, x: Tensor, weights: Tensor | None) -> None:
-        """Logarithms of real columns above zero, where regressions say so: as response, then as regressor of the others."""
-        some = x[torch.linspace(0, len(x) - 1, min(len(x), LOOKED_AT)).long()]
-        for at, reading in enumerate(self.readings):
-            if not isinstance(reading, Plain) or not self.may_be_logarithm(at, x[:, at], reading):
-                continue
-            told = "auto" if self.scales == "auto" else self.scales.get(self.schema.names[at], "auto")
-            lines: list[tuple[Line, Callable[[Tensor, int], float]]] = [
-                (reading.response, self.own_density),
-                (reading, self.density_of_others),
-            ]
-            for line, density in lines:
-                gains = []
-                for logarithm in (torch.zeros(()), torch.ones(())):
-                    line.logarithm = logarithm
-                    line.learn(x[:, at], weights)
-                    gains.append(density(some, at) if told == "auto" else float(logarithm) * (told == "logarithm"))
-                line.logarithm = torch.tensor(float(gains[1] > gains[0] + BETTER * (told == "auto")))
-            reading.learn(x[:, at], weights)
-
-    def may_be_logarithm(self, at: int, x: Tensor, reading: Plain) -> bool:
-        """Whether a column has a choice of scales."""
-        if self.schema[at].kind != "real":
-            return False
-        origin = torch.as_tensor(self.origins[at])
-        reading.origin, reading.response.origin = origin, origin
-        return bool((x[~x.isnan()] > origin).all())
-
-    def own_density(self, x: Tensor, at: int) -> float:
-        """Log density of a column under a normal regression on main effects and squares."""
-        rows = ~x[:, at].isnan()
-        reading = self.readings[at]
-        assert isinstance(reading, Plain)
-        line = reading.response
-        z, y = self.mains(x[rows], at), line.raw(x[rows, at])[:, 0]
-        jacobian = float(line.logarithm * y.sum())
-        return float(-len(y) / 2 * left_over(z, y).square().mean().log()) - jacobian
-
-    def density_of_others(self, x: Tensor, at: int) -> float:
-        """Log density of all other columns, as they are read, under such regressions."""
-        total = 0.0
-        for other, reading in enumerate(self.readings):
-            rows = ~x[:, other].isnan()
-            if other == at:
-                continue
-            z = self.mains(x[rows], other)
-            cells = x[rows, other]
-            responses = reading.standardised(cells)[:, None] if isinstance(reading, Plain) else reading(cells)
-            for y in responses.unbind(-1):
-                total -= float(len(y) / 2 * left_over(z, y).square().mean().log())
-        return total
-
-    def mains(self, x: Tensor, at: int) -> Tensor:
-        """A constant, main effects and squares; 0, the mean, where unknown."""
-        main = self.features(x).nan_to_num()[:, self.others[at]]
-        return torch.cat([torch.ones(len(x), 1), main, main.square()], 1)
 
     def learn_products(self, x: Tensor, weights: Tensor | None) -> None:
         """Means and spreads of all products, and which of them every design contains."""
@@ -232,14 +175,8 @@ class Pairwise(nn.Module):
         for y in self.readings[at](x[rows, at]).unbind(-1):
             residual = left_over(main, y)
             together = (z * residual[:, None]).mT @ z - residual.sum() * self.shift
-            found = found.maximum(together.abs() / (self.scale * residual.square().sum().sqrt()))
+            found = found.maximum(together.abs() / (self.scale * residual.square().sum().sqrt()).clamp_min(1e-12))
         return found
-
-    def fill_pool(self, x: Tensor) -> None:
-        """Known values of every column, evenly spaced in their order."""
-        for at, cells in enumerate(x.unbind(1)):
-            known = cells[~cells.isnan()].sort().values
-            self.pool[at] = known[torch.linspace(0, len(known) - 1, POOL).round().long()]
 
 
 class Regressed(Observable):
@@ -255,24 +192,9 @@ class Regressed(Observable):
         return torch.zeros_like(x).index_add(0, rows, found)
 
 
-def left_over(z: Tensor, y: Tensor) -> Tensor:
-    """Residuals of y from regressors ``(N, P)``."""
-    gram = z.mT @ z
-    gram = gram + torch.diag(RIDGE * gram.diagonal() + 1e-9)
-    return y - z @ torch.cholesky_solve((z.mT @ y)[:, None], torch.linalg.cholesky(gram))[:, 0]
-
-
 def check_options(schema: Schema, products: Any, scales: Any) -> None:
     """Refuse what is no choice."""
     number = isinstance(products, int) and not isinstance(products, bool) and products >= 0
     if products not in ("auto", "all", "none") and not number:
         raise CapabilityError(f"products must be 'auto', 'all', 'none' or a whole number, got {products!r}.")
-    if scales != "auto" and not isinstance(scales, dict):
-        raise CapabilityError(f"scales must be 'auto' or a dictionary by column, got {scales!r}.")
-    for name, scale in ({} if scales == "auto" else scales).items():
-        if scale not in ("logarithm", "identity", "auto"):
-            raise CapabilityError(f"scales[{name!r}] must be 'logarithm', 'identity' or 'auto', got {scale!r}.")
-        if schema[name].kind != "real":
-            raise CapabilityError(
-                f"scales[{name!r}]: only real columns have a choice, this one is {schema[name].kind}."
-            )
+    check_scales(schema, scales)

@@ -1,8 +1,11 @@
 r"""How regressions read a column: on the real line, centred, with unit spread, and as dummies where there are levels.
 
-Real columns are read as they are or by their logarithm (which of both may differ between regressor and response), positive ones by their logarithm, bounded ones by their log odds,
-counts by :math:`\log(1 + x)`, ordered levels by their number, other levels by an indicator of each but the first, and
-amounts that may be zero by an indicator and the logarithm of what is above zero.
+Real columns are read as they are or by their logarithm, counts as they are or by :math:`\log(1 + x)` (which of both may
+differ between regressor and response), positive columns by their logarithm, bounded ones by their log odds, or as they are
+where some lie on the bounds, ordered levels by their number, other levels by an indicator of each but the first, and amounts
+that may be zero by an indicator and the logarithm of what is above zero.
+
+What is read of rows to come ends somewhat beyond what the training rows held: products and squares have no end of their own.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from probgen.data.schema import Column
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, FitError
 
-__all__ = ["Count", "Line", "Plain", "Reading", "reading_of"]
+__all__ = ["STEPS", "Count", "Fraction", "Line", "LogOdds", "Plain", "Reading", "reading_of"]
 
 REACH = 3.0  # standard deviations beyond the known values
 EDGE = 1e-6  # of the unit interval, from which log odds are taken
+STEPS = 10  # whole numbers, at most, that counts can be told apart as
 
 
 class Reading(nn.Module):
@@ -35,11 +39,11 @@ class Reading(nn.Module):
         self.column = column
         self.register_buffer("centre", torch.zeros(self.slots_of(column)))
         self.register_buffer("spread", torch.ones(self.slots_of(column)))
-        self.register_buffer("reach", torch.tensor([-REACH, REACH]))  # of draws, standardised
+        self.register_buffer("ends", torch.tensor([-torch.inf, torch.inf]))  # of known values, standardised
         self.register_buffer("seen", torch.zeros(()))  # known cells of the training rows
         self.centre: Tensor
         self.spread: Tensor
-        self.reach: Tensor
+        self.ends: Tensor
         self.seen: Tensor
         self.slots = len(self.centre)
 
@@ -56,20 +60,28 @@ class Reading(nn.Module):
         self.seen = seen.sum().to(x)
         u = self.raw(x[seen])
         w = torch.ones(len(u)) if weights is None else weights[seen]
+        if not bool(w.sum() > 0):
+            raise FitError(
+                f"Column {self.column.name!r} is known only in rows of weight zero; drop it or those weights."
+            )
         self.centre = (w[:, None] * u).sum(0) / w.sum()
         spread = ((w[:, None] * (u - self.centre).square()).sum(0) / w.sum()).sqrt()
         self.spread = torch.where(spread > 1e-9 * self.centre.abs().clamp_min(1e-3), spread, 1.0)
-        self.set_reach(u)
+        self.set_ends(u)
 
-    def set_reach(self, u: Tensor) -> None:
-        """Draws end somewhat beyond the known values: extrapolated curves have no end of their own."""
+    def set_ends(self, u: Tensor) -> None:
+        """Between which values the last slot was seen."""
         if len(u):
             last = (u[..., -1] - self.centre[-1]) / self.spread[-1]
-            self.reach = torch.stack([last.min() - REACH, last.max() + REACH])
+            self.ends = torch.stack([last.min(), last.max()])
+
+    def within_reach(self, u: Tensor) -> Tensor:
+        """Standardised values of the last slot, not farther than somewhat beyond what was seen."""
+        return torch.minimum(torch.maximum(u, self.ends[0] - REACH), self.ends[1] + REACH)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(..., S)`` regressors."""
-        return (self.raw(x) - self.centre) / self.spread
+        return self.within_reach((self.raw(x) - self.centre) / self.spread)
 
     def unread(self, u: Tensor) -> Tensor:
         """A continuous column from what :meth:`raw` made of it."""
@@ -81,26 +93,30 @@ class Reading(nn.Module):
 
     def value(self, u: Tensor) -> Tensor:
         """A continuous column from draws of a regression."""
-        return self.unread(
-            torch.minimum(torch.maximum(u, self.reach[0]), self.reach[1]) * self.spread[-1] + self.centre[-1]
-        )
+        return self.unread(self.within_reach(u) * self.spread[-1] + self.centre[-1])
+
+    @property
+    def response(self) -> Reading:
+        """As which a column is drawn."""
+        return self
 
 
 class Line(Reading):
-    """As it is, or by the logarithm of what it is in its own units."""
+    """As it is, or by the logarithm of what it is in its own units, counts by that of one more."""
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
+        self.more = float(column.kind == "count")
         self.register_buffer("logarithm", torch.zeros(()))  # 1 where the logarithm is read
         self.register_buffer("origin", torch.zeros(()))  # what zero of the data is, here
         self.logarithm: Tensor
         self.origin: Tensor
 
     def raw(self, x: Tensor) -> Tensor:
-        return ((x - self.origin).clamp_min(1e-300).log() if self.logarithm else x)[..., None]
+        return ((x - self.origin + self.more).clamp_min(0.0).log() if self.logarithm else x)[..., None]
 
     def unread(self, u: Tensor) -> Tensor:
-        return u.exp() + self.origin if self.logarithm else u
+        return u.exp() - self.more + self.origin if self.logarithm else u
 
 
 class Plain(Line):
@@ -108,24 +124,22 @@ class Plain(Line):
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
-        self.response = Line(column)
+        self.own = Line(column)
+
+    @property
+    def response(self) -> Line:
+        return self.own
 
     def learn(self, x: Tensor, weights: Tensor | None) -> None:
         super().learn(x, weights)
-        self.response.learn(x, weights)
-
-    def standardised(self, x: Tensor) -> Tensor:
-        return self.response.standardised(x)
-
-    def value(self, u: Tensor) -> Tensor:
-        return self.response.value(u)
+        self.own.learn(x, weights)
 
 
 class Logarithm(Reading):
     """Positive numbers."""
 
     def raw(self, x: Tensor) -> Tensor:
-        return x.log()[..., None]
+        return x.clamp_min(0.0).log()[..., None]
 
     def unread(self, u: Tensor) -> Tensor:
         return u.exp()
@@ -142,28 +156,61 @@ class LogOdds(Reading):
         return u.sigmoid()
 
 
-class Count(Reading):
-    """Counts."""
+class Fraction(LogOdds):
+    """Numbers between bounds, of which some may lie on them: those are read as they are, the others by log odds."""
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
-        self.register_buffer("log_shape", torch.zeros(()))  # of a negative binomial with the counts' own moments
+        self.inside = LogOdds(column)
+        self.register_buffer("reached", torch.zeros(2, dtype=torch.bool))  # whether there are cells at 0, at 1
+        self.reached: Tensor
+
+    @property
+    def response(self) -> LogOdds:
+        return self.inside
+
+    def learn(self, x: Tensor, weights: Tensor | None) -> None:
+        self.reached = torch.stack([(x <= 0).any(), (x >= 1).any()])
+        super().learn(x, weights)
+        inside = (x > 0) & (x < 1)
+        if bool(inside.any()) and (weights is None or bool(weights[inside].sum() > 0)):
+            self.inside.learn(x[inside], None if weights is None else weights[inside])
+
+    def raw(self, x: Tensor) -> Tensor:
+        return x[..., None] if bool(self.reached.any()) else super().raw(x)
+
+
+class Count(Plain):
+    """Counts: negative binomial, rounded numbers, or step by step as ordered levels; which of them is learnt.
+
+    Attributes:
+        log_shape: of a negative binomial with the counts' own moments.
+        form: 0 for a negative binomial, 1 for rounded numbers, 2 for steps.
+        least, most: of the known counts.
+    """
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        for name in ("log_shape", "form", "least", "most"):
+            self.register_buffer(name, torch.zeros(()))
         self.log_shape: Tensor
+        self.form: Tensor
+        self.least: Tensor
+        self.most: Tensor
 
     def learn(self, x: Tensor, weights: Tensor | None) -> None:
         super().learn(x, weights)
         counts = x[~x.isnan()]
         mean, variance = counts.mean(), counts.var(correction=0)
-        self.log_shape = (mean.square() / (variance - mean).clamp_min(mean / 50)).clamp(0.1, 500.0).log()
+        self.least, self.most = counts.min(), counts.max()
+        self.log_shape = (mean.square() / (variance - mean).clamp_min(mean / 50 + 1e-6)).clamp(0.1, 500.0).log()
 
-    def raw(self, x: Tensor) -> Tensor:
-        return x.log1p()[..., None]
-
-    @property
-    def middle_and_top(self) -> tuple[float, float]:
-        """Of logarithms of means: one that is typical, and one that none should exceed."""
-        most = (self.reach[1] - REACH) * self.spread[0] + self.centre[0]
-        return float(self.centre[0].expm1().clamp_min(0.1).log()), float(most) + 1.0
+    def whole(self, x: Tensor) -> Tensor:
+        """Drawn counts: whole, not below zero, and not far beyond the known ones; rounded numbers of a short scale stay on it."""
+        if self.form == 1 and self.most - self.least < STEPS:
+            return torch.minimum(torch.maximum(x.round(), self.least), self.most)
+        most = self.most + REACH * (self.most - self.least).clamp_min(1.0)
+        return torch.minimum(x.round().clamp_min(0.0), most)
 
 
 class Scores(Reading):
@@ -186,6 +233,9 @@ class Dummies(Reading):
         levels = torch.arange(1, self.column.cardinality, device=x.device)
         return torch.where(x.isnan()[..., None], torch.nan, (x[..., None] == levels).to(x.dtype))
 
+    def within_reach(self, u: Tensor) -> Tensor:
+        return u
+
 
 class Amounts(Reading):
     """Zero or positive: whether there is any, and the logarithm of how much, over its mean where there is none."""
@@ -206,26 +256,26 @@ class Amounts(Reading):
         seen = x > 0
         w = torch.ones(int(seen.sum())) if weights is None else weights[seen]
         amount = x[seen].log()
-        if len(amount) > 1:
+        if len(amount) > 1 and bool(w.sum() > 0):
             mean = (w * amount).sum() / w.sum()
             spread = ((w * (amount - mean).square()).sum() / w.sum()).sqrt()
             self.centre = torch.stack([self.centre[0], mean])
             self.spread = torch.stack([self.spread[0], spread if spread > 0 else torch.ones(())])
-            self.set_reach(amount[:, None])
+            self.set_ends(amount[:, None])
 
     def unread(self, u: Tensor) -> Tensor:
         return u.exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        any_, amount = super().forward(x).unbind(-1)
-        return torch.stack([any_, torch.where(x == 0, 0.0, amount)], -1)
+        any_, amount = ((self.raw(x) - self.centre) / self.spread).unbind(-1)
+        return torch.stack([any_, torch.where(x <= 0, 0.0, self.within_reach(amount))], -1)
 
 
 READINGS: dict[str, type[Reading]] = {
     "real": Plain,
     "datetime": Plain,
     "positive": Logarithm,
-    "bounded": LogOdds,
+    "bounded": Fraction,
     "count": Count,
     "binary": Scores,
     "ordinal": Scores,

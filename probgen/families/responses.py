@@ -1,34 +1,34 @@
 r"""Columns as responses of regressions on all other columns.
 
-Numbers are normal on the scale of their :class:`~probgen.families.readings.Reading`, counts negative binomial. Levels are
-reached step by step, each a logistic regression (continuation ratios; Fienberg, 1980):
+Numbers are normal on the scale of their :class:`~probgen.families.readings.Reading`, counts negative binomial, or rounded
+numbers where that is likelier (under-dispersed counts), or levels where they are few. Levels are reached step by step, each
+a logistic regression (continuation ratios; Fienberg, 1980):
 
 .. math:: p(x > k \mid x \ge k) = \mathrm{logit}^{-1}(z^\top \beta_k)
 
 with slopes of their own where levels have no order, and with common slopes and steps of their own where they have one.
-Amounts that may be zero are a logistic regression of whether there is any, and a normal one of its logarithm.
+Amounts that may be zero are a logistic regression of whether there is any, and a normal one of its logarithm; fractions
+that may be none or all are two of whether they are, and a normal one of the log odds of the others.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from probgen.families.readings import Count, Reading
+from probgen.families.readings import Count, Fraction, Reading
 from probgen.families.shrinkage import Shrinkage, Theta
-from probgen.families.shrunken_regression import (
-    LogisticRegression,
-    NegativeBinomialRegression,
-    NormalRegression,
-    Regression,
-)
+from probgen.families.shrunken_generalised import LogisticRegression, NegativeBinomialRegression
+from probgen.families.shrunken_regression import NormalRegression, Regression
 from probgen.families.streams import Streams
 
-__all__ = ["Response", "response_of"]
+__all__ = ["CountResponse", "OrderedLevels", "Response", "response_of"]
+
+Piece = tuple[str, Tensor | None, Tensor, Tensor]  # a regression's name, its rows (None for all), design and response
 
 LOGISTIC_NOISE = 2.0  # a pseudo standard deviation of what a logistic regression regresses
 
@@ -54,8 +54,8 @@ class Response(ABC):
         return Shrinkage(constants, self.mains, self.products, int(self.reading.seen), noise)
 
     @abstractmethod
-    def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
-        """What each regression sees: rows (None for all), design, response."""
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
+        """What each regression sees, one after the other."""
 
     @abstractmethod
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
@@ -70,7 +70,7 @@ class Response(ABC):
     ) -> Theta:
         """Parameters given rows whose cells ``x (N,)`` are known."""
         found = {}
-        for name, (rows, z, y) in self.pieces(design, x).items():
+        for name, rows, z, y in self.pieces(design, x):
             own = weights if weights is None or rows is None else weights[rows]
             found[name] = self.parts[name].redraw(part(theta, name), z, y, own, streams, first)
         return joined(found)
@@ -78,11 +78,20 @@ class Response(ABC):
     def log_density(self, theta: Theta, design: Tensor, x: Tensor) -> Tensor:
         """``(R, N)``: of known cells, on the scale of the regressions."""
         total = torch.zeros(design.shape[:2])
-        for name, (rows, z, y) in self.pieces(design, x).items():
+        for name, rows, z, y in self.pieces(design, x):
             found = self.parts[name].log_density(part(theta, name), z, y)
             index = torch.arange(total.shape[1]) if rows is None else rows
             total = total.index_add(1, index, found.expand(total.shape[0], -1))
         return total
+
+    def normal(self) -> NormalRegression:
+        """Of what the column is drawn as; predictions stay between the known values."""
+        low, high = self.reading.response.ends.tolist()
+        return NormalRegression(self.prior(), (low, high))
+
+    def logistic(self) -> LogisticRegression:
+        """Of whether something is so."""
+        return LogisticRegression(self.prior(noise=LOGISTIC_NOISE))
 
     def sites(self, name: str) -> Theta:
         """Its parameters as sample sites of a program."""
@@ -103,31 +112,38 @@ class Number(Response):
     """On the whole line."""
 
     def regressions(self) -> dict[str, Regression]:
-        return {"value": NormalRegression(self.prior())}
+        return {"value": self.normal()}
 
-    def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
-        return {"value": (None, design, self.reading.standardised(x))}
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
+        yield "value", None, design, self.reading.response.standardised(x)
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        return self.reading.value(self.parts["value"].draw(part(theta, "value"), design, streams))
+        return self.reading.response.value(self.parts["value"].draw(part(theta, "value"), design, streams))
+
+
+class RoundedNumber(Number):
+    """Whole numbers from zero up that vary less, or differently, than counts."""
+
+    reading: Count
+
+    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+        return self.reading.whole(super().draw(theta, design, streams))
 
 
 class CountResponse(Response):
-    """Whole numbers from zero up."""
+    """Whole numbers from zero up that vary at least as much as Poisson's."""
+
+    reading: Count
 
     def regressions(self) -> dict[str, Regression]:
-        assert isinstance(self.reading, Count)
-        return {
-            "count": NegativeBinomialRegression(
-                self.prior(), *self.reading.middle_and_top, float(self.reading.log_shape)
-            )
-        }
+        top = float(self.reading.most.clamp_min(1.0).log()) + 1.0
+        return {"count": NegativeBinomialRegression(self.prior(), top, float(self.reading.log_shape))}
 
-    def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
-        return {"count": (None, design, x)}
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
+        yield "count", None, design, x
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        return self.parts["count"].draw(part(theta, "count"), design, streams)
+        return self.reading.whole(self.parts["count"].draw(part(theta, "count"), design, streams))
 
 
 class Levels(Response):
@@ -139,14 +155,12 @@ class Levels(Response):
         return [f"step{k}" for k in range(self.reading.column.cardinality - 1)]
 
     def regressions(self) -> dict[str, Regression]:
-        return {name: LogisticRegression(self.prior(noise=LOGISTIC_NOISE)) for name in self.steps}
+        return {name: self.logistic() for name in self.steps}
 
-    def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
-        found: dict[str, tuple[Tensor | None, Tensor, Tensor]] = {}
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
         for k, name in enumerate(self.steps):
             rows = torch.nonzero(x >= k)[:, 0]
-            found[name] = (rows, design[:, rows], (x[rows] > k).to(design))
-        return found
+            yield name, rows, rows_of(design, rows), (x[rows] > k).to(design)
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
         drawn = torch.zeros(design.shape[:2])
@@ -158,41 +172,56 @@ class Levels(Response):
 
 
 class OrderedLevels(Response):
-    """Ordered levels: one regression of going on from a level to the next, over all levels that a row passed."""
+    """Ordered levels: one regression of going on from a level to the next, over all levels that a row passed.
+
+    Counts have as many levels as there are whole numbers between the least and the largest known one.
+    """
+
+    @property
+    def first(self) -> float:
+        """What the lowest level is written as."""
+        return float(self.reading.least) if isinstance(self.reading, Count) else 0.0
+
+    @property
+    def count(self) -> int:
+        """How many steps lead from the lowest to the highest level."""
+        if isinstance(self.reading, Count):
+            return int(self.reading.most - self.reading.least)
+        return self.reading.column.cardinality - 1
 
     def regressions(self) -> dict[str, Regression]:
-        return {"steps": LogisticRegression(self.prior(self.reading.column.cardinality - 1, LOGISTIC_NOISE))}
+        return {"steps": LogisticRegression(self.prior(self.count, LOGISTIC_NOISE))}
 
-    def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
-        steps = torch.arange(self.reading.column.cardinality - 1)
-        rows, level = torch.nonzero(x[:, None] >= steps, as_tuple=True)
-        return {"steps": (rows, self.with_steps(design[:, rows], level), (x[rows] > level).to(design))}
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
+        rows, level = torch.nonzero(x[:, None] - self.first >= torch.arange(self.count), as_tuple=True)
+        goes_on = (x[rows] - self.first > level).to(design)
+        yield "steps", rows, self.with_steps(rows_of(design, rows), level), goes_on
 
     def with_steps(self, design: Tensor, level: Tensor) -> Tensor:
         """The design with a constant for every step in place of its own."""
-        steps = one_hot(level, self.reading.column.cardinality - 1).to(design).expand(len(design), -1, -1)
-        return torch.cat([steps, design[..., 1:]], -1)
+        steps = one_hot(level, self.count).to(design).mT.expand(len(design), -1, -1)
+        return torch.cat([steps, design.mT[:, 1:]], 1).mT
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
         own, drawn = part(theta, "steps"), torch.zeros(design.shape[:2])
         going = torch.ones_like(drawn)
-        for k in range(self.reading.column.cardinality - 1):
+        for k in range(self.count):
             level = torch.full((design.shape[1],), k)
             going = going * self.parts["steps"].draw(own, self.with_steps(design, level), streams)
             drawn = drawn + going
-        return drawn
+        return drawn + self.first
 
 
 class AmountResponse(Response):
     """Zero, or positive."""
 
     def regressions(self) -> dict[str, Regression]:
-        return {"some": LogisticRegression(self.prior(noise=LOGISTIC_NOISE)), "amount": NormalRegression(self.prior())}
+        return {"some": self.logistic(), "amount": self.normal()}
 
-    def pieces(self, design: Tensor, x: Tensor) -> dict[str, tuple[Tensor | None, Tensor, Tensor]]:
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
         rows = torch.nonzero(x > 0)[:, 0]
-        amount = self.reading.standardised(x[rows])
-        return {"some": (None, design, (x > 0).to(design)), "amount": (rows, design[:, rows], amount)}
+        yield "some", None, design, (x > 0).to(design)
+        yield "amount", rows, rows_of(design, rows), self.reading.standardised(x[rows])
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
         some = self.parts["some"].draw(part(theta, "some"), design, streams)
@@ -200,15 +229,53 @@ class AmountResponse(Response):
         return some * self.reading.value(amount)
 
 
+class FractionResponse(Response):
+    """From 0 to 1; where there are cells at 0 or at 1, whether one is there comes first."""
+
+    reading: Fraction
+
+    def regressions(self) -> dict[str, Regression]:
+        ends = {name: self.logistic() for name, reached in zip(("none", "all"), self.reading.reached) if reached}
+        return {**ends, "between": self.normal()}
+
+    def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
+        if "none" in self.parts:
+            yield "none", None, design, (x <= 0).to(design)
+        if "all" in self.parts:
+            some = torch.nonzero(x > 0)[:, 0]
+            yield "all", some, rows_of(design, some), (x[some] >= 1).to(design)
+        rows = torch.nonzero((x > 0) & (x < 1))[:, 0]
+        yield "between", rows, rows_of(design, rows), self.reading.response.standardised(x[rows])
+
+    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+        drawn = self.reading.response.value(self.parts["between"].draw(part(theta, "between"), design, streams))
+        for name, value in (("all", 1.0), ("none", 0.0)):
+            if name in self.parts:
+                there = self.parts[name].draw(part(theta, name), design, streams)
+                drawn = torch.where(there > 0, value, drawn)
+        return drawn
+
+
+def rows_of(design: Tensor, rows: Tensor) -> Tensor:
+    """Some rows of a design whose columns lie one after the other in memory, as they do in the result."""
+    return design.mT.index_select(-1, rows).mT
+
+
+FORMS: tuple[type[Response], ...] = (
+    CountResponse,
+    RoundedNumber,
+    OrderedLevels,
+)  # of counts, as Count.form numbers them
 RESPONSES: dict[str, type[Response]] = {
-    "count": CountResponse,
     "binary": Levels,
     "categorical": Levels,
     "ordinal": OrderedLevels,
     "semicontinuous": AmountResponse,
+    "bounded": FractionResponse,
 }
 
 
 def response_of(reading: Reading, mains: int, products: int) -> Response:
-    """The response that a column's kind calls for."""
-    return RESPONSES.get(reading.column.kind, Number)(reading, mains, products)
+    """The response that a column's kind, or what was learnt of a count, calls for."""
+    kind = FORMS[int(reading.form)] if isinstance(reading, Count) else RESPONSES.get(reading.column.kind, Number)
+    return kind(reading, mains, products)

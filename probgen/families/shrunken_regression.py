@@ -1,35 +1,30 @@
 r"""Regressions under a shrinking prior, drawn in R chains side by side, one draw given the last.
 
-A regression reads ``design (R, N, P)``, whose first column is 1, and columns ``x (N,)`` in model coordinates. Slopes of a
-normal response are drawn exactly. Others are proposed from the normal distribution that one step of weighted least squares
-from where they are leads to, and accepted or not by Metropolis and Hastings' rule (Gamerman, 1997), so that the draws keep
-the posterior as it is.
+A regression reads ``design (R, N, P)``, whose first column is 1, and responses ``y (N,)``. Slopes of a normal response are drawn exactly;
+other responses are in :mod:`probgen.families.shrunken_generalised`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
+from probgen.errors import FitError
 from probgen.families.shrinkage import Shrinkage, Theta
 from probgen.families.streams import Streams
 
-__all__ = ["LogisticRegression", "NegativeBinomialRegression", "NormalRegression", "Regression"]
+__all__ = ["INNER", "Normal", "NormalRegression", "Regression", "predictor"]
 
 INNER = 3  # alternations of slopes and scales for each pass over the rows
-CLIMB = 8  # of them, before the first draw
+CLIMB = 8  # of them, before the first draw of a normal response
 VARIANCE_SHAPE, VARIANCE_RATE = 0.5, 5e-4  # of the inverse gamma prior of the residual variance
-FARTHEST = 30.0  # of linear predictors of log odds
-SHAPE_SPREAD, SHAPE_STEP = 1.5, 0.4  # of the log shape of counts: prior, random walk
-SHAPE_ENDS = (-5.0, 8.0)
+JITTER = 1e3  # units of rounding, of the mean precision
 
 
 class Regression(ABC):
@@ -74,7 +69,7 @@ class Normal(NamedTuple):
     @classmethod
     def of(cls, precision: Tensor, shift: Tensor) -> Normal:
         """From the precision and precision times mean."""
-        root = torch.linalg.cholesky(precision)
+        root = rooted(precision)
         return cls(torch.cholesky_solve(shift[..., None], root)[..., 0], root)
 
     def draw(self, noise: Tensor) -> Tensor:
@@ -86,11 +81,32 @@ class Normal(NamedTuple):
         return self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1) - away.square().sum(-1) / 2
 
 
-class NormalRegression(Regression):
-    r"""A response on the whole line, :math:`y \sim \mathcal N(z^\top \beta, \sigma^2)`; parameters ``slopes``, ``variance``."""
+def rooted(precision: Tensor) -> Tensor:
+    """Cholesky factors; regressors that determine each other up to rounding are told apart by a little more than rounding."""
+    root, failed = torch.linalg.cholesky_ex(precision)
+    if bool(failed.any()):
+        more = JITTER * torch.finfo(precision.dtype).eps * precision.diagonal(dim1=-2, dim2=-1).mean(-1)
+        root, failed = torch.linalg.cholesky_ex(
+            precision + torch.diag_embed(more[..., None].expand(precision.shape[:-1]))
+        )
+    if bool(failed.any()):
+        raise FitError(
+            "The normal equations of a regression cannot be solved: columns repeat each other or differ by many orders of"
+            " magnitude. Fit with dtype=torch.float64, and drop columns that follow from others."
+        )
+    return root
 
-    def __init__(self, prior: Shrinkage) -> None:
-        self.prior = prior
+
+class NormalRegression(Regression):
+    r"""A response on the whole line, :math:`y \sim \mathcal N(z^\top \beta, \sigma^2)`; parameters ``slopes``, ``variance``.
+
+    Args:
+        prior: of the slopes.
+        ends: between which expectations of draws are: those of the known responses.
+    """
+
+    def __init__(self, prior: Shrinkage, ends: tuple[float, float] = (-math.inf, math.inf)) -> None:
+        self.prior, self.ends = prior, ends
 
     def start(self, chains: int) -> Theta:
         return {**self.prior.start(chains), "variance": torch.ones(chains)}
@@ -115,7 +131,7 @@ class NormalRegression(Regression):
 
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
         noise = streams.normal(design.shape[1])
-        return predictor(design, theta["slopes"]) + theta["variance"].sqrt()[:, None] * noise
+        return predictor(design, theta["slopes"]).clamp(*self.ends) + theta["variance"].sqrt()[:, None] * noise
 
     def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:
         variance = theta["variance"][..., None]
@@ -125,151 +141,3 @@ class NormalRegression(Regression):
     def sites(self, name: str) -> Theta:
         variance = pyro.sample(f"{name}.variance", dist.InverseGamma(VARIANCE_SHAPE, VARIANCE_RATE))
         return {**super().sites(name), "variance": variance}
-
-
-Likelihood = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # eta -> (R,) log likelihood, gradient, information
-
-
-def stepped(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
-    """Log posterior ``(R,)`` at the slopes, and the normal distribution that one step of least squares leads to."""
-    eta = predictor(design, slopes)
-    value, gradient, information = likelihood(eta)
-    precision = (design * information[..., None]).mT @ design + torch.diag_embed(prior)
-    shift = (design.mT @ (information * eta + gradient)[..., None])[..., 0]
-    return value - (prior * slopes.square()).sum(-1) / 2, Normal.of(precision, shift)
-
-
-def moved(
-    prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood, normal: Tensor, uniform: Tensor
-) -> Tensor:
-    """Slopes after one proposal of Gamerman's."""
-    here, forth = stepped(prior, slopes, design, likelihood)
-    proposed = forth.draw(normal)
-    there, back = stepped(prior, proposed, design, likelihood)
-    ratio = there - here + back.log_density(slopes) - forth.log_density(proposed)
-    return torch.where((uniform.log() < ratio)[:, None], proposed, slopes)
-
-
-class GeneralisedRegression(Regression):
-    """A response whose log likelihood is a function of a linear predictor."""
-
-    def __init__(self, prior: Shrinkage) -> None:
-        self.prior = prior
-
-    def start(self, chains: int) -> Theta:
-        return self.prior.start(chains)
-
-    @abstractmethod
-    def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
-        """Of the rows."""
-
-    def beside(self, theta: Theta, eta: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
-        """What is left to draw given the slopes."""
-        return theta
-
-    def redraw(
-        self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None, streams: Streams, first: bool
-    ) -> Theta:
-        if first:
-            theta = self.climbed(theta, design, y, weights, streams)
-        (normal, exponential, gamma), uniform = self.prior.noise_of(streams, 1)[0], streams.uniform(1)[:, 0]
-        likelihood = self.likelihood(theta, y, weights)
-        slopes = moved(self.prior.precision(theta), theta["slopes"], design, likelihood, normal, uniform)
-        theta = self.prior.redraw({**theta, "slopes": slopes}, exponential, gamma)
-        return self.beside(theta, predictor(design, slopes), y, weights, streams)
-
-    def climbed(self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
-        """From no slopes to a draw of the normal approximation, with the scales that go with it."""
-        for normal, exponential, gamma in self.prior.noise_of(streams, CLIMB):
-            likelihood = self.likelihood(theta, y, weights)
-            _, normal_there = stepped(self.prior.precision(theta), theta["slopes"], design, likelihood)
-            drawn = {**theta, "slopes": normal_there.draw(normal)}
-            theta = {**self.prior.redraw(drawn, exponential, gamma), "slopes": normal_there.mean}
-        return theta
-
-
-class LogisticRegression(GeneralisedRegression):
-    """Yes (1) or no (0)."""
-
-    def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
-        w = 1.0 if weights is None else weights
-
-        def of(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            eta = eta.clamp(-FARTHEST, FARTHEST)
-            p = eta.sigmoid()
-            return (w * (y * eta - softplus(eta))).sum(-1), w * (y - p), w * (p * (1 - p)).clamp_min(1e-6)
-
-        return of
-
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        eta = predictor(design, theta["slopes"])
-        return (streams.uniform(design.shape[1]) < eta.sigmoid()).to(eta)
-
-    def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:
-        eta = predictor(design, theta["slopes"]).clamp(-FARTHEST, FARTHEST)
-        return y * eta - softplus(eta)
-
-
-class NegativeBinomialRegression(GeneralisedRegression):
-    r"""Counts of mean :math:`\mu = e^{z^\top\beta}` and variance :math:`\mu + \mu^2 / r`; also ``log_shape``, of r.
-
-    Args:
-        prior: of the slopes.
-        middle: where linear predictors begin.
-        top: where they stop.
-        log_shape: the prior's middle of the logarithm of r, which is that of counts whose mean did not vary.
-    """
-
-    def __init__(self, prior: Shrinkage, middle: float, top: float, log_shape: float) -> None:
-        super().__init__(prior)
-        self.middle, self.top, self.log_shape = middle, top, log_shape
-
-    def start(self, chains: int) -> Theta:
-        theta = super().start(chains)
-        theta["slopes"][:, 0] = self.middle
-        return {**theta, "log_shape": torch.full((chains,), self.log_shape)}
-
-    def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
-        r, w = theta["log_shape"].exp()[:, None], 1.0 if weights is None else weights
-
-        def of(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            eta = eta.clamp(-FARTHEST, self.top)
-            share = (eta - r.log()).sigmoid()  # mu / (mu + r)
-            value = y * eta - (y + r) * (r + eta.exp()).log()
-            return (w * value).sum(-1), w * (y - (y + r) * share), w * (r * share).clamp_min(1e-6)
-
-        return of
-
-    def beside(self, theta: Theta, eta: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
-        at, eta = theta["log_shape"], eta.clamp(-FARTHEST, self.top)
-        here = self.shape_density(at, eta, y, weights)
-        for step, uniform in zip(streams.normal(INNER).unbind(1), streams.uniform(INNER).unbind(1), strict=True):
-            proposed = at + SHAPE_STEP * step
-            there = self.shape_density(proposed, eta, y, weights)
-            taken = uniform.log() < there - here
-            at, here = torch.where(taken, proposed, at), torch.where(taken, there, here)
-        return {**theta, "log_shape": at}
-
-    def shape_density(self, log_shape: Tensor, eta: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
-        """``(R,)``: log posterior of the log shape given the predictors."""
-        r = log_shape.clamp(*SHAPE_ENDS).exp()[:, None]
-        value = (y + r).lgamma() - r.lgamma() + r * r.log() - (y + r) * (r + eta.exp()).log()
-        inside = (log_shape > SHAPE_ENDS[0]) & (log_shape < SHAPE_ENDS[1])
-        total = (value if weights is None else value * weights).sum(-1)
-        prior = -(((log_shape - self.log_shape) / SHAPE_SPREAD) ** 2) / 2
-        return torch.where(inside, total + prior, -torch.inf)
-
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        eta = predictor(design, theta["slopes"]).clamp(-FARTHEST, self.top)
-        r = theta["log_shape"].exp()[:, None].expand(eta.shape)
-        return streams.poisson(streams.gamma(r) / r * eta.exp())
-
-    def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:
-        eta = predictor(design, theta["slopes"]).clamp(-FARTHEST, self.top)
-        r = theta["log_shape"].exp()[..., None]
-        value = (y + r).lgamma() - r.lgamma() - (y + 1).lgamma() + r * r.log() + y * eta
-        return value - (y + r) * (r + eta.exp()).log()
-
-    def sites(self, name: str) -> Theta:
-        shape = dist.Normal(self.log_shape, SHAPE_SPREAD)
-        return {**super().sites(name), "log_shape": pyro.sample(f"{name}.log_shape", shape)}

@@ -1,6 +1,6 @@
-"""Passes over the columns of completed rows, each column's unknown cells drawn given all other columns.
+"""Rows completed by passes over the columns, each drawn given all others, in many chains side by side.
 
-R chains stand side by side. Every chain has random streams of its own, named by what they are for, so that its draws do not
+Every chain has random numbers of its own, named by the pass and the column that they are for, so that its draws do not
 depend on which chains stand beside it.
 """
 
@@ -16,9 +16,14 @@ from probgen.families.shrinkage import Theta
 from probgen.families.streams import Streams
 from probgen.inference.runtime import seed_of
 
-__all__ = ["Completion", "chains_at_once", "streams_of"]
+__all__ = ["Completion", "chains_at_once", "started", "streams_of"]
 
 MOST_NUMBERS = 3 * 10**7  # in the designs of all chains that stand side by side
+DONORS, NEAREST = 512, 5  # rows from which others begin; of which one of the nearest is taken
+PASSES = 3  # over rows whose donors lack cells themselves
+PIECE = 4096  # rows that look for donors at a time
+FAR = 1e6  # distance of a donor that lacks what a row lacks
+TIES = 1e-3  # of standardised squared distances
 
 
 class Completion:
@@ -27,7 +32,7 @@ class Completion:
     Args:
         columns: the regressions.
         x: ``(N, D)`` in model coordinates, NaN where unknown.
-        streams: one a chain, for the start: known values of each column, drawn at random.
+        completed: ``(R, N, D)`` to begin with, without holes.
 
     Attributes:
         x: ``(R, N, D)`` without holes.
@@ -36,16 +41,11 @@ class Completion:
         known: of every column, the other rows.
     """
 
-    def __init__(self, columns: Pairwise, x: Tensor, streams: Streams) -> None:
+    def __init__(self, columns: Pairwise, x: Tensor, completed: Tensor) -> None:
         self.columns, holes = columns, x.isnan()
         self.unknown = [torch.nonzero(hole)[:, 0] for hole in holes.unbind(1)]
         self.known = [torch.nonzero(~hole)[:, 0] for hole in holes.unbind(1)]
-        self.x = x.expand(len(streams), *x.shape).clone()
-        for at, rows in enumerate(self.unknown):
-            if len(rows):
-                pool = columns.pool[at]
-                self.x[:, rows, at] = pool[streams.integers(len(pool), len(rows))]
-        self.features = columns.features(self.x)
+        self.x, self.features = completed, columns.features(completed)
 
     @property
     def visited(self) -> list[int]:
@@ -55,10 +55,63 @@ class Completion:
     def redraw(self, at: int, theta: Theta, streams: Streams) -> None:
         """Draw one column's unknown cells."""
         rows = self.unknown[at]
-        design = self.columns.design(self.features[:, rows], at)
+        design = self.columns.design(self.features_of(rows), at)
         cells = self.columns.responses[at].draw(theta, design, streams)
         self.x[:, rows, at] = cells
         self.columns.refresh(self.features, cells, at, rows)
+
+    def features_of(self, rows: Tensor) -> Tensor:
+        """``(R, B, S)``: of some rows, laid out as those of all."""
+        return self.features if len(rows) == self.x.shape[1] else self.features.mT.index_select(-1, rows).mT
+
+
+def started(columns: Pairwise, x: Tensor, donors: Tensor, seed: int, streams: Streams) -> Tensor:
+    """``(R, N, D)``: unknown cells taken from rows that are alike where both are known.
+
+    Cells that are unknown together come from one donor, so that chains begin with what holds between them.
+
+    Args:
+        columns: the regressions, which say how columns are read.
+        x: ``(N, D)`` in model coordinates, NaN where unknown.
+        donors: ``(P, D)``; their unknown cells give nothing.
+        seed: of what all chains share.
+        streams: one a chain.
+    """
+    made = x.expand(len(streams), *x.shape).clone()
+    if not bool(x.isnan().any()):
+        return made
+    shared = streams_of(seed, [0], "donors")
+    near = torch.cat([nearest(columns, piece, donors, shared) for piece in x.split(PIECE)])
+    for _ in range(PASSES):
+        chosen = near[torch.arange(len(x)), streams.integers(near.shape[1], len(x))]
+        made = torch.where(made.isnan(), donors[chosen], made)
+        if not bool(made.isnan().any()):
+            return made
+    for at, cells in enumerate(donors.unbind(1)):
+        known = cells[~cells.isnan()]
+        drawn = known[streams.integers(len(known), len(x))]
+        made[..., at] = torch.where(made[..., at].isnan(), drawn, made[..., at])
+    return made
+
+
+def nearest(columns: Pairwise, x: Tensor, donors: Tensor, shared: Streams) -> Tensor:
+    """``(N, NEAREST)``: of every row the donors that are most like it, of those that know most of what it lacks."""
+    here, there = columns.features(x), columns.features(donors)
+    known, knows = (~here.isnan()).to(x), (~there.isnan()).to(x)
+    here, there = here.nan_to_num(), there.nan_to_num()
+    apart = here.square() @ knows.mT + known @ there.square().mT - 2 * here @ there.mT
+    lacking = (1 - known) @ (1 - knows).mT
+    score = apart / (known @ knows.mT).clamp_min(1.0) + FAR * lacking + TIES * shared.uniform(len(x), len(donors))[0]
+    return score.topk(min(NEAREST, len(donors)), largest=False).indices
+
+
+def donors_among(x: Tensor) -> Tensor:
+    """Rows with which others can begin: the most complete ones, evenly spaced, and for every column some that know it."""
+    known = (~x.isnan()).sum(1)
+    order = known.argsort(descending=True, stable=True)
+    chosen = [order[torch.linspace(0, len(x) - 1, min(len(x), DONORS)).long()]]
+    chosen += [torch.nonzero(~column.isnan())[:NEAREST, 0] for column in x.unbind(1)]
+    return x[torch.cat(chosen).unique()]
 
 
 def streams_of(seed: int, chains: Sequence[int], *what: object) -> Streams:
@@ -71,4 +124,4 @@ def chains_at_once(columns: Pairwise, rows: int) -> int:
     widest = max(
         (len(others) + len(a) for others, (a, _) in zip(columns.others, columns.pairs, strict=True)), default=0
     )
-    return max(1, MOST_NUMBERS // max(rows * (widest + 2 * len(columns.owner)), 1))
+    return max(1, MOST_NUMBERS // max(rows * (2 * widest + 2 * len(columns.owner)), 1))

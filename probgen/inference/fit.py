@@ -174,6 +174,8 @@ def warn_of(best: Attempt, program: Model, name: str) -> None:
     """Say where a fit did not converge, or its objective fell."""
     if not best.diagnostics["converged"] and name in ("em", "map"):
         warnings.warn(f"{program.name}: {best.advice()}", ConvergenceWarning, stacklevel=4)
+    if best.diagnostics.get("unsettled"):
+        warnings.warn(f"{program.name}: {best.diagnostics['unsettled']}", ConvergenceWarning, stacklevel=4)
     if best.diagnostics.get("largest_fall", 0.0) < FALL:
         warnings.warn(
             f"{program.name}: the objective fell by {-best.diagnostics['largest_fall']:.2g} nats a row in one step, more"
@@ -186,6 +188,8 @@ def warn_of(best: Attempt, program: Model, name: str) -> None:
 
 def is_plain(value: Any) -> bool:
     """True for what can be written as it is; arrays, tables and objects are not compared."""
+    if isinstance(value, dict):
+        return all(map(is_plain, (*value, *value.values())))
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
     return value is None or isinstance(value, int | float | str)

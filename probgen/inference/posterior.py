@@ -24,12 +24,15 @@ class Posterior:
         point: True for a point estimate, which is one chain of one draw.
         statistics: ``(chains, draws)`` of every draw by the sampler, under ArviZ's names: ``lp``, ``acceptance_rate``,
             ``step_size``, ``n_steps``, ``diverging``, ``energy``; empty where there was no sampler.
+        cells: ``(chains x draws, U)`` unknown cells of the training rows, row by row in model coordinates, where a method draws
+            them beside the parameters. They are not saved with a fit.
     """
 
     parameters: dict[str, Parameters] = field(default_factory=dict)
     sites: Parameters = field(default_factory=dict)
     point: bool = True
     statistics: Parameters = field(default_factory=dict)
+    cells: torch.Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:

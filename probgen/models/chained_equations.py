@@ -2,8 +2,8 @@ r"""A dependency network (Heckerman et al., 2000): every column regressed on all
 
 .. math:: x_d \mid x_{-d} \sim p_d\big(\cdot \mid \beta_d^\top (1, u_{-d}, u_a u_b, \dots), \phi_d\big) \text{ for every column } d
 
-Numbers are normal (some by their logarithm), counts negative binomial, levels logistic step by step, amounts that may be
-zero of two parts. The regressions contain main effects of all other columns, squares, and products of two columns
+Numbers are normal (some by their logarithm), counts negative binomial or rounded, levels logistic step by step, amounts
+that may be zero of two parts. The regressions contain main effects of all other columns, squares, and products of two columns
 (:math:`a, b \ne d`) under a horseshoe prior: relations that bend or depend on each other are found where there are any.
 
 There is no joint distribution of which these are the conditionals: what rows are drawn from is where passes over the
@@ -24,8 +24,8 @@ class ChainedEquations(Model):
     Args:
         schema: the columns.
         products: of columns in one regression: "auto" (all, or the most telling: at most a hundred, and one for eight rows), "all", "none", or a largest number.
-        scales: of real columns above zero: "auto" (the logarithm where regressions say so), or by column "logarithm" or
-            "identity".
+        scales: of real columns above zero, and of counts: "auto" (the logarithm where regressions say so), or by column
+            "logarithm" or "identity"; counts may also be told to be "counts" (negative binomial) or "levels".
     """
 
     traits = Traits("none", ("chained",), summary="every column regressed on all others", conditionals=True)

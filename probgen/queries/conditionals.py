@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,48 +11,57 @@ from torch import Tensor
 
 from probgen.data.table import Table
 from probgen.families.shrinkage import Theta
-from probgen.inference.conditionals import Completion, chains_at_once, streams_of
+from probgen.inference.conditionals import Completion, chains_at_once, started, streams_of
 from probgen.inference.runtime import seed_of
 
-__all__ = ["fill", "new_rows"]
+__all__ = ["ended", "fill", "new_rows"]
 
 ROWS = 1024  # rows that share random streams
-SWEEPS, SETTLING = 10, 30  # from known values drawn at random; from nothing known
+PASSES = 10  # over columns with holes
+
+
+def ended(fit: Any, table: Table) -> list[Table]:
+    """The training rows as the chains left them, one table a posterior draw; known cells keep their bits."""
+    known = table.known
+    cells = fit.posterior.cells.double().cpu().numpy()
+    made, codes = [], np.zeros(table.values.shape)
+    for drawn in cells:
+        codes[~known] = drawn
+        made.append(table.with_values(np.where(known, table.values, fit.standardiser.inverse(codes))))
+    return made
 
 
 def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
     """Completed tables, each with the parameters of one posterior draw; known cells keep their bits."""
-    filled = []
+    size, filled = len(fit.posterior), []
+    which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
     with torch.no_grad(), fit.setting():
         for number, batch in enumerate(fit.batches(table, ROWS).pieces()):
-            filled.append(completed(fit, batch.x, draws, seed_of(seed, "fill", number)))
-    known = table.known
-    made = []
+            filled.append(completed(fit, batch.x, which, seed_of(seed, "fill", number)))
+    known, made = table.known, []
     for values in np.concatenate(filled, 1):
         made.append(table.with_values(np.where(known, table.values, fit.standardiser.inverse(values))))
     return made
 
 
-def completed(fit: Any, x: Tensor, draws: int, seed: int) -> np.ndarray:
-    """``(draws, B, D)``: completions of some rows, spread over the posterior's draws."""
-    size, columns = len(fit.posterior), fit.program.columns
-    which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
+def completed(fit: Any, x: Tensor, which: Sequence[int], seed: int) -> np.ndarray:
+    """``(draws, B, D)``: completions of some rows, with the parameters of the numbered posterior draws."""
     if not x.isnan().any():
-        return x.expand(draws, *x.shape).double().cpu().numpy()
-    most = chains_at_once(columns, len(x))
-    parts = [range(at, min(at + most, draws)) for at in range(0, draws, most)]
+        return x.expand(len(which), *x.shape).double().cpu().numpy()
+    most = chains_at_once(fit.program.columns, len(x))
+    parts = [range(at, min(at + most, len(which))) for at in range(0, len(which), most)]
     return np.concatenate([passed(fit, x, list(part), [which[k] for k in part], seed) for part in parts])
 
 
 def passed(fit: Any, x: Tensor, chains: list[int], numbers: list[int], seed: int) -> np.ndarray:
-    """Passes over the columns, with the parameters of the numbered draws."""
+    """Passes over the columns; rows begin as completed ones that are like them."""
     columns, values = fit.program.columns, fit.posterior.site_values(numbers)
-    completion = Completion(columns, x, streams_of(seed, chains, "start"))
-    sweeps = 1 if len(completion.visited) == 1 else SETTLING if x.isnan().all(1).any() else SWEEPS
-    for sweep in range(sweeps):
+    begun = started(columns, x, columns.pool, seed, streams_of(seed, chains, "start"))
+    completion = Completion(columns, x, begun)
+    theta = {at: own(values, columns.schema.names[at]) for at in completion.visited}
+    for sweep in range(1 if len(theta) == 1 else PASSES):
         for at in completion.visited:
-            theta = own(values, columns.schema.names[at])
-            completion.redraw(at, theta, streams_of(seed, chains, "cells", sweep, at))
+            completion.redraw(at, theta[at], streams_of(seed, chains, "cells", sweep, at))
     return completion.x.double().cpu().numpy()
 
 
@@ -61,15 +71,18 @@ def own(values: Theta, name: str) -> Theta:
     return {f"{part}.{last}": values[key] for key, (column, part, last) in split.items() if column == name}
 
 
-def new_rows(fit: Any, n: int, seed: int) -> Table:
-    """Rows of which nothing was known; parameters are those of one draw after the other."""
-    unknown = torch.full((n, len(fit.schema)), torch.nan)
+def new_rows(fit: Any, n: int, seed: int, known: Table | None = None) -> Table:
+    """Rows of which nothing, or the cells of one row, are known; parameters are those of one draw after the other."""
     size = len(fit.posterior)
     with torch.no_grad(), fit.setting():
-        unknown = unknown.to(dtype=fit.dtype, device=fit.device)
-        parts = [unknown[at::size] for at in range(min(size, n))]
-        drawn = [passed(fit, x, [at], [at], seed)[0] for at, x in enumerate(parts)]
+        row = torch.full((1, len(fit.schema)), torch.nan) if known is None else fit.batches(known, 1).batch(known).x
+        rows = row.to(dtype=fit.dtype, device=fit.device).expand(n, -1)
+        parts = [rows[at::size] for at in range(min(size, n))]
+        drawn = [completed(fit, x, [at], seed_of(seed, "new", at))[0] for at, x in enumerate(parts)]
     values = np.empty((n, len(fit.schema)))
     for at, part in enumerate(drawn):
         values[at::size] = part
-    return Table.from_codes(fit.standardiser.inverse(values), fit.schema)
+    values = fit.standardiser.inverse(values)
+    if known is not None:
+        values = np.where(known.known, known.values, values)
+    return Table.from_codes(values, fit.schema)

@@ -25,7 +25,6 @@ SWITCHED, SORTED = 1.1, 1.05  # R-hat of labels that switched, before and after 
 QUANTILES = (0.05, 0.5, 0.95)
 LINES = 20
 ALONE = "The draws do not depend on each other: there is no chain of them to judge."
-FAR_APART = 1.2  # R-hat of what short chains drew in their later halves
 COLUMNS = ("mean", "sd", "q5", "median", "q95", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "rhat")
 
 
@@ -157,9 +156,8 @@ def of_chains(names: tuple[str, ...], numbers: dict[str, np.ndarray], x: np.ndar
 
 def of_agreement(fit: Any) -> Iterator[str]:
     """Of independent draws that are the ends of short chains: how far these agreed."""
-    rhat = fit.diagnostics.get("rhat")
-    if rhat is not None and rhat > FAR_APART:
-        yield f"R-hat of the cells that chains drew is {rhat:.2f}: they have not settled; ask for more sweeps."
+    if fit.diagnostics.get("unsettled"):
+        yield fit.diagnostics["unsettled"]
 
 
 def of_labels(fit: Any, found: dict[str, Variable], rhat: np.ndarray) -> Iterator[str]:

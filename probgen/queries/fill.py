@@ -94,7 +94,7 @@ def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[
         raise CapabilityError(f"{fit.name!r} is no network: do has no meaning there; use given.")
     row, extra = row_of(fit, evidence.codes), beside(fit, evidence)
     if fit.traits.conditionals:
-        return fill(fit, row.take(np.zeros(n, dtype=int)), 1, seed)[0]
+        return conditionals.new_rows(fit, int(n), seed, row)
     found, streams = [], partial(seeded, seed, "sample given")
     with torch.no_grad(), fit.setting():
         one = fit.batches(row, 1).batch(row)

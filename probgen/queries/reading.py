@@ -57,7 +57,7 @@ def summary(fit: Any) -> str:
             f"objective {objective[-1]:.4f} nats a row after {fit.diagnostics['steps']} steps,"
             f" {'converged' if fit.diagnostics['converged'] else 'not converged'}",
         ]
-    hidden = {"steps", "converged", "restarts", "interrupted", "traces"}
+    hidden = {"steps", "converged", "restarts", "interrupted", "traces", "unsettled"}
     lines += [f"{key}: {value}" for key, value in fit.diagnostics.items() if key not in hidden and value is not None]
     if not fit.posterior.point:
         lines += trust(fit)

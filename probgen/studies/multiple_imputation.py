@@ -25,7 +25,7 @@ from probgen.errors import CapabilityError, DataError, ImproperWarning, ProbgenE
 from probgen.inference.fit import methods_of
 from probgen.inference.runtime import seed_of
 from probgen.program import Model, find
-from probgen.queries import Fit, fit
+from probgen.queries import Fit, conditionals, fit
 
 if TYPE_CHECKING:
     from probgen.studies.design import Design
@@ -260,7 +260,7 @@ def impute(
     if mechanism is not None:
         return not_at_random(rows, model, mechanism, int(m), uncertainty, seed, progress, options)
     fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
-    tables = tuple(drawn(fits, rows, int(m), seed_of(seed, "impute") % 2**62))
+    tables = tuple(completed(fits, rows, told, int(m), seed_of(seed, "impute") % 2**62))
     return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
 
 
@@ -340,6 +340,22 @@ def member(model: Any, rows: Table, number: int, seed: int, common: Mapping[str,
     weights = np.random.default_rng(own).exponential(size=len(rows)) * (1.0 if rows.weights is None else rows.weights)
     total = len(rows) if rows.weights is None else rows.weights.sum()
     return fit(model, rows.with_weights(weights * total / weights.sum()), **{**common, "seed": own})
+
+
+def completed(fits: Sequence[Fit], rows: Table, told: Table, m: int, seed: int) -> list[Table]:
+    """M completed tables; cells of the rows that a fit was told of are those that it drew itself, where it did."""
+    if len(fits) > 1 or fits[0].posterior.cells is None or len(fits[0].posterior) != m:
+        return drawn(fits, rows, m, seed)
+    ended = conditionals.ended(fits[0], told)
+    if len(told) == len(rows):
+        return ended
+    place, others = rows.known.any(1), rows.take(np.flatnonzero(~rows.known.any(1)))
+    made = []
+    for one, other in zip(ended, drawn(fits, others, m, seed), strict=True):
+        values = rows.values.copy()
+        values[place], values[~place] = one.values, other.values
+        made.append(rows.with_values(values))
+    return made
 
 
 def drawn(fits: Sequence[Fit], rows: Table, m: int, seed: int) -> list[Table]:

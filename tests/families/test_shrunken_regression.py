@@ -7,14 +7,8 @@ import pytest
 import torch
 
 from probgen.families.shrinkage import SLAB, Shrinkage
-from probgen.families.shrunken_regression import (
-    SHAPE_SPREAD,
-    VARIANCE_RATE,
-    VARIANCE_SHAPE,
-    LogisticRegression,
-    NegativeBinomialRegression,
-    NormalRegression,
-)
+from probgen.families.shrunken_generalised import SHAPE_SPREAD, LogisticRegression, NegativeBinomialRegression
+from probgen.families.shrunken_regression import VARIANCE_RATE, VARIANCE_SHAPE, NormalRegression
 from probgen.families.streams import Streams
 
 REPLICATES, ROWS = 4000, 25
@@ -68,7 +62,7 @@ def cases():
     return {
         "normal": NormalRegression(PRIOR),
         "logistic": LogisticRegression(PRIOR),
-        "negative_binomial": NegativeBinomialRegression(PRIOR, 0.0, 12.0, SHAPE_MIDDLE),
+        "negative_binomial": NegativeBinomialRegression(PRIOR, 12.0, SHAPE_MIDDLE),
     }
 
 

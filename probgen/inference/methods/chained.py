@@ -1,8 +1,8 @@
 """Chained equations: parameters and unknown cells in turn, column by column, in chains that know nothing of each other.
 
 In every chain each column's parameters are drawn given the rows whose cell is known, then its unknown cells given the
-parameters. After some sweeps the parameters of the last one are the chain's draw. Columns without holes have no part in
-this; their parameters, for rows to come, are drawn at the end.
+parameters, until what the chains draw has settled. The parameters and the cells of the last sweep are the chain's draw.
+Columns without holes have no part in this; their parameters, for rows to come, are drawn at the end.
 """
 
 from __future__ import annotations
@@ -15,27 +15,31 @@ from torch import Tensor
 
 from probgen.data.batches import first_rows
 from probgen.errors import CapabilityError, FitError
-from probgen.families.pairwise import Pairwise
+from probgen.families.pairwise import POOL, Pairwise
 from probgen.families.shrinkage import Theta
-from probgen.inference.conditionals import Completion, chains_at_once, streams_of
-from probgen.inference.diagnostics import split_rhat
+from probgen.inference.conditionals import Completion, chains_at_once, donors_among, started, streams_of
+from probgen.inference.diagnostics import FAR_APART, drift, split_rhat
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior
 
 __all__ = ["Chained"]
 
-LAST = 5  # sweeps in which columns without holes take part
+FEWEST, MOST = 20, 160  # sweeps; what is between is doubled until chains agree
+LAST = 10  # draws of the parameters of columns without holes
+SHOWN = 256  # rows whose density is the objective
+DRIFTS = 1e-3  # p-value below which chains that are apart have not settled
+STILL = 0.05  # share of sweeps in which slopes that are proposed should have moved
 
 
 class Chained(Method):
-    """One draw of all parameters from each of several chains; several processes divide them.
+    """One draw of all parameters and all unknown cells from each of several chains; several processes divide them.
 
     Options:
         draws: how many chains.
-        sweeps: over the columns, of each.
+        sweeps: over the columns, of each; "auto" is 20, doubled while chains are apart, 160 at most.
     """
 
-    defaults = {"draws": 20, "sweeps": 20}
+    defaults = {"draws": 20, "sweeps": "auto"}
     max_steps = 10**9
     iterates = "sweep"
     independent = True
@@ -43,130 +47,238 @@ class Chained(Method):
     in_step = False
 
     def init(self) -> None:
-        for name in ("draws", "sweeps"):
-            number = self.task.options[name]
-            if not isinstance(number, int) or number < 1:
-                raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
+        draws, sweeps = self.task.options["draws"], self.task.options["sweeps"]
+        if not isinstance(draws, int) or draws < 1:
+            raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
+        if sweeps != "auto" and (not isinstance(sweeps, int) or sweeps < 1):
+            raise CapabilityError(f"sweeps must be 'auto' or a whole number of at least 1, got {sweeps!r}.")
         self.columns: Pairwise = self.task.program.columns  # type: ignore[assignment]
-        own = self.task.chains.share(self.task.options["draws"])
+        own = self.task.chains.share(draws)
         if not own:
             raise CapabilityError("There are more processes than draws; start fewer, or ask for more draws.")
         self.rows, self.weights = first_rows(self.task.batches.pieces(), len(self.task.batches))
+        if self.weights is not None:
+            self.weights = self.weights * (len(self.weights) / self.weights.sum())
         size = chains_at_once(self.columns, len(self.rows))
-        self.groups = [list(own)[at : at + size] for at in range(0, len(own), size)]
-        self.count = 0
-        self.kept: list[dict[str, Tensor]] = []
-        self.traces: list[Tensor] = []
-        self.begin()
-
-    def begin(self) -> None:
-        """The next group of chains."""
-        chains = self.groups[self.count // self.task.options["sweeps"]]
-        self.completion = Completion(self.columns, self.rows, streams_of(self.task.seed, chains, "start"))
-        self.theta: dict[int, Theta] = {}
-        self.trace: list[Tensor] = []
+        self.groups = [Group(list(own)[at : at + size]) for at in range(0, len(own), size)]
+        self.sweeps = FEWEST if sweeps == "auto" else sweeps  # to which all groups go before chains are compared
+        self.current: Group | None = None
+        self.rhat = self.drifts = float("nan")  # of the later halves
 
     def step(self) -> Step:
-        group, sweep = divmod(self.count, self.task.options["sweeps"])
-        if sweep == 0 and group:
-            self.begin()
-        chains, visited = self.groups[group], self.completion.visited
+        group = next(one for one in self.groups if one.swept < self.sweeps)
         with torch.no_grad():
-            density = sum(self.visit(at, chains, sweep) for at in visited)
-            if sweep >= self.task.options["sweeps"] - LAST:
-                for at in sorted(set(range(len(self.columns.schema))) - set(visited)):
-                    self.redraw(at, chains, sweep)
-        self.trace.append(self.moments(visited))
-        self.count += 1
-        if sweep + 1 == self.task.options["sweeps"]:
-            self.keep()
-        done = self.count == len(self.groups) * self.task.options["sweeps"]
-        return Step({"objective": float(density) / len(self.rows)}, done, done)
+            self.sweep(group)
+            reached = all(one.swept == self.sweeps for one in self.groups)
+            done = reached and not self.goes_on()
+            density = self.density(group)
+            if done:
+                for one in self.groups:
+                    self.finish(one)
+        return Step({"objective": density}, done, done and self.settled)
 
-    def visit(self, at: int, chains: list[int], sweep: int) -> float:
-        """One column: parameters, then cells. Returns the mean log density of its known cells, summed over rows."""
-        density = self.redraw(at, chains, sweep)
-        self.completion.redraw(at, self.theta[at], streams_of(self.task.seed, chains, "cells", sweep, at))
-        return density
+    def goes_on(self) -> bool:
+        """Whether chains are still apart, and may take twice as many sweeps; all processes find the same."""
+        self.compare()
+        longer = self.task.options["sweeps"] == "auto" and self.rhat > FAR_APART and self.sweeps < MOST
+        self.sweeps *= 1 + longer
+        return longer
 
-    def redraw(self, at: int, chains: list[int], sweep: int) -> float:
+    # -- sweeps ------------------------------------------------------------------------------------------------
+    def sweep(self, group: Group) -> None:
+        """All columns with holes: parameters, then cells."""
+        completion = self.completion(group)
+        for at in completion.visited:
+            self.redraw(group, at, group.swept)
+            streams = streams_of(self.task.seed, group.chains, "cells", group.swept, at)
+            completion.redraw(at, group.theta[at], streams)
+        group.trace.append(self.moments(completion))
+        group.swept += 1
+
+    def completion(self, group: Group) -> Completion:
+        """The completed rows of a group, which takes the place of another one's."""
+        if self.current is not group:
+            if self.current is not None:
+                self.current.completion = None
+            self.current = group
+        if group.completion is None:
+            if group.x is None:
+                donors, streams = donors_among(self.rows), streams_of(self.task.seed, group.chains, "start")
+                group.x = started(self.columns, self.rows, donors, self.task.seed, streams)
+            group.completion = Completion(self.columns, self.rows, group.x)
+        return group.completion
+
+    def redraw(self, group: Group, at: int, sweep: int) -> None:
         """One column's parameters, given the rows in which it is known."""
-        rows, response = self.completion.known[at], self.columns.responses[at]
-        everywhere = len(rows) == len(self.rows)
-        features = self.completion.features if everywhere else self.completion.features[:, rows]
-        design, x = self.columns.design(features, at), self.rows[rows, at]
+        completion, response = self.completion(group), self.columns.responses[at]
+        rows, before = completion.known[at], group.theta.get(at)
+        design = self.columns.design(completion.features_of(rows), at)
         weights = None if self.weights is None else self.weights[rows]
-        streams = streams_of(self.task.seed, chains, "parameters", sweep, at)
-        theta = self.theta.get(at) or response.start(len(chains))
-        self.theta[at] = response.redraw(theta, design, x, weights, streams, at not in self.theta)
-        return float(response.log_density(self.theta[at], design, x).sum(1).mean())
+        streams = streams_of(self.task.seed, group.chains, "parameters", sweep, at)
+        theta = before or response.start(len(group.chains))
+        group.theta[at] = response.redraw(theta, design, self.rows[rows, at], weights, streams, before is None)
+        if before is not None:
+            group.moves[at] = group.moves.get(at, torch.zeros(len(streams))) + moved(before, group.theta[at])
 
-    def moments(self, visited: list[int]) -> Tensor:
+    @torch.no_grad()
+    def finish(self, group: Group) -> None:
+        """Parameters of the columns without holes, given the completed rows."""
+        for at in set(range(len(self.columns.schema))) - set(self.completion(group).visited):
+            for number in range(LAST):
+                self.redraw(group, at, self.sweeps + number)
+
+    def density(self, group: Group) -> float:
+        """Mean log density of known cells of some rows, summed over the columns with holes."""
+        completion, total = self.completion(group), 0.0
+        for at in completion.visited:
+            rows = completion.known[at][:SHOWN]
+            design = self.columns.design(completion.features_of(rows), at)
+            found = self.columns.responses[at].log_density(group.theta[at], design, self.rows[rows, at])
+            total += float(found.mean()) if found.numel() else 0.0
+        return total
+
+    def moments(self, completion: Completion) -> Tensor:
         """``(2, C, R)``: means and standard deviations of the cells drawn in C columns, as they are read."""
         found = []
-        for at in visited:
-            cells = self.completion.features[:, self.completion.unknown[at], int(self.columns.places[at][0])]
+        for at in completion.visited:
+            cells = completion.features[:, completion.unknown[at], int(self.columns.places[at][0])]
             found.append(torch.stack([cells.mean(1), cells.std(1, correction=0)]))
-        return torch.stack(found, 1) if found else torch.zeros(2, 0, len(self.completion.x))
-
-    def keep(self) -> None:
-        """The parameters of a group that is done."""
-        named = {self.columns.schema.names[at]: theta for at, theta in sorted(self.theta.items())}
-        self.kept.append({f"{name}.{key}": value for name, theta in named.items() for key, value in theta.items()})
-        self.traces.append(torch.stack(self.trace))
+        return torch.stack(found, 1) if found else torch.zeros(2, 0, len(completion.x))
 
     # -- what is left ------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
-        if not self.kept:
-            raise FitError("Interrupted before any chain was done; there is nothing to return.")
-        sites = {
-            name: self.task.chains.concatenate(torch.cat([group[name] for group in self.kept]))[None]
-            for name in self.kept[0]
-        }
-        return Posterior({}, sites, False)
+        done = [group for group in self.groups if group.swept]
+        if not done:
+            raise FitError("Interrupted before a sweep had ended; there is nothing to return.")
+        for group in done:
+            if len(group.theta) < len(self.columns.schema):  # interrupted
+                self.finish(group)
+        together = self.task.chains.concatenate
+        sites = {}
+        for at, name in enumerate(self.columns.schema.names):
+            for key in done[0].theta[at]:
+                sites[f"{name}.{key}"] = together(torch.cat([group.theta[at][key] for group in done]))[None]
+        x = torch.cat([group.x for group in done if group.x is not None])
+        pool = together(x[:, torch.linspace(0, len(self.rows) - 1, POOL).long()])
+        numbers = torch.arange(POOL)
+        self.columns.pool = pool[numbers % len(pool), numbers]
+        return Posterior({}, sites, False, cells=together(x[:, self.rows.isnan()]))
+
+    def traces(self) -> np.ndarray:
+        """``(chains, sweeps, 2, C)``, of all processes."""
+        drawn = torch.cat([torch.stack(group.trace[: self.sweeps]) for group in self.groups], -1).permute(3, 0, 1, 2)
+        found: np.ndarray = self.task.chains.concatenate(drawn).double().cpu().numpy()
+        return found
+
+    def compare(self) -> None:
+        """R-hat of the later halves of what chains drew, and whether these drift; not a number where it cannot be told."""
+        drawn = self.traces()
+        self.rhat = self.drifts = float("nan")
+        if min(drawn.shape) == 0 or drawn.shape[1] < 8 or drawn.shape[0] < 2:
+            return
+        later = drawn[:, drawn.shape[1] // 2 :]
+        found = split_rhat(later.reshape(*later.shape[:2], -1))
+        self.rhat = float(np.nanmax(found)) if np.isfinite(found).any() else float("nan")
+        self.drifts = drift(later)
+
+    @property
+    def settled(self) -> bool:
+        """True where chains agree, or where they move slowly but go nowhere: their starts differ as their ends do."""
+        return not (self.rhat > FAR_APART and (np.isnan(self.drifts) or self.drifts < DRIFTS))
 
     def diagnostics(self) -> dict[str, Any]:
         """How far chains agree, by the means and spreads of what they drew."""
-        drawn = torch.cat(self.traces, -1).permute(3, 0, 1, 2) if self.traces else torch.zeros(0, 0, 2, 0)
-        drawn = self.task.chains.concatenate(drawn)
-        if min(drawn.shape) == 0 or drawn.shape[1] < 8 or drawn.shape[0] < 2:
-            return {}  # too little to judge
-        later = drawn[:, drawn.shape[1] // 2 :].flatten(2).double().cpu().numpy()
-        moving = later[..., later.std((0, 1)) > 0]
-        return {
-            **({"rhat": float(np.max(split_rhat(moving)))} if moving.shape[-1] else {}),
-            "traces": self.named_traces(drawn.double().cpu().numpy()),
-        }
+        if not all(group.swept == self.sweeps for group in self.groups):
+            return {}
+        told = {key: value for key, value in (("rhat", self.rhat), ("drift", self.drifts)) if not np.isnan(value)}
+        return {**told, "sweeps": self.sweeps, "traces": self.named_traces(), "unsettled": self.unsettled()}
 
-    def named_traces(self, drawn: np.ndarray) -> dict[str, list[list[float]]]:
+    def unsettled(self) -> str:
+        """What a reader should not overlook; empty where all is well."""
+        if not self.settled:
+            return (
+                f"chains have not settled after {self.sweeps} sweeps (R-hat {self.rhat:.2f}): columns follow from each other"
+                " almost exactly, or are hardly ever known together. Drop one of them, or ask for more sweeps."
+            )
+        still = [at for at in range(len(self.columns.schema)) if self.stands_still(at)]
+        if still:
+            names = ", ".join(repr(self.columns.schema.names[at]) for at in still)
+            return f"proposed slopes of {names} were hardly ever taken: their draws stay where they began; use fewer products."
+        return ""
+
+    def stands_still(self, at: int) -> bool:
+        """Whether some chain hardly moved in one column."""
+        moves = [group.moves[at] for group in self.groups if at in group.moves]
+        few = STILL * (self.sweeps - 1)
+        return at in self.visited and few >= 0.9 and any(bool((found < few).any()) for found in moves)
+
+    @property
+    def visited(self) -> list[int]:
+        """Columns with holes."""
+        return torch.nonzero(self.rows.isnan().any(0))[:, 0].tolist()
+
+    def named_traces(self) -> dict[str, list[list[float]]]:
         """What is drawn in a column -> its mean and standard deviation, as it is read, ``(sweeps, chains)``."""
-        names = [self.columns.schema.names[at] for at in self.completion.visited]
+        drawn = self.traces()
+        names = [self.columns.schema.names[at] for at in self.completion(self.groups[-1]).visited]
         return {
             f"{moment} of {name}": drawn[:, :, row, column].T.tolist()
             for column, name in enumerate(names)
             for row, moment in enumerate(("mean", "sd"))
         }
 
+    # -- checkpoints -------------------------------------------------------------------------------------------
     def pack(self) -> dict[str, Tensor]:
-        state = {"count": torch.tensor(self.count), "x": self.completion.x}
-        state |= {f"theta|{at}|{key}": v for at, theta in self.theta.items() for key, v in theta.items()}
-        state |= {f"kept|{at}|{key}": v for at, group in enumerate(self.kept) for key, v in group.items()}
-        state |= {f"traces|{at}": trace for at, trace in enumerate(self.traces)}
-        return state | ({"trace": torch.stack(self.trace)} if self.trace else {})
+        state = {"sweeps": torch.tensor(self.sweeps), "agreement": torch.tensor([self.rhat, self.drifts])}
+        for number, group in enumerate(self.groups):
+            state |= {f"{number}|{key}": value for key, value in group.pack().items()}
+        return state
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        self.count = int(tensors["count"])
-        sweeps = self.task.options["sweeps"]
-        group = max(0, (self.count - 1) // sweeps)
-        self.completion = Completion(self.columns, self.rows, streams_of(self.task.seed, self.groups[group], "start"))
-        self.completion.x, self.completion.features = tensors["x"], self.columns.features(tensors["x"])
-        self.theta, self.kept = {}, [{} for _ in range(self.count // sweeps)]
+        self.sweeps, (self.rhat, self.drifts) = int(tensors["sweeps"]), tensors["agreement"].tolist()
+        for number, group in enumerate(self.groups):
+            own = {key.partition("|")[2]: v for key, v in tensors.items() if key.partition("|")[0] == str(number)}
+            group.unpack(own)
+
+
+class Group:
+    """Chains that stand side by side.
+
+    Args:
+        chains: their numbers.
+    """
+
+    def __init__(self, chains: list[int]) -> None:
+        self.chains, self.swept = chains, 0
+        self.x: Tensor | None = None  # (R, N, D), without holes
+        self.completion: Completion | None = None  # of the same cells, while it is this group's turn
+        self.theta: dict[int, Theta] = {}
+        self.moves: dict[int, Tensor] = {}  # of every column, (R,) how often slopes changed
+        self.trace: list[Tensor] = []
+
+    def pack(self) -> dict[str, Tensor]:
+        """As named tensors."""
+        state = {"swept": torch.tensor(self.swept)}
+        state |= {f"theta|{at}|{key}": value for at, theta in self.theta.items() for key, value in theta.items()}
+        state |= {f"moves|{at}": value for at, value in self.moves.items()}
+        state |= {"trace": torch.stack(self.trace)} if self.trace else {}
+        return state | ({} if self.x is None else {"x": self.x})
+
+    def unpack(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.swept, self.x, self.completion = int(tensors["swept"]), tensors.get("x"), None
         self.trace = list(tensors["trace"]) if "trace" in tensors else []
-        self.traces = [tensors[f"traces|{at}"] for at in range(len(self.kept))]
+        self.theta, self.moves = {}, {}
         for path, value in tensors.items():
             what, _, place = path.partition("|")
             number, _, key = place.partition("|")
             if what == "theta":
                 self.theta.setdefault(int(number), {})[key] = value
-            elif what == "kept":
-                self.kept[int(number)][key] = value
+            elif what == "moves":
+                self.moves[int(number)] = value
+
+
+def moved(before: Theta, after: Theta) -> Tensor:
+    """``(R,)``: 1 where all slopes of a chain's regressions changed."""
+    changed = [(before[key] != after[key]).any(-1) for key in before if key.endswith("slopes")]
+    return torch.stack(changed).all(0).to(torch.get_default_dtype())

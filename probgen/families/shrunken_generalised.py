@@ -1,0 +1,220 @@
+r"""Regressions of levels and counts under a shrinking prior.
+
+Slopes are proposed from the normal distribution that one step of weighted least squares from where they are leads to, and
+accepted or not by Metropolis and Hastings' rule (Gamerman, 1997), so that the draws keep the posterior as it is. Chains begin
+at the top of the posterior: steps from farther away overshoot.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from probgen.families.shrinkage import Shrinkage, Theta
+from probgen.families.shrunken_regression import INNER, Normal, Regression, predictor
+from probgen.families.streams import Streams
+
+__all__ = ["GeneralisedRegression", "LogisticRegression", "NegativeBinomialRegression"]
+
+ROUNDS, NEWTON, HALVINGS = 4, 50, 12  # before the first draw: alternations, and steps and halvings of each at most
+RISE = 1e-2  # nats below which a step has arrived
+FARTHEST = 30.0  # of linear predictors of log odds
+SHAPE_SPREAD, SHAPE_STEP, SHAPE_DECADES = (
+    1.5,
+    0.5,
+    2.0,
+)  # of the log shape of counts: prior; steps, down to a hundredth
+SHAPES = 25  # log shapes that are tried at first, within three standard deviations of the prior
+
+Likelihood = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # eta -> (R,) log likelihood, gradient, information
+
+
+def stepped(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
+    """Log posterior ``(R,)`` at the slopes, and the normal distribution that one step of least squares leads to."""
+    eta = predictor(design, slopes)
+    value, gradient, information = likelihood(eta)
+    precision = (design * information[..., None]).mT @ design + torch.diag_embed(prior)
+    shift = (design.mT @ (information * eta + gradient)[..., None])[..., 0]
+    return value - (prior * slopes.square()).sum(-1) / 2, Normal.of(precision, shift)
+
+
+def moved(
+    prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood, normal: Tensor, uniform: Tensor
+) -> Tensor:
+    """Slopes after one proposal of Gamerman's."""
+    here, forth = stepped(prior, slopes, design, likelihood)
+    proposed = forth.draw(normal)
+    there, back = stepped(prior, proposed, design, likelihood)
+    ratio = there - here + back.log_density(slopes) - forth.log_density(proposed)
+    return torch.where((uniform.log() < ratio)[:, None], proposed, slopes)
+
+
+def ascended(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
+    """Slopes at the top of the posterior, by Newton steps that are halved where they would fall, and the normal there."""
+    value, ahead = stepped(prior, slopes, design, likelihood)
+    for _ in range(NEWTON):
+        step, size = ahead.mean - slopes, torch.ones_like(value)
+        for _ in range(HALVINGS):
+            there = slopes + size[:, None] * step
+            risen = likelihood(predictor(design, there))[0] - (prior * there.square()).sum(-1) / 2 - value
+            if bool((risen >= 0).all()):
+                break
+            size = torch.where(risen >= 0, size, size / 2)
+        slopes = torch.where((risen >= 0)[:, None], there, slopes)
+        value, ahead = stepped(prior, slopes, design, likelihood)
+        if bool((risen < RISE).all()):
+            break
+    return slopes, ahead
+
+
+class GeneralisedRegression(Regression):
+    """A response whose log likelihood is a function of a linear predictor."""
+
+    def __init__(self, prior: Shrinkage) -> None:
+        self.prior = prior
+
+    def start(self, chains: int) -> Theta:
+        return self.prior.start(chains)
+
+    @abstractmethod
+    def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
+        """Of the rows."""
+
+    def beside(self, theta: Theta, eta: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
+        """What is left to draw given the slopes."""
+        return theta
+
+    def redraw(
+        self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None, streams: Streams, first: bool
+    ) -> Theta:
+        if first:
+            theta = self.climbed(theta, design, y, weights, streams)
+        (normal, exponential, gamma), uniform = self.prior.noise_of(streams, 1)[0], streams.uniform(1)[:, 0]
+        likelihood = self.likelihood(theta, y, weights)
+        slopes = moved(self.prior.precision(theta), theta["slopes"], design, likelihood, normal, uniform)
+        theta = self.prior.redraw({**theta, "slopes": slopes}, exponential, gamma)
+        return self.beside(theta, predictor(design, slopes), y, weights, streams)
+
+    def headed(self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None) -> Theta:
+        """A first guess from which steps uphill arrive."""
+        return theta
+
+    def climbed(self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
+        """From a first guess to the top of the posterior, with the scales that go with it."""
+        theta = self.headed(theta, design, y, weights)
+        for normal, exponential, gamma in self.prior.noise_of(streams, ROUNDS):
+            likelihood = self.likelihood(theta, y, weights)
+            slopes, there = ascended(self.prior.precision(theta), theta["slopes"], design, likelihood)
+            drawn = self.prior.redraw({**theta, "slopes": there.draw(normal)}, exponential, gamma)
+            theta = self.beside({**drawn, "slopes": slopes}, predictor(design, slopes), y, weights, streams)
+        return theta
+
+    def mode(self, design: Tensor, y: Tensor) -> Theta:
+        """The top of the posterior where all scales stay where they start: a quick estimate, ``design (1, N, P)``."""
+        theta = self.headed(self.start(1), design, y, None)
+        slopes, _ = ascended(self.prior.precision(theta), theta["slopes"], design, self.likelihood(theta, y, None))
+        return {**theta, "slopes": slopes}
+
+
+class LogisticRegression(GeneralisedRegression):
+    """Yes (1) or no (0)."""
+
+    def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
+        w = 1.0 if weights is None else weights
+
+        def of(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            eta = eta.clamp(-FARTHEST, FARTHEST)
+            p = eta.sigmoid()
+            return (w * (y * eta - softplus(eta))).sum(-1), w * (y - p), w * (p * (1 - p)).clamp_min(1e-6)
+
+        return of
+
+    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+        eta = predictor(design, theta["slopes"])
+        return (streams.uniform(design.shape[1]) < eta.sigmoid()).to(eta)
+
+    def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:
+        eta = predictor(design, theta["slopes"]).clamp(-FARTHEST, FARTHEST)
+        return y * eta - softplus(eta)
+
+
+class NegativeBinomialRegression(GeneralisedRegression):
+    r"""Counts of mean :math:`\mu = e^{z^\top\beta}` and variance :math:`\mu + \mu^2 / r`; also ``log_shape``, of r.
+
+    Args:
+        prior: of the slopes.
+        top: logarithm of the largest mean that is expected.
+        log_shape: where its prior is centred.
+    """
+
+    def __init__(self, prior: Shrinkage, top: float, log_shape: float) -> None:
+        super().__init__(prior)
+        self.top, self.log_shape = top, log_shape
+
+    def start(self, chains: int) -> Theta:
+        return {**super().start(chains), "log_shape": torch.full((chains,), self.log_shape)}
+
+    def headed(self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None) -> Theta:
+        """Least squares of the logarithm, then the shape that is likeliest among a few."""
+        weighted = design if weights is None else design * weights[:, None]
+        cross = weighted.mT @ (y + 0.5).log().expand(design.shape[:2])[..., None]
+        slopes = Normal.of(weighted.mT @ design + torch.diag_embed(self.prior.precision(theta)), cross[..., 0]).mean
+        eta = predictor(design, slopes).clamp(-FARTHEST, self.top)
+        tried = self.log_shape + SHAPE_SPREAD * torch.linspace(-3, 3, SHAPES)
+        found = [self.shape_density(shape.expand(len(eta)), eta, y, weights) for shape in tried]
+        return {**theta, "slopes": slopes, "log_shape": tried[torch.stack(found).argmax(0)]}
+
+    def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
+        r, w = theta["log_shape"].exp()[:, None], 1.0 if weights is None else weights
+
+        def of(eta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            eta = eta.clamp(-FARTHEST, self.top)
+            share = (eta - r.log()).sigmoid()  # mu / (mu + r)
+            value = y * eta - (y + r) * (r + eta.exp()).log()
+            return (w * value).sum(-1), w * (y - (y + r) * share), w * (r * share).clamp_min(1e-6)
+
+        return of
+
+    def beside(self, theta: Theta, eta: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
+        at, eta = theta["log_shape"], eta.clamp(-FARTHEST, self.top)
+        here = self.shape_density(at, eta, y, weights)
+        near = SHAPE_STEP * 10 ** (-SHAPE_DECADES * streams.uniform(INNER))
+        steps, uniforms = near * streams.normal(INNER), streams.uniform(INNER)
+        for step, uniform in zip(steps.unbind(1), uniforms.unbind(1), strict=True):
+            proposed = at + step
+            there = self.shape_density(proposed, eta, y, weights)
+            taken = uniform.log() < there - here
+            at, here = torch.where(taken, proposed, at), torch.where(taken, there, here)
+        return {**theta, "log_shape": at}
+
+    def shape_density(self, log_shape: Tensor, eta: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+        """``(R,)``: log posterior of the log shape given the predictors."""
+        value = negative_binomial(y, eta, log_shape)
+        prior = -(((log_shape - self.log_shape) / SHAPE_SPREAD) ** 2) / 2
+        return (value if weights is None else value * weights).sum(-1) + prior
+
+    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+        eta = predictor(design, theta["slopes"]).clamp(-FARTHEST, self.top)
+        r = theta["log_shape"].exp()[:, None].expand(eta.shape)
+        return streams.poisson(streams.gamma(r) / r * eta.exp())
+
+    def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:
+        eta = predictor(design, theta["slopes"]).clamp(-FARTHEST, self.top)
+        return negative_binomial(y, eta, theta["log_shape"]) - (y + 1).lgamma()
+
+    def sites(self, name: str) -> Theta:
+        shape = dist.Normal(self.log_shape, SHAPE_SPREAD)
+        return {**super().sites(name), "log_shape": pyro.sample(f"{name}.log_shape", shape)}
+
+
+def negative_binomial(y: Tensor, eta: Tensor, log_shape: Tensor) -> Tensor:
+    """``(R, N)``: log density of counts without the term of the counts alone, in double precision: large terms cancel."""
+    counts, means, r = y.double(), eta.double(), log_shape.double().exp()[..., None]
+    level = (counts + r).lgamma() - r.lgamma() - counts * (r + means.exp()).log()
+    return (level - r * (means - log_shape.double()[..., None]).exp().log1p() + counts * means).to(eta)
