@@ -257,8 +257,10 @@ class FractionResponse(Response):
 
 
 def rows_of(design: Tensor, rows: Tensor) -> Tensor:
-    """Some rows of a design whose columns lie one after the other in memory, as they do in the result."""
-    return design.mT.index_select(-1, rows).mT
+    """Some rows of a design whose columns lie one after the other in memory; the first ones are not copied."""
+    if len(rows) and int(rows[-1]) == len(rows) - 1:
+        return design[:, : len(rows)]
+    return design.mT.gather(-1, rows.expand(*design.mT.shape[:-1], -1)).mT
 
 
 FORMS: tuple[type[Response], ...] = (

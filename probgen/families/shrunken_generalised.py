@@ -1,12 +1,13 @@
 r"""Regressions of levels and counts under a shrinking prior.
 
-Slopes are proposed from the normal distribution that one step of weighted least squares from where they are leads to, and
-accepted or not by Metropolis and Hastings' rule (Gamerman, 1997), so that the draws keep the posterior as it is. Chains begin
-at the top of the posterior: steps from farther away overshoot.
+Chains begin at the top of the posterior. From there, their anchor, one step with the information of then leads to a normal
+distribution near the posterior given the scales and cells of today. Slopes move by elliptical slices through that normal
+(Murray, Adams and MacKay, 2010; Nishihara, Murray and Adams, 2014): every draw moves, and where the normal is close, far.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -22,8 +23,10 @@ from probgen.families.streams import Streams
 
 __all__ = ["GeneralisedRegression", "LogisticRegression", "NegativeBinomialRegression"]
 
-ROUNDS, NEWTON, HALVINGS = 4, 50, 12  # before the first draw: alternations, and steps and halvings of each at most
-RISE = 1e-2  # nats below which a step has arrived
+TRIES = 30  # angles of a slice, which shrinks towards where slopes are
+ROUNDS, NEWTON, HALVINGS = 2, 50, 12  # before the first draw: alternations, and steps and halvings of each at most
+CLIMBED, ROWS_A_SLOPE = 4000, 40  # rows that are enough for that
+RISE = 0.1  # nats below which a step has arrived
 FARTHEST = 30.0  # of linear predictors of log odds
 SHAPE_SPREAD, SHAPE_STEP, SHAPE_DECADES = (
     1.5,
@@ -37,22 +40,62 @@ Likelihood = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]  # eta -> (R,) lo
 
 def stepped(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
     """Log posterior ``(R,)`` at the slopes, and the normal distribution that one step of least squares leads to."""
-    eta = predictor(design, slopes)
-    value, gradient, information = likelihood(eta)
-    precision = (design * information[..., None]).mT @ design + torch.diag_embed(prior)
-    shift = (design.mT @ (information * eta + gradient)[..., None])[..., 0]
-    return value - (prior * slopes.square()).sum(-1) / 2, Normal.of(precision, shift)
+    value, gradient, information = likelihood(predictor(design, slopes))
+    ahead = one_step(prior, slopes, design, gradient, informed(design, information))
+    return value - (prior * slopes.square()).sum(-1) / 2, ahead
 
 
-def moved(
-    prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood, normal: Tensor, uniform: Tensor
+def informed(design: Tensor, information: Tensor) -> Tensor:
+    """``(R, P, P)``: what the rows say of the slopes."""
+    return (design * information[..., None]).mT @ design
+
+
+def one_step(prior: Tensor, slopes: Tensor, design: Tensor, gradient: Tensor, information: Tensor) -> Normal:
+    """The normal distribution that a step with some information leads to."""
+    rises = (gradient[..., None, :] @ design)[..., 0, :] + (information @ slopes[..., None])[..., 0]
+    return Normal.of(information + torch.diag_embed(prior), rises)
+
+
+def sliced(
+    prior: Tensor,
+    slopes: Tensor,
+    ahead: Normal,
+    design: Tensor,
+    likelihood: Likelihood,
+    noise: Tensor,
+    uniform: Tensor,
 ) -> Tensor:
-    """Slopes after one proposal of Gamerman's."""
-    here, forth = stepped(prior, slopes, design, likelihood)
-    proposed = forth.draw(normal)
-    there, back = stepped(prior, proposed, design, likelihood)
-    ratio = there - here + back.log_density(slopes) - forth.log_density(proposed)
-    return torch.where((uniform.log() < ratio)[:, None], proposed, slopes)
+    """Slopes after a move on an ellipse through them and a draw of the normal, whose middle is the normal's.
+
+    Args:
+        prior: precisions of the slopes.
+        slopes: ``(R, P)``, where they are.
+        ahead: a normal that does not depend on where they are.
+        design: ``(R, N, P)``.
+        likelihood: of linear predictors.
+        noise: ``(R, P)``, standard normal.
+        uniform: ``(R, 2 + TRIES)``.
+    """
+    away, across = slopes - ahead.mean, ahead.draw(noise) - ahead.mean
+    middle, here, there = (predictor(design, each) for each in (ahead.mean, away, across))
+
+    def density(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        moved = ahead.mean + cos[:, None] * away + sin[:, None] * across
+        value = likelihood(middle + cos[:, None] * here + sin[:, None] * there)[0]
+        return moved, value - (prior * moved.square()).sum(-1) / 2 - ahead.log_density(moved)
+
+    level = density(torch.ones_like(uniform[:, 0]), torch.zeros_like(uniform[:, 0]))[1] + uniform[:, 0].log()
+    angle = 2 * math.pi * uniform[:, 1]
+    low, high, found, still = angle - 2 * math.pi, angle, slopes, torch.ones_like(angle, dtype=torch.bool)
+    for draw in uniform[:, 2:].unbind(1):
+        moved, value = density(angle.cos(), angle.sin())
+        taken = still & (value > level)
+        found, still = torch.where(taken[:, None], moved, found), still & ~taken
+        if not bool(still.any()):
+            break
+        low, high = torch.where(angle < 0, angle, low), torch.where(angle >= 0, angle, high)
+        angle = low + draw * (high - low)
+    return found
 
 
 def ascended(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
@@ -80,7 +123,8 @@ class GeneralisedRegression(Regression):
         self.prior = prior
 
     def start(self, chains: int) -> Theta:
-        return self.prior.start(chains)
+        start = self.prior.start(chains)
+        return {**start, "anchor": start["slopes"], "information": torch.zeros(chains, *2 * (self.prior.width,))}
 
     @abstractmethod
     def likelihood(self, theta: Theta, y: Tensor, weights: Tensor | None) -> Likelihood:
@@ -95,9 +139,10 @@ class GeneralisedRegression(Regression):
     ) -> Theta:
         if first:
             theta = self.climbed(theta, design, y, weights, streams)
-        (normal, exponential, gamma), uniform = self.prior.noise_of(streams, 1)[0], streams.uniform(1)[:, 0]
-        likelihood = self.likelihood(theta, y, weights)
-        slopes = moved(self.prior.precision(theta), theta["slopes"], design, likelihood, normal, uniform)
+        (normal, exponential, gamma), uniform = self.prior.noise_of(streams, 1)[0], streams.uniform(2 + TRIES)
+        likelihood, prior, anchor = self.likelihood(theta, y, weights), self.prior.precision(theta), theta["anchor"]
+        ahead = one_step(prior, anchor, design, likelihood(predictor(design, anchor))[1], theta["information"])
+        slopes = sliced(prior, theta["slopes"], ahead, design, likelihood, normal, uniform)
         theta = self.prior.redraw({**theta, "slopes": slopes}, exponential, gamma)
         return self.beside(theta, predictor(design, slopes), y, weights, streams)
 
@@ -106,14 +151,18 @@ class GeneralisedRegression(Regression):
         return theta
 
     def climbed(self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None, streams: Streams) -> Theta:
-        """From a first guess to the top of the posterior, with the scales that go with it."""
-        theta = self.headed(theta, design, y, weights)
+        """From a first guess to the top of the posterior, with the scales that go with it; of many rows some are enough."""
+        every = max(1, design.shape[1] // max(CLIMBED, ROWS_A_SLOPE * design.shape[2]))
+        some, seen = design.mT[..., ::every].contiguous().mT, y[..., ::every]
+        heavy = weights if every == 1 else every * (torch.ones_like(y) if weights is None else weights)[..., ::every]
+        theta = self.headed(theta, some, seen, heavy)
         for normal, exponential, gamma in self.prior.noise_of(streams, ROUNDS):
-            likelihood = self.likelihood(theta, y, weights)
-            slopes, there = ascended(self.prior.precision(theta), theta["slopes"], design, likelihood)
+            likelihood = self.likelihood(theta, seen, heavy)
+            slopes, there = ascended(self.prior.precision(theta), theta["slopes"], some, likelihood)
             drawn = self.prior.redraw({**theta, "slopes": there.draw(normal)}, exponential, gamma)
-            theta = self.beside({**drawn, "slopes": slopes}, predictor(design, slopes), y, weights, streams)
-        return theta
+            theta = self.beside({**drawn, "slopes": slopes}, predictor(some, slopes), seen, heavy, streams)
+        information = self.likelihood(theta, y, weights)(predictor(design, slopes))[2]
+        return {**theta, "anchor": slopes, "information": informed(design, information)}
 
     def mode(self, design: Tensor, y: Tensor) -> Theta:
         """The top of the posterior where all scales stay where they start: a quick estimate, ``design (1, N, P)``."""

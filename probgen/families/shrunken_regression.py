@@ -57,7 +57,7 @@ class Regression(ABC):
 
 def predictor(design: Tensor, slopes: Tensor) -> Tensor:
     """``(R, N)``."""
-    return (design @ slopes[..., None])[..., 0]
+    return (slopes[..., None, :] @ design.mT)[..., 0, :]
 
 
 class Normal(NamedTuple):

@@ -38,13 +38,14 @@ class Completion:
         x: ``(R, N, D)`` without holes.
         features: ``(R, N, S)`` as the regressions read them.
         unknown: of every column, the rows whose cells are drawn.
-        known: of every column, the other rows.
+        known: of every column, the other rows; where there are holes the largest cells first, so that rows that reach a level
+            lie one after the other.
     """
 
     def __init__(self, columns: Pairwise, x: Tensor, completed: Tensor) -> None:
         self.columns, holes = columns, x.isnan()
         self.unknown = [torch.nonzero(hole)[:, 0] for hole in holes.unbind(1)]
-        self.known = [torch.nonzero(~hole)[:, 0] for hole in holes.unbind(1)]
+        self.known = [largest_first(cells) for cells in x.unbind(1)]
         self.x, self.features = completed, columns.features(completed)
 
     @property
@@ -62,7 +63,16 @@ class Completion:
 
     def features_of(self, rows: Tensor) -> Tensor:
         """``(R, B, S)``: of some rows, laid out as those of all."""
-        return self.features if len(rows) == self.x.shape[1] else self.features.mT.index_select(-1, rows).mT
+        if len(rows) == self.x.shape[1]:
+            return self.features
+        across = self.features.mT
+        return across.gather(-1, rows.expand(*across.shape[:-1], -1)).mT
+
+
+def largest_first(cells: Tensor) -> Tensor:
+    """Rows whose cell is known; all of them in their own order."""
+    known = torch.nonzero(~cells.isnan())[:, 0]
+    return known if len(known) == len(cells) else known[cells[known].argsort(dim=0, descending=True, stable=True)]
 
 
 def started(columns: Pairwise, x: Tensor, donors: Tensor, seed: int, streams: Streams) -> Tensor:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from probgen.errors import FitError
 from probgen.families.shrinkage import SLAB, Shrinkage
 from probgen.families.shrunken_generalised import SHAPE_SPREAD, LogisticRegression, NegativeBinomialRegression
-from probgen.families.shrunken_regression import VARIANCE_RATE, VARIANCE_SHAPE, NormalRegression
+from probgen.families.shrunken_regression import VARIANCE_RATE, VARIANCE_SHAPE, Normal, NormalRegression
 from probgen.families.streams import Streams
 
 REPLICATES, ROWS = 4000, 25
@@ -81,7 +82,11 @@ def test_a_pass_leaves_the_joint_distribution_alone(name):
     design = design.expand(REPLICATES, -1, -1)
     streams = Streams(range(REPLICATES))
     y = regression.draw(theta, design, streams)
-    after = theta
+    anchor = 0.5 * torch.randn(
+        REPLICATES, PRIOR.width, generator=generator
+    )  # any, as long as it knows nothing of the slopes
+    information = torch.diag(torch.full((PRIOR.width,), 5.0)).expand(REPLICATES, -1, -1)
+    after = theta if name == "normal" else {**theta, "anchor": anchor, "information": information}
     for _ in range(4):
         after = regression.redraw(after, design, y, None, streams, first=False)
     before, passed = functionals(regression, theta, design, y), functionals(regression, after, design, y)
@@ -103,3 +108,28 @@ def functionals(regression, theta, design, y):
 def paired(differences):
     """Their mean, in standard errors."""
     return differences.mean() / (differences.std() / np.sqrt(len(differences)))
+
+
+def test_chains_of_skewed_counts_begin_at_the_top_and_move():
+    generator = torch.Generator().manual_seed(4)
+    a, b = torch.randn(2, 400, generator=generator)
+    y = torch.poisson((1 + 1.5 * a + 0.7 * b).exp(), generator=generator)
+    design = torch.stack([torch.ones(400), a, b], -1).expand(6, -1, -1)
+    regression = NegativeBinomialRegression(Shrinkage(1, 2, 0, 400), float(y.max().log()) + 1, 0.0)
+    streams, theta = Streams(range(6)), regression.start(6)
+    for sweep in range(10):
+        before = theta["slopes"]
+        theta = regression.redraw(theta, design, y, None, streams, first=sweep == 0)
+        assert bool((theta["slopes"] != before).all())
+    torch.testing.assert_close(theta["slopes"], torch.tensor([1.0, 1.5, 0.7]).expand(6, -1), atol=0.15, rtol=0)
+    assert float(theta["log_shape"].min()) > 1.5  # Poisson's, but for what a prior says
+
+
+def test_regressors_that_repeat_each_other_are_told_apart_or_refused():
+    z = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+    twice = torch.cat([torch.ones_like(z), z, z], 1)[None]
+    regression = NormalRegression(Shrinkage(1, 2, 0, 50))
+    found = regression.redraw(regression.start(1), twice, z[:, 0], None, Streams([0]), first=True)
+    assert float(found["slopes"][0, 1:].sum()) == pytest.approx(1.0, abs=0.05)
+    with pytest.raises(FitError, match="repeat each other"):
+        Normal.of(torch.full((1, 2, 2), torch.nan), torch.zeros(1, 2))

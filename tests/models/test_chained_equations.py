@@ -101,11 +101,9 @@ def test_an_interrupted_fit_goes_on_to_the_same_draws(tmp_path):
     table = related("real").with_values(values)
     options = {"draws": 4, "sweeps": 30, "checkpoint": tmp_path / "state", "checkpoint_seconds": 0.0, **QUICK}
     whole = pg.fit("chained_equations", table, **{**options, "checkpoint": None})
-    with (
-        pytest.warns(pg.ConvergenceWarning, match="Interrupted"),
-        pytest.raises(pg.FitError, match="before any chain"),
-    ):
-        pg.fit("chained_equations", table, callback=stop, **options)
+    with pytest.warns(pg.ConvergenceWarning, match="Interrupted"):
+        cut = pg.fit("chained_equations", table, callback=stop, **options)
+    assert (cut.diagnostics["interrupted"], cut.diagnostics["converged"], len(cut.posterior)) == (True, False, 4)
     resumed = pg.fit("chained_equations", table, **options)
     for name, value in whole.posterior.sites.items():
         torch.testing.assert_close(resumed.posterior.sites[name], value)
@@ -226,3 +224,103 @@ def test_what_does_not_go_together_is_told():
         pg.impute(table, design=design, mechanism="self_masking", **QUICK)
     with pytest.raises(pg.CapabilityError, match="without a design"):
         pg.impute(table, m=2, design=design, **QUICK).shifted({"x": 1.0})
+
+
+# ------------------------------------------------------------------------------------------------- what is drawn
+def imputed_column(y, m=10, **columns):
+    """Draws of a third of the cells, ``(m, H)``, and their fit."""
+    hidden = np.arange(len(y)) % 3 == 0
+    imputed = pg.impute({**columns, "y": np.where(hidden, np.nan, y)}, m=m, **QUICK)
+    return np.stack([table.values[hidden, -1] for table in imputed]), imputed.fits[0]
+
+
+def test_counts_are_drawn_as_what_they_look_like():
+    rng = np.random.default_rng(4)
+    a = rng.normal(size=300)
+    form = lambda fit: int(fit.program.columns.readings[-1].form)  # noqa: E731
+    drawn, fit = imputed_column(
+        np.clip(np.round(3 + 0.8 * a + 0.5 * rng.normal(size=300)), 1, 5), a=a
+    )  # answers from 1 to 5
+    assert form(fit) > 0
+    assert set(np.unique(drawn)) <= {1, 2, 3, 4, 5}
+    score = np.round(60 + 10 * a + 5 * rng.normal(size=300))  # a Poisson of this mean would have a deviation of 7.7
+    drawn, fit = imputed_column(score, a=a)
+    assert form(fit) == 1
+    assert (drawn - 60 - 10 * a[::3]).std() == pytest.approx(5.0, abs=0.6)
+    drawn, fit = imputed_column(rng.negative_binomial(2, 2 / (2 + np.exp(1 + 0.5 * a))).astype(float), a=a)
+    assert form(fit) == 0
+    assert drawn.max() > 8
+
+
+def test_skewed_counts_stay_where_they_were():
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(size=(2, 200))
+    truth = rng.poisson(np.exp(1 + 1.5 * a + 0.7 * b)).astype(float)
+    drawn, _ = imputed_column(truth, a=a, b=b)
+    assert np.median(drawn) == pytest.approx(np.median(truth[::3]), abs=1.5)
+    assert np.log1p(drawn).mean() == pytest.approx(np.log1p(truth[::3]).mean(), abs=0.15)
+
+
+def test_fractions_may_be_none_or_all():
+    rng = np.random.default_rng(6)
+    a = rng.normal(size=400)
+    y = np.clip(0.5 + 0.3 * (a + rng.normal(size=400)), 0, 1)
+    drawn, fit = imputed_column(y, a=a)
+    assert (fit.schema["y"].kind, drawn.min(), drawn.max()) == ("bounded", 0, 1)
+    assert [(drawn == end).mean() for end in (0, 1)] == pytest.approx(
+        [(y[::3] == end).mean() for end in (0, 1)], abs=0.06
+    )
+
+
+@pytest.mark.parametrize("likeness", [0.6, 0.95])
+def test_columns_that_are_unknown_together_stay_related(likeness):
+    rng = np.random.default_rng(7)
+    x = np.sqrt(likeness) * rng.normal(size=(400, 1)) + np.sqrt(1 - likeness) * rng.normal(size=(400, 5))
+    complete, hidden = rng.normal(size=400), np.arange(400) % 5 < 2
+    y = np.where(hidden[:, None], np.nan, x)
+    imputed = pg.impute({**{f"x{k}": y[:, k] for k in range(5)}, "z": complete}, m=10, **QUICK)
+    expected = np.corrcoef(x[~hidden].T)[0, 1]
+    for tables in (imputed, imputed.transform(imputed.table)):
+        found = [np.corrcoef(table.values[hidden, 0], table.values[hidden, 1])[0, 1] for table in tables]
+        spread = [table.values[hidden, 0].std() for table in tables]
+        assert np.mean(found) == pytest.approx(expected, abs=0.08)
+        assert np.mean(spread) == pytest.approx(x[~hidden, 0].std(), rel=0.15)
+
+
+def test_weights_say_how_rows_stand_to_each_other():
+    table = related("real").with_values(
+        np.where(np.arange(len(related("real")))[:, None] % 4 == 0, np.nan, related("real").values)
+    )
+    table = table.with_values(np.where(np.arange(2) == 1, related("real").values, table.values))
+    weights = np.random.default_rng(0).exponential(size=len(table))
+    one, other = (pg.impute(table.with_weights(weights * size), m=3, **QUICK) for size in (1.0, 1000.0))
+    assert all(np.allclose(a.values, b.values) for a, b in zip(one, other, strict=True))
+
+
+def test_a_column_that_is_known_only_in_rows_without_weight_is_named():
+    table = related("real")
+    values = np.where((np.arange(len(table)) < 20)[:, None] | (np.arange(2) == 0), table.values, np.nan)
+    weights = (np.arange(len(table)) >= 20).astype(float)
+    with pytest.raises(pg.FitError, match=repr(table.schema.names[1])):
+        pg.impute(table.with_values(values).with_weights(weights), m=2, **QUICK)
+
+
+def test_rows_to_come_may_lie_outside():
+    rng = np.random.default_rng(8)
+    x = np.exp(rng.normal(size=200))
+    y = x * np.exp(0.1 * rng.normal(size=200))
+    table = pg.Table({"x": x, "y": y}, Schema((Column("x", "real"), Column("y", "real"))))
+    fit = pg.fit("chained_equations", table, scales={"x": "logarithm"}, draws=3, **QUICK)
+    for table in fit.fill({"x": [-5.0, 0.0, 1e9], "y": [np.nan] * 3}, 3):
+        assert np.isfinite(table.values).all()
+        assert table.values[:, 1].max() < 100 * y.max()
+
+
+def test_rows_with_a_known_cell_are_drawn_with_all_draws():
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=30)
+    fit = pg.fit("chained_equations", {"x": x, "y": x + rng.normal(size=30)}, draws=40, **QUICK)
+    drawn = fit.sample(4000, given={"x": 2.0}).values
+    assert drawn[:, 0] == pytest.approx(2.0)
+    by_draw = np.array([drawn[at::40, 1].mean() for at in range(40)])  # rows take one draw after the other
+    assert by_draw.std() > 1.5 / np.sqrt(100)

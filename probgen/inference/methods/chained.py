@@ -24,7 +24,9 @@ from probgen.inference.posterior import Posterior
 
 __all__ = ["Chained"]
 
-FEWEST, MOST = 20, 160  # sweeps; what is between is doubled until chains agree
+FEWEST, MOST = 12, 192  # sweeps; what is between is doubled until chains agree
+HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regression between sweeps
+CLIMBS = (0, 4)  # sweeps in which chains move to where the posterior is
 LAST = 10  # draws of the parameters of columns without holes
 SHOWN = 256  # rows whose density is the objective
 DRIFTS = 1e-3  # p-value below which chains that are apart have not settled
@@ -36,7 +38,7 @@ class Chained(Method):
 
     Options:
         draws: how many chains.
-        sweeps: over the columns, of each; "auto" is 20, doubled while chains are apart, 160 at most.
+        sweeps: over the columns, of each; "auto" is 12, doubled while chains are apart, 192 at most.
     """
 
     defaults = {"draws": 20, "sweeps": "auto"}
@@ -63,7 +65,7 @@ class Chained(Method):
         self.groups = [Group(list(own)[at : at + size]) for at in range(0, len(own), size)]
         self.sweeps = FEWEST if sweeps == "auto" else sweeps  # to which all groups go before chains are compared
         self.current: Group | None = None
-        self.rhat = self.drifts = float("nan")  # of the later halves
+        self.rhat = self.drifts = float("nan")  # of the last two thirds
 
     def step(self) -> Step:
         group = next(one for one in self.groups if one.swept < self.sweeps)
@@ -115,9 +117,9 @@ class Chained(Method):
         design = self.columns.design(completion.features_of(rows), at)
         weights = None if self.weights is None else self.weights[rows]
         streams = streams_of(self.task.seed, group.chains, "parameters", sweep, at)
-        theta = before or response.start(len(group.chains))
-        group.theta[at] = response.redraw(theta, design, self.rows[rows, at], weights, streams, before is None)
-        if before is not None:
+        theta, first = before or response.start(len(group.chains)), before is None or sweep in CLIMBS
+        group.theta[at] = response.redraw(theta, design, self.rows[rows, at], weights, streams, first)
+        if before is not None and not first:
             group.moves[at] = group.moves.get(at, torch.zeros(len(streams))) + moved(before, group.theta[at])
 
     @torch.no_grad()
@@ -156,7 +158,7 @@ class Chained(Method):
         together = self.task.chains.concatenate
         sites = {}
         for at, name in enumerate(self.columns.schema.names):
-            for key in done[0].theta[at]:
+            for key in filter(lambda key: not key.endswith(HELPERS), done[0].theta[at]):
                 sites[f"{name}.{key}"] = together(torch.cat([group.theta[at][key] for group in done]))[None]
         x = torch.cat([group.x for group in done if group.x is not None])
         pool = together(x[:, torch.linspace(0, len(self.rows) - 1, POOL).long()])
@@ -171,12 +173,12 @@ class Chained(Method):
         return found
 
     def compare(self) -> None:
-        """R-hat of the later halves of what chains drew, and whether these drift; not a number where it cannot be told."""
+        """R-hat of what chains drew in the last two thirds, and whether it drifts; not a number where it cannot be told."""
         drawn = self.traces()
         self.rhat = self.drifts = float("nan")
-        if min(drawn.shape) == 0 or drawn.shape[1] < 8 or drawn.shape[0] < 2:
+        if min(drawn.shape) == 0 or drawn.shape[1] < FEWEST or drawn.shape[0] < 2:
             return
-        later = drawn[:, drawn.shape[1] // 2 :]
+        later = drawn[:, drawn.shape[1] // 3 :]
         found = split_rhat(later.reshape(*later.shape[:2], -1))
         self.rhat = float(np.nanmax(found)) if np.isfinite(found).any() else float("nan")
         self.drifts = drift(later)
@@ -209,7 +211,7 @@ class Chained(Method):
     def stands_still(self, at: int) -> bool:
         """Whether some chain hardly moved in one column."""
         moves = [group.moves[at] for group in self.groups if at in group.moves]
-        few = STILL * (self.sweeps - 1)
+        few = STILL * (self.sweeps - len(CLIMBS))
         return at in self.visited and few >= 0.9 and any(bool((found < few).any()) for found in moves)
 
     @property
