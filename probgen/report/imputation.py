@@ -54,7 +54,7 @@ class Findings:
     @property
     def incomplete(self) -> list[str]:
         """Columns with imputed cells."""
-        return [record["column"] for record in self.columns if record["unknown"] and record["known"]]
+        return [record["column"] for record in self.columns if record["imputed"] and record["known"]]
 
 
 def find(
@@ -66,7 +66,7 @@ def find(
     """Everything that the page tells."""
     table, tables = imputed.table, imputed.tables
     columns = imputed_columns(table, tables)
-    looked = [r["column"] for r in columns if r["unknown"] >= FEWEST_CELLS and r["known"] >= FEWEST_CELLS]
+    looked = [r["column"] for r in columns if r["imputed"] >= FEWEST_CELLS and r["known"] >= FEWEST_CELLS]
     scores = {name: propensity(table, tables, name) for name in looked[:MOST_COLUMNS]} if table.n_columns > 1 else {}
     return Findings(
         imputed, columns, scores, chain_series(imputed), pooled_all(imputed, analyses), overimputed, comparison

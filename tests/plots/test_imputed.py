@@ -260,7 +260,7 @@ def test_shares_at_equal_propensity():
 
 
 def test_a_column_without_holes_has_no_propensity(mixed):
-    with pytest.raises(DataError, match="known and cells that are not"):
+    with pytest.raises(DataError, match="known and cells that were imputed"):
         propensity(mixed.table, mixed.tables, "whole")
 
 
