@@ -9,7 +9,7 @@ import numpy as np
 
 from probgen.report.page import percent
 from probgen.studies.imputed_values import rhat_limit, series_rhat
-from probgen.studies.multiple_imputation import UNCERTAINTIES
+from probgen.studies.planning import UNCERTAINTIES
 
 if TYPE_CHECKING:
     from probgen.report.imputation import Findings

@@ -26,9 +26,11 @@ from probgen.studies.augmenting import Augmentation, Point, fit_rows, group_labe
 from probgen.studies.design import Design
 from probgen.studies.intercepts import Intercepts
 from probgen.studies.knowledge import prepare
-from probgen.studies.multiple_imputation import Imputations, drawn, worlds
+from probgen.studies.multiple_imputation import Imputations
+from probgen.studies.planning import planned
 from probgen.studies.prepared import Prepared
 from probgen.studies.settling import State, World, only, settled
+from probgen.studies.worlds import drawn, worlds
 
 __all__ = ["complete", "impute_designed", "transform_designed"]
 
@@ -40,7 +42,7 @@ def impute_designed(
     design: Design,
     model: Any,
     m: int,
-    uncertainty: str,
+    uncertainty: str | None,
     seed: int,
     progress: bool,
     options: Mapping[str, Any],
@@ -51,18 +53,20 @@ def impute_designed(
     rows = prepare(design, data)
     if not len(rows.modelled):
         raise CapabilityError("The design leaves no column for the model.")
+    augmented = design.groups is not None or bool(rows.partly[:, rows.modelled].any())
+    plan = planned(model, m, uncertainty, options, len(rows.modelled), augmented=augmented)
     points, groups = None, None
     levels: tuple[Intercepts, ...] = ()
-    if design.groups is not None or rows.partly[:, rows.modelled].any():
-        points, groups = Augmentation(rows, model, uncertainty, options).points(m, seed)
+    if augmented:
+        points, groups = Augmentation(rows, plan.model, plan.uncertainty, plan.options).points(m, seed)
         fits = tuple(point.fit for point in points)
         levels = tuple(point.level for point in points if point.level is not None)
-        warn_improper(uncertainty)
+        warn_improper(plan.uncertainty)
     else:
-        fits = worlds(model, fit_rows(rows.model_table()), m, uncertainty, seed, progress, options)
+        fits = worlds(plan.model, fit_rows(rows.model_table()), m, plan.uncertainty, seed, progress, plan.options)
     tables, counts = complete(rows, fits, m, seed_of(seed, "impute") % 2**62, points, groups)
     kept = replace(rows, squeezed=dict(counts), levels=levels)
-    return Imputations(rows.original, tuple(tables), fits, uncertainty, seed, dict(options), design=kept)
+    return Imputations(rows.original, tuple(tables), fits, plan.uncertainty, seed, plan.options, plan.reason, kept)
 
 
 def warn_improper(uncertainty: str) -> None:
