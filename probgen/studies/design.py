@@ -36,7 +36,7 @@ class Design:
         censored: cells of which an interval is known: ``{"crp": (None, 0.05)}``, or :func:`probgen.censored`.
         auxiliary: columns that help the model and are left out of the completed tables.
         exclude: columns that come back as they are and that the model does not see: identifiers, texts.
-        weights: the column of sampling weights.
+        weights: the column of sampling weights, where they are not the table's own (``Table(..., weights=)``).
         groups: the column that says which group (school, clinic) a row belongs to: numbers have random intercepts.
         tolerance: how far a known derived cell may lie from its formula, in standard deviations of its column.
         squeeze: cells that still lie outside bounds after all tries are moved to the bound, counted, with a warning.

@@ -36,6 +36,7 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
     """
     table = read(design, data, schema)
     check_names(design, table.schema)
+    check_weighed_once(design, table)
     values = np.array(table.values)
     limits, censored = intervals(design, table)
     values[censored] = np.nan
@@ -84,6 +85,17 @@ def check_names(design: Design, schema: Schema) -> None:
     named += [name for name in (design.weights, design.groups) if name is not None]
     for name in [*named, *(name for rule in rules for name in rule.names or ())]:
         schema.index(name)
+
+
+def check_weighed_once(design: Design, table: Table) -> None:
+    """A row has one weight: the table's own, or that of the design's column."""
+    if design.weights is None or table.weights is None:
+        return
+    if not np.array_equal(table.weights, table.values[:, table.schema.index(design.weights)]):
+        raise SchemaError(
+            f"The table has weights, and the design says that column {design.weights!r} holds others; leave out one of them"
+            " (table.with_weights(None))."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- values

@@ -97,7 +97,7 @@ class Prepared:
     def model_table(self, values: np.ndarray | None = None) -> Table:
         """The rows as the model sees them, with their weights; other values where given."""
         weights = self.design.weights
-        known = None if weights is None else self.table.values[:, self.schema.index(weights)].copy()
+        known = self.table.weights if weights is None else self.table.values[:, self.schema.index(weights)].copy()
         return Table.from_codes(self.shown if values is None else values, self.model_schema, known)
 
     def returned(self, values: np.ndarray) -> Table:

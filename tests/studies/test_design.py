@@ -353,6 +353,20 @@ def test_weights_count_in_the_fit():
     assert abs(table.column("x")[200:].mean()) < 1
 
 
+@pytest.mark.parametrize("more", [{}, {"censored": {"y": (-9, None)}, "rounds": 1}])
+def test_weights_of_the_table_count_under_a_design(more):
+    """As those of a column do: rows of weight zero say nothing, and the completed tables have the weights."""
+    x = np.concatenate([RNG.normal(0, 1, 100), RNG.normal(50, 1, 100), np.full(60, np.nan)])
+    weights = np.repeat([1.0, 0.0, 1.0], [100, 100, 60])
+    table = reals({"x": x, "y": RNG.normal(size=260), "w": weights}).with_weights(weights)
+    imputed = impute(table, pg.Design(exclude="w", **more), m=1, prior=None)
+    assert abs(imputed[0].column("x")[200:].mean()) < 1
+    assert np.array_equal(imputed[0].weights, weights)
+    impute(table, pg.Design(weights="w"), m=1)
+    with pytest.raises(SchemaError, match="The table has weights, and the design says that column 'w' holds others"):
+        impute(table.with_weights(1 + weights), pg.Design(weights="w"), m=1)
+
+
 def test_a_weighted_analysis():
     """Weighted least squares with a sandwich covariance: weights of two count as the row twice in the estimate."""
     data = pd.DataFrame({"x": RNG.normal(size=60), "y": RNG.normal(size=60), "w": np.repeat([1.0, 2.0], 30)})
