@@ -147,7 +147,7 @@ def lines_of(records: Sequence[dict[str, Any]], keys: Sequence[str]) -> Iterable
 
 def overimpute(
     table: Any,
-    model: Any,
+    model: Any = "auto",
     *,
     share: float = 0.1,
     folds: int | None = None,

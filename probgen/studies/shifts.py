@@ -13,7 +13,7 @@ unknown cells of a moved row are drawn anew given the moved one, so that they fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,18 @@ ALTERNATIONS = 20  # rounds towards the law of given="row"
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """How far, on which scale, and given what: the options of :meth:`Imputations.shifted`."""
+    """How far, on which scale, and given what: the options of :meth:`Imputations.shifted`.
+
+    Attributes:
+        delta, scale, given: as there.
+        anew: ``(N,)`` rows whose other unknown cells are drawn anew even if their delta moves nothing, so that a sweep over
+            deltas has no gap there.
+    """
 
     delta: Mapping[str, Any]
     scale: str
     given: str
+    anew: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +77,11 @@ class ShiftedImputations(Imputations):
         return moved(self.base, table, self.base.transform(table), self.shift, "transform")
 
 
-def shifted(base: Imputations, delta: Mapping[str, Any], scale: str, given: str) -> ShiftedImputations:
-    """What :meth:`Imputations.shifted` does."""
-    shift = checked(base, delta, scale, given)
+def shifted(
+    base: Imputations, delta: Mapping[str, Any], scale: str, given: str, anew: np.ndarray | None = None
+) -> ShiftedImputations:
+    """What :meth:`Imputations.shifted` does; ``anew`` as in :class:`Shift`."""
+    shift = replace(checked(base, delta, scale, given), anew=anew)
     if isinstance(base, ShiftedImputations) or not all(isinstance(one, Fit) for one in base.fits):
         raise CapabilityError("Imputations at random are shifted, once; name all columns in one delta.")
     if hasattr(base, "mechanism"):
@@ -182,6 +191,8 @@ class Move:
     def active(self, name: str, delta: Any) -> np.ndarray:
         """``(N,)``: rows whose unknown cell of a column moves."""
         holes = self.unknown[:, self.holed.schema.index(name)]
+        if self.shift.anew is not None:
+            return holes & self.shift.anew
         if isinstance(delta, Mapping):
             return holes & any(value != 0 for value in delta.values())
         return holes & (np.asarray(delta) != neutral(self.shift.scale))
