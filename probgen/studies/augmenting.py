@@ -129,7 +129,7 @@ class Augmentation:
         if level is None or groups is None:
             return table
         schema = table.schema
-        for place in level.columns:
+        for place in level.columns[~level.amounts]:
             schema = schema.with_kind(schema.names[place], "real")
         return table.with_columns(level.residuals(values, groups), schema)
 
