@@ -19,7 +19,7 @@ from probgen.studies.ingredients import OPEN, bases_of, code_in, computed, slack
 from probgen.studies.intervals import intervals, related
 from probgen.studies.prepared import Prepared
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "staying"]
 
 
 def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared:
