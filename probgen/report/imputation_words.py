@@ -13,6 +13,7 @@ from probgen.studies.planning import UNCERTAINTIES
 
 if TYPE_CHECKING:
     from probgen.report.imputation import Findings
+    from probgen.studies.multiple_imputation import Imputations
 
 __all__ = ["cautions", "notes", "summary"]
 
@@ -47,10 +48,24 @@ def summary(found: Findings) -> list[str]:
         ),
         f"{'Each unknown cell' if stay == 0 else 'Each of the others'} was drawn {counted(imputed.m, 'time')} given the rest of its"
         f" row, by {imputed.fits[0].name}; parameters: {UNCERTAINTIES.get(imputed.uncertainty, imputed.uncertainty)}.",
+        *asked_beside(imputed),
         *hidden_cells(found),
         *answers(found),
     ]
     return [*lines, verdict(found)]
+
+
+def asked_beside(imputed: Imputations) -> list[str]:
+    """Design, mechanism and shift in a sentence each."""
+    learnt, shift = getattr(imputed, "mechanism", None), getattr(imputed, "shift", None)
+    lines = ["All completed tables keep a design, which stands below."] if imputed.design is not None else []
+    if learnt is not None:
+        lines.append(
+            f"Cells were not taken for missing at random: which are unknown was modelled together with what they are ({learnt.mechanism.form})."
+        )
+    if shift is not None:
+        lines.append(f"What was drawn was then moved away from what the model expects: {shift}.")
+    return lines
 
 
 def counted(n: int, what: str) -> str:

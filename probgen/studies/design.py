@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from probgen.data.formulas import Formula, formula
 from probgen.data.limits import Censored, censored
 from probgen.errors import SchemaError
 
-__all__ = ["Design"]
+__all__ = ["Design", "said", "shown"]
 
 Rule = str | Callable[[Any], Any]
 
@@ -79,6 +81,9 @@ class Design:
         check_roles(self)
         _ = self.formulas, self.checks, self.skips, self.kept, self.intervals  # what cannot be read is told at once
 
+    def __repr__(self) -> str:
+        return f"pg.Design({', '.join(f'{name}={shown(value)}' for name, value in said(self).items())})"
+
     @cached_property
     def formulas(self) -> dict[str, Formula]:
         """The formula of each derived column, ingredients before what is made of them."""
@@ -120,6 +125,36 @@ class Design:
                     set(formula(what).names or ()) - {name} if isinstance(what, str) and not is_date(what) else set()
                 )
         return frozenset(found - set(self.auxiliary) - set(self.censored))
+
+
+def said(thing: Any) -> dict[str, Any]:
+    """The attributes of a dataclass that are not what they would be unasked."""
+    found = {}
+    for item in fields(thing):
+        value = getattr(thing, item.name)
+        usual = item.default if item.default_factory is MISSING else item.default_factory()
+        if hasattr(value, "shape") or value != usual:
+            found[item.name] = value
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a call; arrays by their shapes, functions by their names.
+
+    Example:
+        >>> from probgen.data.limits import censored
+        >>> shown({"x": (0, None)}), shown(("id",)), shown(lambda frame: frame), shown(censored(upper=2.0))
+        ("{'x': (0, None)}", "('id',)", '<lambda>', 'pg.censored(upper=2.0)')
+    """
+    if isinstance(value, Censored):
+        return f"pg.censored({', '.join(f'{name}={shown(end)}' for name, end in said(value).items())})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {shown(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(map(shown, value)) + ("," if len(value) == 1 else "") + ")"
+    if hasattr(value, "shape") and np.ndim(value):
+        return f"<array {'x'.join(map(str, value.shape))}>"
+    return getattr(value, "__name__", type(value).__name__) if callable(value) else repr(value)
 
 
 def is_date(text: str) -> bool:

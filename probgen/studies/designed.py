@@ -76,13 +76,13 @@ def warn_improper(uncertainty: str) -> None:
 
 def transform_designed(imputed: Imputations, data: Any) -> tuple[Table, ...]:
     """New rows under the same design, in the same worlds."""
-    assert imputed.design is not None
-    rows = prepare(imputed.design.design, data, imputed.design.schema)
+    assert imputed.prepared is not None
+    rows = prepare(imputed.prepared.design, data, imputed.prepared.schema)
     seed = seed_of(imputed.seed, "transform") % 2**62
-    if not imputed.design.levels:
+    if not imputed.prepared.levels:
         return tuple(complete(rows, imputed.fits, imputed.m, seed)[0])
     found, counts = [], Counter[str]()
-    for number, (fit, level) in enumerate(zip(imputed.fits, imputed.design.levels, strict=True)):
+    for number, (fit, level) in enumerate(zip(imputed.fits, imputed.prepared.levels, strict=True)):
         draw, own = placed(rows, fit, level, seed_of(seed, "groups", number)), seed_of(seed, "design", number) % 2**62
         found.append(rows.returned(everywhere(rows, draw, own, counts)))
     warn_squeezed(counts)

@@ -98,7 +98,7 @@ def chain_series(imputed: Imputations, most: int = KEPT) -> dict[str, np.ndarray
     draws = fit.posterior.shape[1]
     if len(imputed.fits) > 1 or fit.posterior.point or fit.method not in ("gibbs", "chees", "nuts") or draws < 4:
         return {}
-    rows = incomplete(imputed.table if imputed.design is None else imputed.design.model_table())
+    rows = incomplete(imputed.table if imputed.prepared is None else imputed.prepared.model_table())
     if not len(rows):
         return {}
     return redrawn(fit, rows, min(most, draws), seed_of(imputed.seed, "chains") % 2**62)

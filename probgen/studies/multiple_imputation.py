@@ -46,7 +46,8 @@ class Imputations(Sequence[Table]):
         seed: of everything.
         settings: options of the model and of the method.
         choice: why this model, where ``model="auto"`` chose it.
-        design: what had to hold, and what was known of each cell because of it.
+        prepared: the table under its design: what was known of each cell because of it (``limits``), cells that were moved
+            to a bound (``squeezed``), and the groups' intercepts (``levels``).
     """
 
     table: Table
@@ -56,7 +57,12 @@ class Imputations(Sequence[Table]):
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     choice: str = ""
-    design: Prepared | None = None
+    prepared: Prepared | None = None
+
+    @property
+    def design(self) -> Design | None:
+        """What had to hold, as it was given."""
+        return None if self.prepared is None else self.prepared.design
 
     @property
     def m(self) -> int:
@@ -78,7 +84,7 @@ class Imputations(Sequence[Table]):
         return iter(self.tables)
 
     def __repr__(self) -> str:
-        return f"Imputations(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
+        return f"{type(self).__name__}(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
 
     def __str__(self) -> str:
         lines = [
@@ -97,7 +103,7 @@ class Imputations(Sequence[Table]):
         Args:
             rows: a table with the same columns; patterns of holes may be new.
         """
-        if self.design is not None:
+        if self.prepared is not None:
             from probgen.studies.designed import transform_designed
 
             return transform_designed(self, rows)

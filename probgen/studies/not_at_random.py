@@ -86,7 +86,7 @@ class MechanismFit:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskedImputations(Imputations):
     """Completed tables of a model with a mask that tells something; everything that :class:`Imputations` can do.
 

@@ -40,8 +40,7 @@ class Shift:
 
     Attributes:
         delta, scale, given: as there.
-        anew: ``(N,)`` rows whose other unknown cells are drawn anew even if their delta moves nothing, so that a sweep over
-            deltas has no gap there.
+        anew: ``(N,)`` rows whose other cells are drawn anew even if their delta moves nothing: a sweep has no gap there.
     """
 
     delta: Mapping[str, Any]
@@ -49,8 +48,25 @@ class Shift:
     given: str
     anew: np.ndarray | None = None
 
+    def __str__(self) -> str:
+        moves = ", ".join(f"{name} by {in_words(delta)}" for name, delta in self.delta.items())
+        return f"{moves} ({self.scale}, given the {'whole row' if self.given == 'row' else 'known cells'})"
 
-@dataclass(frozen=True, eq=False)
+
+def in_words(delta: Any) -> str:
+    """A shift in words.
+
+    Example:
+        >>> in_words(2.0), in_words({"a": 1.0}), in_words(np.array([0.0, -3.0, 1.5]))
+        ('2', 'log odds of a: 1', '-3 to 1.5, one a row')
+    """
+    if isinstance(delta, Mapping):
+        return ", ".join(f"log odds of {level}: {value:g}" for level, value in delta.items())
+    low, high = np.min(delta), np.max(delta)
+    return f"{low:g}" if np.ndim(delta) == 0 else f"{low:g} to {high:g}, one a row"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ShiftedImputations(Imputations):
     """Completed tables whose draws of some columns are shifted; everything that :class:`Imputations` can do.
 
@@ -61,6 +77,9 @@ class ShiftedImputations(Imputations):
 
     base: Imputations = field(kw_only=True, repr=False)
     shift: Shift = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\nshifted: {self.shift}"
 
     def transform(self, rows: Any) -> tuple[Table, ...]:
         """New rows completed in the same m worlds, and shifted alike.
@@ -91,8 +110,8 @@ def shifted(
             "A shift would break what the design says must hold; shift imputations without a design."
         )
     common = {f.name: getattr(base, f.name) for f in fields(Imputations)}
-    tables = moved(base, base.table, base.tables, shift, "shift")
-    return ShiftedImputations(**{**common, "tables": tables}, base=base, shift=shift)
+    common["tables"] = moved(base, base.table, base.tables, shift, "shift")
+    return ShiftedImputations(**common, base=base, shift=shift)
 
 
 def neutral(scale: str) -> float:

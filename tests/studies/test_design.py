@@ -148,7 +148,7 @@ def test_rejection_draws_the_truncated_law():
     (fit,) = imputed.fits
     theta = fit.posterior.theta()["component.gaussian"]
     mean, sd = float(theta["loc"][0, 0]), float(np.sqrt(np.linalg.inv(theta["precision"][0].numpy())[0, 0]))
-    narrow = replace(imputed, design=replace(imputed.design, design=pg.Design(rules=["0.5 <= x <= 1.5"])))
+    narrow = replace(imputed, prepared=replace(imputed.prepared, design=pg.Design(rules=["0.5 <= x <= 1.5"])))
     (rows,) = narrow.transform({"x": np.full(4000, np.nan), "y": np.full(4000, np.nan)})
     drawn = np.column_stack([rows.column("x"), np.zeros(4000)])
     low, high = (fit.standardiser.forward(np.array([[end, 0.0]]))[0, 0] for end in (0.5, 1.5))
@@ -182,7 +182,7 @@ def test_limits_from_rules():
     """What the other side of a rule says of an unknown cell stands in the limits that models can read."""
     data = {"start": [1.0, np.nan, 2.0, 0.5], "end": [np.nan, 4.0, 3.0, 1.0]}
     imputed = impute(reals(data), pg.Design(rules=["start <= end"]), m=1)
-    limits = imputed.design.limits
+    limits = imputed.prepared.limits
     assert limits.lower[0, 1] == 1.0
     assert limits.upper[1, 0] == 4.0
     assert not limits.told[2:].any()
@@ -248,7 +248,7 @@ def test_squeezing_moves_and_counts():
     with pytest.warns(DataWarning, match="Cells were moved to their bounds: 1 of 'x'"):
         found = impute(reals(data), replace(design, squeeze=True), m=1)
     assert found[0].column("x")[-1] == 500
-    assert found.design.squeezed == {"x": 1}
+    assert found.prepared.squeezed == {"x": 1}
 
 
 # ------------------------------------------------------------------------------------- what does not apply, or stays

@@ -273,3 +273,33 @@ def test_chains_under_a_design_are_followed_in_the_models_columns(skipped):
     design = pg.Design(exclude="id", auxiliary="comment")
     imputed = pg.impute(frame, "gaussian_mixture", m=2, design=design, **QUICK, **options)
     assert set(find(imputed).chains) == {f"{what} of {name}" for what in ("mean", "sd") for name in ("age", "comment")}
+
+
+# ------------------------------------------------------------------------------------------------- how it was made
+def made_of(imputed):
+    return str(Text(render_imputations(find(imputed))))
+
+
+def test_the_page_says_under_which_design(skipped):
+    text = made_of(skipped)
+    said = """design=pg.Design(skip={'number': "sex == 'male'"}, keep_missing=('comment',), exclude=('id',))"""
+    assert f"seed=1, components=1, {said})" in text
+    assert "All completed tables keep a design" in text
+
+
+def test_the_page_says_which_mechanism(table):
+    mechanism = pg.Mechanism("self_masking", columns=["y"], direction={"y": "high"}, chains=1, warmup=4, thin=1)
+    masked = pg.impute(table, m=2, mechanism=mechanism, progress=False)
+    text = made_of(masked)
+    told = "pg.Mechanism('self_masking', columns=('y',), direction={'y': 'high'}, chains=1, warmup=4, thin=1)"
+    assert f"components=1, mechanism={told})" in text
+    assert "which are unknown was modelled together with what they are (self_masking)" in text
+    assert masked.choice in text
+
+
+def test_the_page_says_by_how_much_draws_were_shifted(imputed):
+    moved = imputed.shifted({"y": 1.5}, scale="sd")
+    text = made_of(moved)
+    assert "components=1).shifted({'y': 1.5}, scale='sd', given='known')" in text
+    assert "moved away from what the model expects: y by 1.5 (sd, given the known cells)" in text
+    assert "moved away" not in made_of(imputed)

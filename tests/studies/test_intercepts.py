@@ -100,7 +100,7 @@ def test_intercepts_given_complete_rows_have_their_closed_form():
 def test_new_rows_of_old_and_new_groups():
     """Of an old class the class's own mean, of a new one the law of classes given what is known of it."""
     _, _, imputed = imputed_classes(0, 3, pg.Design(groups="class", rounds=5))
-    level = imputed.design.levels[0]
+    level = imputed.prepared.levels[0]
     best = int(level.u[:, 1].argmax())
     rows = {
         "class": np.repeat([level.labels[best], 900.0, 901.0], 200),
@@ -133,7 +133,7 @@ def test_mixed_columns_keep_their_support():
     frame["visits"] = frame["visits"].where(rng.random(180) > 0.3)
     design = pg.Design(groups="school", rounds=4, bounds={"income": (None, 400)})
     imputed = pg.impute(frame, "gaussian_mixture", components=1, m=2, progress=False, design=design)
-    assert [imputed.fits[0].schema.names[k] for k in imputed.design.levels[0].columns] == ["income", "visits"]
+    assert [imputed.fits[0].schema.names[k] for k in imputed.prepared.levels[0].columns] == ["income", "visits"]
     for table in imputed:
         found = table.to_pandas()
         assert found.notna().all().all()
