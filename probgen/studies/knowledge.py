@@ -28,7 +28,7 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
     Args:
         design: what must hold.
         data: a Table, or anything that one can be made of.
-        schema: of an earlier table under the same design, for new rows.
+        schema: of an earlier table under the same design, for new rows, whose weights do not matter and may be absent.
 
     Raises:
         SchemaError: the design names a column that there is not.
@@ -36,7 +36,8 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
     """
     table = read(design, data, schema)
     check_names(design, table.schema)
-    check_weighed_once(design, table)
+    if schema is None:
+        check_weighed_once(design, table)
     values = np.array(table.values)
     limits, censored = intervals(design, table)
     values[censored] = np.nan
@@ -50,7 +51,8 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
             break
     check_known(design, table, values, limits)
     limits = related(design, table, values, limits)
-    found = Prepared(design, table, values, hidden, stays, limits, censored & np.isnan(values))
+    partly = censored & np.isnan(values)
+    found = Prepared(design, table, values, hidden, stays, limits, partly, weighed=schema is None)
     return with_ties(found)
 
 
@@ -59,6 +61,8 @@ def read(design: Design, data: Any, schema: Schema | None) -> Table:
     if isinstance(data, Table) and data.lengths is not None:
         raise CapabilityError("A design is for rows that stand alone; the rows of this table stand in sequences.")
     fresh = [name for name in (*design.derived, *design.totals) if schema is None or name in schema.names]
+    if schema is not None and design.weights is not None:
+        fresh.append(design.weights)  # new rows need none
     labels = (*design.exclude, *([design.groups] if design.groups is not None else []))
     if schema is None or not (isinstance(data, Table) and data.schema == schema):
         absent = () if schema is None else tuple(set(fresh) - set(names_of(data)))

@@ -367,6 +367,20 @@ def test_weights_of_the_table_count_under_a_design(more):
         impute(table.with_weights(1 + weights), pg.Design(weights="w"), m=1)
 
 
+def test_weights_of_new_rows_may_be_absent():
+    data = {"x": RNG.normal(size=60), "w": np.ones(60), "y": np.where(np.arange(60) < 20, np.nan, RNG.normal(size=60))}
+    imputed = impute(reals(data), pg.Design(weights="w"), m=2)
+    new = {"x": [0.5, 1.0], "y": [np.nan, np.nan]}
+    wanted = imputed.transform({**new, "w": [1.0, 2.0]})
+    for weights in ({}, {"w": [np.nan, 1.0]}):
+        for one, other in zip(imputed.transform({**new, **weights}), wanted, strict=True):
+            assert one.names == ("x", "w", "y")
+            assert np.array_equal(one.column("y"), other.column("y"))
+    data["w"][3] = np.nan
+    with pytest.raises(DataError, match=r"weights must be finite .* row 3 has nan"):
+        impute(reals(data), pg.Design(weights="w"), m=2)
+
+
 def test_a_weighted_analysis():
     """Weighted least squares with a sandwich covariance: weights of two count as the row twice in the estimate."""
     data = pd.DataFrame({"x": RNG.normal(size=60), "y": RNG.normal(size=60), "w": np.repeat([1.0, 2.0], 30)})
