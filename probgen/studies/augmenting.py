@@ -18,8 +18,8 @@ from probgen.queries import Fit
 from probgen.queries import fit as fit_model
 from probgen.studies.intercepts import Intercepts, first_intercepts
 from probgen.studies.prepared import Prepared
-from probgen.studies.settling import State, World, only, settled
-from probgen.studies.worlds import reweighed, worlds
+from probgen.studies.settling import State, World, settled
+from probgen.studies.worlds import reweighed, world_of, worlds
 
 __all__ = ["Augmentation", "Point", "fit_rows"]
 
@@ -121,7 +121,7 @@ class Augmentation:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImproperWarning)
             (fit,) = worlds(self.model, table, 1, self.uncertainty, seed, False, options)
-        return fit if len(fit.posterior) == 1 else only(fit, len(fit.posterior) - 1, len(fit.posterior))
+        return world_of([fit], len(fit.posterior) - 1, len(fit.posterior))
 
     def table(self, values: np.ndarray, level: Intercepts | None, groups: np.ndarray | None) -> Table:
         """What the model is fitted to: rows, or what is left of them without their groups' intercepts."""

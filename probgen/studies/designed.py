@@ -29,8 +29,8 @@ from probgen.studies.knowledge import prepare
 from probgen.studies.multiple_imputation import Imputations
 from probgen.studies.planning import planned
 from probgen.studies.prepared import Prepared
-from probgen.studies.settling import State, World, only, settled
-from probgen.studies.worlds import drawn, worlds
+from probgen.studies.settling import State, World, settled
+from probgen.studies.worlds import drawn, world_of, worlds
 
 __all__ = ["complete", "impute_designed", "transform_designed"]
 
@@ -117,7 +117,7 @@ def complete(
     firsts = drawn(fits, rows.model_table(), m, seed) if groups is None else [None] * m
     for number, first in enumerate(firsts):
         own = seed_of(seed, "design", number) % 2**62
-        draw = World(fits[number] if len(fits) > 1 else only(fits[0], number, m))
+        draw = World(world_of(fits, number, m))
         state = points[number].state if points else None
         if points and groups is not None:
             draw = World(points[number].fit, points[number].level, groups)

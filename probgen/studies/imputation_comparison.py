@@ -116,13 +116,10 @@ def compare_imputations(
 
     Sources: Gneiting and Raftery (2007); Näf, Grzesiak and Scornet (2025), arXiv:2507.11297.
     """
-    candidates = read_candidates(models)
-    check_common(candidates)
-    found = hidable(table, options)
-    rows = found.table
+    candidates, found = read_candidates(models), hidable(table, options)
     check(found, folds, m)
     hidden, part = borrowed(found, folds, seed)
-    seen = rows.select([rows.names[place] for place in found.places])
+    seen = found.table.select([found.table.names[place] for place in found.places])
     at, encoding = hidden[:, found.places], Encoding.of(seen)
     terms, distances, seconds = {}, {}, {}
     failures: dict[str, ProbgenError] = {}
@@ -133,8 +130,7 @@ def compare_imputations(
         except ProbgenError as error:
             failures[name] = error
             continue
-        terms[name] = row_scores(seen, at, drawn, encoding)
-        distances[name] = distance_terms(seen, at, drawn, encoding)
+        terms[name], distances[name] = row_scores(seen, at, drawn, encoding), distance_terms(seen, at, drawn, encoding)
         seconds[name] = time.perf_counter() - began
     if not terms:
         raise next(iter(failures.values()))
@@ -151,6 +147,7 @@ def read_candidates(models: Mapping[str, Any] | Iterable[str]) -> dict[str, dict
     for name, what in found.items():
         if "model" not in what:
             raise CapabilityError(f"{name!r} has options but no model: expected {{'model': ..., ...}}, got {what!r}.")
+    check_common(found)
     return found
 
 

@@ -46,8 +46,8 @@ class Imputations(Sequence[Table]):
         seed: of everything.
         settings: options of the model and of the method.
         choice: why this model, where ``model="auto"`` chose it.
-        prepared: the table under its design: what was known of each cell because of it (``limits``), cells that were moved
-            to a bound (``squeezed``), and the groups' intercepts (``levels``).
+        prepared: the table under its design: what it says of cells (``limits``), cells moved to a bound (``squeezed``), and the
+            groups' intercepts (``levels``).
     """
 
     table: Table
@@ -87,11 +87,8 @@ class Imputations(Sequence[Table]):
         return f"{type(self).__name__}(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
 
     def __str__(self) -> str:
-        lines = [
-            repr(self),
-            *([self.choice] if self.choice else []),
-            f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}",
-        ]
+        head = f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}"
+        lines = [repr(self), *([self.choice] if self.choice else []), head]
         unknown = (~self.table.known).sum(0)
         for column, count in zip(self.table.schema, unknown, strict=True):
             lines.append(f"{column.name:<20}{column.kind:<16}{count:>8}{count / max(len(self.table), 1):>8.1%}")

@@ -15,11 +15,12 @@ import numpy as np
 from probgen.data.table import Table
 from probgen.errors import DataError
 from probgen.studies.imputed_values import imputed_cells
+from probgen.studies.ridge_logistic import mode_of
 from probgen.studies.scoring import Encoding
 
 __all__ = ["Propensity", "propensity"]
 
-STEPS = 30
+FREE = 1e-9  # penalty of the intercept
 MOST_ODDS = 50.0
 POWERS = (1, 2, 3)  # of the logit of the propensity, which residuals are taken from
 
@@ -100,30 +101,11 @@ def features_of(encoding: Encoding, values: np.ndarray, places: Sequence[int]) -
 
 
 def fitted_probabilities(features: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
-    """``(N,)``: ridge logistic regression by Newton's method, halving steps that overshoot."""
+    """``(N,)``: of a ridge logistic regression, whose intercept is hardly penalised."""
     x = np.column_stack([np.ones(len(features)), features])
-    ridge = np.r_[0.0, np.full(x.shape[1] - 1, penalty)]
-
-    def loss(beta: np.ndarray) -> float:
-        logit = x @ beta
-        return float((np.logaddexp(0, logit) - outcome * logit).sum() + 0.5 * (ridge * beta**2).sum())
-
-    beta = np.zeros(x.shape[1])
-    for _ in range(STEPS):
-        p = expit(x @ beta)
-        slope = x.T @ (p - outcome) + ridge * beta
-        curve = (x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9)
-        move, size, now = np.linalg.solve(curve, slope), 1.0, loss(beta)
-        while loss(beta - size * move) > now and size > 1e-6:
-            size /= 2
-        beta = beta - size * move
-        if np.abs(size * move).max() < 1e-8:
-            break
-    return expit(x @ beta)
-
-
-def expit(logit: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30)))
+    ridge = np.r_[FREE, np.full(x.shape[1] - 1, penalty)]
+    beta, _ = mode_of(x, outcome, np.ones(len(x)), ridge)
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x @ beta, -30, 30))))
 
 
 def residuals_of(values: np.ndarray, score: np.ndarray, unknown: np.ndarray) -> np.ndarray:

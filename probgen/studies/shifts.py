@@ -24,7 +24,7 @@ from probgen.errors import CapabilityError, DataError
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit, class_probabilities
 from probgen.studies.multiple_imputation import Imputations
-from probgen.studies.settling import only
+from probgen.studies.worlds import world_of
 
 __all__ = ["SCALES", "Shift", "ShiftedImputations", "neutral", "shifted"]
 
@@ -87,12 +87,12 @@ class ShiftedImputations(Imputations):
         Raises:
             DataError: a delta that differs from row to row, which new rows do not have.
         """
-        table = self.fits[0].read(rows)
         by_row = [name for name, value in self.shift.delta.items() if np.ndim(value) == 1]
         if by_row:
             raise DataError(
                 f"delta of {by_row[0]!r} is one number a row of the old table; shift new rows by one number."
             )
+        table = self.fits[0].read(rows)
         return moved(self.base, table, self.base.transform(table), self.shift, "transform")
 
 
@@ -173,8 +173,7 @@ def moved(
     """Every completed table with its draws moved, each in its own world."""
     made = []
     for at, table in enumerate(completed):
-        world = base.fits[at] if len(base.fits) > 1 else only(base.fits[0], at, base.m)
-        move = Move(world, base.table, holed, shift, seed_of(base.seed, purpose, at))
+        move = Move(world_of(base.fits, at, base.m), base.table, holed, shift, seed_of(base.seed, purpose, at))
         made.append(move.table(table))
     return tuple(made)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from probgen.inference.runtime import seed_of
 from probgen.queries import Fit, fit
 from probgen.studies.planning import POSTERIOR, able_to
 
-__all__ = ["drawn", "drawn_weights", "reweighed", "worlds"]
+__all__ = ["drawn", "drawn_weights", "reweighed", "world_of", "worlds"]
 
 
 def worlds(
@@ -56,6 +57,15 @@ def drawn_weights(weights: np.ndarray | None, rows: int, random: np.random.Gener
     own = np.ones(rows) if weights is None else weights
     made = random.exponential(size=rows) * own
     return np.asarray(made * own.sum() / made.sum())
+
+
+def world_of(fits: Sequence[Fit], number: int, m: int) -> Fit:
+    """The fit of imputation ``number`` of m, with its one draw of the parameters."""
+    if len(fits) > 1:
+        return fits[number]
+    size = len(fits[0].posterior)
+    at = number * size // m if m <= size else number % size  # as ``fill`` divides draws among tables
+    return replace(fits[0], posterior=fits[0].posterior.only(at)) if size > 1 else fits[0]
 
 
 def drawn(fits: Sequence[Fit], rows: Table, m: int, seed: int) -> list[Table]:
