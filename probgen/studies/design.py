@@ -39,7 +39,8 @@ class Design:
         auxiliary: columns that help the model and are left out of the completed tables.
         exclude: columns that come back as they are and that the model does not see: identifiers, texts.
         weights: the column of sampling weights, where they are not the table's own (``Table(..., weights=)``).
-        groups: the column that says which group (school, clinic) a row belongs to: numbers have random intercepts.
+        groups: the column that says which group (school, clinic) a row belongs to: numbers have random intercepts, of
+            semicontinuous columns the amounts that are not zero.
         tolerance: how far a known derived cell may lie from its formula, in standard deviations of its column.
         squeeze: cells that still lie outside bounds after all tries are moved to the bound, counted, with a warning.
         tries: candidates that a row is given.

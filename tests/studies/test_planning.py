@@ -7,7 +7,7 @@ from scipy import stats
 
 import probgen as pg
 from probgen.errors import CapabilityError
-from probgen.studies.worlds import drawn_weights
+from probgen.studies.worlds import drawn_weights, world_of
 
 N = 60
 RNG = np.random.default_rng(3)
@@ -141,3 +141,19 @@ def test_random_weights_are_a_draw_of_the_bayesian_bootstrap():
     weighed = drawn_weights(own, 3, random)
     assert weighed[0] == 0
     assert weighed.sum() == pytest.approx(4.0)
+
+
+# ------------------------------------------------------------------------------------------------ an imputation's own draw
+@pytest.mark.parametrize(("m", "wanted"), [(2, [0, 2]), (4, [0, 1, 2, 3]), (6, [0, 1, 2, 3, 0, 1])])
+def test_an_imputation_has_the_draw_that_fill_gives_it(m, wanted):
+    """Table i of ``fill`` has the mean of the i-th world, within four errors; worlds lie further apart than that."""
+    few = {"x": np.random.default_rng(5).normal(size=6)}
+    fit = pg.fit("gaussian_mixture", few, method="bootstrap", draws=4, components=1, prior=None, progress=False)
+    worlds = [world_of([fit], number, m) for number in range(m)]
+    means = [float(one.posterior.theta()["component.gaussian"]["loc"][0, 0]) for one in worlds]
+    assert means == [float(fit.posterior.theta(at)["component.gaussian"]["loc"][0, 0]) for at in wanted]
+    rows = pg.Table.from_codes(np.full((20_000, 1), np.nan), fit.schema)
+    found = [fit.standardiser.forward(table.values).mean() for table in fit.fill(rows, m)]
+    np.testing.assert_allclose(found, means, atol=4 * 1.5 / np.sqrt(20_000))
+    assert np.ptp(means) > 0.2
+    assert world_of([fit, worlds[1]], 1, 2) is worlds[1]
