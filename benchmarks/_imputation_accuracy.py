@@ -16,7 +16,7 @@ from benchmarks._imputation_populations import AtRandom, Driven, miwae_sets
 from benchmarks._imputation_populations import six_sets as tables_of_six
 from probgen.data.table import Table
 from probgen.inference.runtime import seed_of
-from probgen.studies.filling import crps
+from probgen.studies.filled_cells import crps
 from probgen.studies.simulation_run import Completed
 
 M = 5

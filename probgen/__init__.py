@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.design import Design as Design
-    from probgen.studies.filling import fill_study as fill_study
+    from probgen.studies.filled_cells import fill_study as fill_study
     from probgen.studies.imputation_comparison import ImputationComparison as ImputationComparison
     from probgen.studies.imputation_comparison import compare_imputations as compare_imputations
     from probgen.studies.main_study import study as study
@@ -143,7 +143,7 @@ HOME = {
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),
-    "probgen.studies.filling": ("fill_study",),
+    "probgen.studies.filled_cells": ("fill_study",),
     "probgen.studies.design": ("Design",),
     "probgen.studies.imputation_comparison": ("ImputationComparison", "compare_imputations"),
     "probgen.studies.main_study": ("study",),

@@ -175,9 +175,9 @@ def impute(given: argparse.Namespace) -> None:
         refuse_overwriting(given.report, given.force)
         if is_saved(given.model) or given.method != "auto":
             raise CapabilityError("--report goes with the name of a model, without --method.")
-    tables = completed(given)
+    table, tables = completed(given)
     for path, filled in zip(paths, tables):
-        write_table(filled, path)
+        write_filled(filled, table, path)
         print(path)
     if given.report is not None:
         report_on(tables, given)
@@ -201,14 +201,11 @@ def report_on(imputed: Any, given: argparse.Namespace) -> None:
         print(imputed.report(given.report, overimputed=hidden, overwrite=given.force, title=Path(given.table).name))
 
 
-def completed(given: argparse.Namespace) -> Sequence[Table]:
-    """By a saved model, or one fitted by a stated method, as it is; by a named one with parameters of every table's own."""
+def completed(given: argparse.Namespace) -> tuple[Table, Sequence[Table]]:
+    """The table, and what fills it: a saved model or a stated method as they are, else parameters of every table's own."""
     if is_saved(given.model) or given.method != "auto":
-        if given.uncertainty is not None:
-            raise CapabilityError("--uncertainty goes with the name of a model, without --method.")
-        table, fitted = table_and_model(given)
-        return fitted.fill(table, draws=given.draws, seed=given.seed)
-    return pg.impute(
+        return filled_as_it_is(given)
+    imputed = pg.impute(
         in_memory(open_table(given)),
         given.model,
         m=given.draws,
@@ -217,6 +214,21 @@ def completed(given: argparse.Namespace) -> Sequence[Table]:
         progress=not given.quiet,
         **dict(map(option, given.set)),
     )
+    return imputed.table, imputed
+
+
+def filled_as_it_is(given: argparse.Namespace) -> tuple[Table, Sequence[Table]]:
+    """Completed with the one fit that there is."""
+    if given.uncertainty is not None:
+        raise CapabilityError("--uncertainty goes with the name of a model, without --method.")
+    if given.model == "auto":
+        raise CapabilityError(
+            f"--method {given.method} needs a model: name one by --model (probgen models), or leave out --method."
+        )
+    table, fitted = table_and_model(given)
+    if given.draws > 1 and fitted.posterior.point:
+        complain("warning: all tables have the same parameters, so that pooled intervals will be too short.", 0)
+    return table, fitted.fill(table, draws=given.draws, seed=given.seed)
 
 
 def sample(given: argparse.Namespace) -> None:
@@ -485,6 +497,15 @@ def save(fitted: Fit, given: argparse.Namespace) -> None:
         fitted.save(given.out, overwrite=given.force)
 
 
+def count_of_tables(text: str) -> int:
+    """The number of completed tables; the other commands have their model at this place."""
+    try:
+        return int(text)
+    except ValueError:
+        told = f"expected the number of completed tables, such as 20, got {text!r}; a model is named by --model"
+        raise argparse.ArgumentTypeError(told) from None
+
+
 def numbered(path: str, copies: int) -> list[str]:
     """One name a completed table.
 
@@ -507,6 +528,19 @@ def write_table(table: Table, path: str) -> None:
         return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     WRITERS[Path(path).suffix](table.to_pandas(), path)
+
+
+def write_filled(filled: Table, table: Table, path: str) -> None:
+    """A completed table with the decimals of the known cells; in text, whole numbers as such."""
+    from probgen.data.rounding import rounded, whole_as_integers
+
+    if not leading():
+        return
+    frame = rounded(filled, table).to_pandas()
+    if Path(path).suffix != ".parquet":
+        holed = [name for name, column in zip(table.names, table.known.T) if not column.all()]
+        frame = whole_as_integers(frame, holed)
+    WRITERS[Path(path).suffix](frame, path)
 
 
 def check_ending(path: str) -> None:
@@ -593,16 +627,18 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     explain = "name (probgen models)" + ("" if verb is fit else " to fit to the table, or saved model")
     if verb is impute:
         made.add_argument("--model", default="auto", help=f"{explain} (default auto: chained equations)")
-        made.add_argument("-m", "--draws", type=int, default=1, help="completed tables, numbered (default 1)")
+        made.add_argument(
+            "-m", "--draws", type=count_of_tables, default=1, help="completed tables, numbered (default 1)"
+        )
     else:
         made.add_argument("-m", "--model", required=True, help=explain)
     made.add_argument("--method", default="auto", help="em, map, svi ... (default: the model's own)")
-    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of fit")
+    explain = "a keyword of the model or its method" if verb is impute else "a keyword of fit"
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=explain)
     wants_file = verb in (fit, impute, sample)
     made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
     if verb is impute:
-        explain = "where their parameters come from: bootstrap (default), posterior, laplace, ensemble or none"
-        made.add_argument("--uncertainty", metavar="HOW", help=explain)
+        made.add_argument("--uncertainty", metavar="HOW", help=UNCERTAINTY)
         explain = "also an HTML page: what was missing, what was imputed, whether hidden known cells are found again"
         made.add_argument("--report", metavar="PAGE", help=explain)
     if verb is sample:
@@ -643,6 +679,13 @@ def add_select(verbs: Any) -> None:
 
 
 SHORT = ("components", "states")  # options that may stand without --over
+
+UNCERTAINTY = (
+    "where the parameters of each table come from: posterior (draws from it), bootstrap (refits to rows with random weights),"
+    " laplace (a normal distribution at the mode), ensemble (refits from other starts to rows with random weights, for"
+    " networks), none (one estimate: pooled intervals too short). Default: bootstrap where the model has it, else posterior (so"
+    " for auto), else ensemble"
+)
 
 OUTPUT = {
     "fit": "the saved model, NAME.probgen",

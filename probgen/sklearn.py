@@ -176,9 +176,17 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _validated(self, X: Any, reset: bool) -> Any:
         """A data frame as it is, anything else as an array: of floats where its cells are numbers."""
         if hasattr(X, "columns") or hasattr(X, "column_names"):
+            X = X if reset else self._with_weights(X)
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
         return as_numbers(validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan"))
+
+    def _with_weights(self, X: Any) -> Any:
+        """The rows with the design's column of weights, which only the fit needs, unknown where they come without it."""
+        name = getattr((self.options or {}).get("design"), "weights", None)
+        have = list(getattr(X, "column_names", X.columns))
+        wanted = list(getattr(self, "feature_names_in_", have))
+        return X if name is None or name in have or name not in wanted else with_unknown(X, name, wanted)
 
     def _tell_of_empty(self, cells: Cells) -> None:
         if self._empty:
@@ -233,6 +241,18 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         labels = self.get_feature_names_out() if all(isinstance(label, str) for label in cells.labels) else own
         wanted = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
         return cells.filled({at: values[at] for at in self._kept()}, added, wanted, labels)
+
+
+def with_unknown(X: Any, name: str, order: Sequence[str]) -> Any:
+    """A data frame with one more column of numbers, none of which is known, in its place among the others."""
+    unknown = np.full(len(X), np.nan)
+    if hasattr(X, "assign"):
+        made = X.assign(**{name: unknown})
+    else:
+        made = X.with_columns(**{name: unknown}) if hasattr(X, "with_columns") else X.append_column(name, [unknown])
+    have = set(getattr(made, "column_names", made.columns))
+    names = [one for one in order if one in have]
+    return made[names] if hasattr(made, "assign") else made.select(names)
 
 
 def indicators(names: Sequence[Any]) -> list[str]:

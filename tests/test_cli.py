@@ -2,14 +2,17 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import probgen as pg
 from probgen import cli
+from probgen.studies.planning import UNCERTAINTIES
 
 COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "select", "models", "schema"]
 
@@ -188,6 +191,71 @@ def test_impute_numbers_several_draws(run, small_csv, tmp_path):
     assert len(out.splitlines()) == 2
 
 
+@pytest.fixture
+def measured_csv(tmp_path):
+    """Lengths to a millimetre, whole numbers with holes, a flag of 0 and 1, and numbers with all their digits."""
+    path = tmp_path / "measured.csv"
+    rng = np.random.default_rng(0)
+    length = rng.normal(187, 9, 80)
+    flag = (length + rng.normal(size=80) > 187).astype(int)
+    rows = [
+        [f"{x:.1f}", f"{round(2 * x)}", f"{f}", repr(float(e))] for x, f, e in zip(length, flag, rng.normal(size=80))
+    ]
+    for row in range(0, 80, 3):
+        rows[row][row % 4] = ""
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["length", "whole", "flag", "exact"], *rows])
+    return path
+
+
+def test_what_is_drawn_is_written_as_the_rest(run, measured_csv, tmp_path):
+    """No more digits than the known cells have; whole numbers and flags without a point; known cells as they were."""
+    arguments = ("--model", "gaussian_mixture", "--set", "components=1", "--quiet", "-m", 2, "-o", tmp_path / "f.csv")
+    assert run("impute", measured_csv, *arguments)[0] == 0
+    head, *before = cells(measured_csv)
+    first, *after = cells(tmp_path / "f_01.csv")
+    assert first == head
+    places = {name: [row[at] for row in after] for at, name in enumerate(head)}
+    assert all(re.fullmatch(r"-?\d+\.\d", cell) for cell in places["length"])
+    assert all(re.fullmatch(r"-?\d+", cell) for cell in places["whole"])
+    assert set(places["flag"]) == {"0", "1"}
+    drawn = [row[3] for row, old in zip(after, before) if old[3] == ""]
+    assert drawn
+    assert max(len(cell) for cell in drawn) > 12
+    assert all(old in ("", new) for row, made in zip(before, after) for old, new in zip(row, made))
+
+
+def test_a_parquet_file_keeps_its_types(run, measured_csv, tmp_path):
+    arguments = ("--model", "gaussian_mixture", "--set", "components=1", "--quiet", "-o", tmp_path / "f.parquet")
+    assert run("impute", measured_csv, *arguments)[0] == 0
+    frame = pg.read_table(tmp_path / "f.parquet").to_pandas()
+    assert str(frame["whole"].dtype) == "float64"
+    assert (frame["whole"] == frame["whole"].round()).all()
+
+
+def test_m_is_the_number_of_tables(run, small_csv, tmp_path, capsys):
+    """Elsewhere -m is the model."""
+    with pytest.raises(SystemExit):
+        run("impute", small_csv, "-m", "latent_class", "-o", tmp_path / "f.csv")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "such as 20, got 'latent_class'; a model is named by --model" in said
+
+
+def test_where_parameters_come_from_is_explained(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["impute", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"{name} (" in said for name in UNCERTAINTIES)
+    assert "Default: bootstrap where the model has it, else posterior (so for auto), else ensemble" in said
+
+
+def test_one_fit_for_several_tables_is_warned_of(run, small_csv, tmp_path):
+    arguments = ("--model", "latent_class", "--set", "components=2", "--method", "em", "--quiet", "--force")
+    for draws, warned in ((2, True), (1, False)):
+        _, _, err = run("impute", small_csv, *arguments, "-m", draws, "-o", tmp_path / "f.csv")
+        assert ("warning: all tables have the same parameters" in err) is warned
+
+
 def test_the_seed_decides_the_sample(run, saved, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         arguments = ("-n", 20, "--seed", seed, "-o", tmp_path / f"{name}.csv")
@@ -255,6 +323,9 @@ def test_study_does_not_touch_a_full_folder(run, small_csv, tmp_path):
         (["score", "{csv}", "--model", "{csv}"], "small.csv"),
         (["impute", "{csv}", "--model", "latent_class", "--draws", "0", "-o", "{out}"], "--draws"),
         (["impute", "{csv}", "--model", "latent_class", "-o", "{out}.xyz"], ".csv"),
+        (["impute", "{csv}", "--method", "em", "-o", "{new}"], "--method em needs a model: name one by --model"),
+        (["impute", "{csv}", "--model", "auto", "--method", "em", "-o", "{new}"], "or leave out --method"),
+        (["impute", "{csv}", "--uncertainty", "ensemble", "-o", "{new}"], "count twice"),
     ],
 )
 def test_a_wrong_input_is_one_clear_line(run, small_csv, tmp_path, arguments, said):

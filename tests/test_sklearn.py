@@ -212,6 +212,31 @@ def test_polars_and_arrow_come_back_as_they_were():
     assert imputer.transform(arrow).schema.equals(arrow.schema)
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
+def test_new_rows_need_no_weights(kind):
+    """Weights of a design belong to the fit: the same draws come with them, without them, and with holes in them."""
+    a, noise = np.random.default_rng(0).normal(size=(2, 60))
+    data = pd.DataFrame({"a": a, "w": 1.0 + a**2, "b": np.where(np.arange(60) < 16, np.nan, a + noise)})
+    options = {"components": 1, "design": pg.Design(weights="w")}
+    imputer = Imputer("gaussian_mixture", options=options, m=2, random_state=0).fit(data)
+    new = data.head(8)
+    wanted = imputer.transform(new)
+    cases = [new.drop(columns="w"), new.assign(w=np.nan)]
+    if kind != "pandas":
+        polars = pytest.importorskip("polars")
+        cases = [
+            polars.from_pandas(case) if kind == "polars" else polars.from_pandas(case).to_arrow() for case in cases
+        ]
+    for case in cases:
+        filled = imputer.transform(case)
+        filled = filled if kind == "pandas" else filled.to_pandas()
+        assert list(filled.columns) == ["a", "w", "b"]
+        assert np.array_equal(filled[["a", "b"]], wanted[["a", "b"]])
+        assert filled["w"].isna().all()
+    with pytest.raises(ValueError, match="yet now missing"):
+        imputer.transform(new.drop(columns="b"))
+
+
 @pytest.mark.parametrize("wanted", ["pandas", "polars"])
 def test_set_output(wanted):
     polars = pytest.importorskip("polars")

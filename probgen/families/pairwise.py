@@ -101,11 +101,14 @@ class Pairwise(nn.Module):
 
     def design(self, features: Tensor, column: int) -> Tensor:
         """``(..., N, 1 + M + Q)``: the regressors of one column, each in one piece in memory."""
-        (a, b), across = self.pairs[column], features.mT
-        mains = across.index_select(-2, self.others[column])
-        products = across.index_select(-2, a).mul_(across.index_select(-2, b))
-        products.sub_(self.shift[a, b][:, None]).div_(self.scale[a, b][:, None])
-        return torch.cat([torch.ones_like(across[..., :1, :]), mains, products], -2).mT
+        (a, b), across, mains = self.pairs[column], features.mT, self.others[column]
+        made = across.new_empty(*across.shape[:-2], 1 + len(mains) + len(a), across.shape[-1])
+        made[..., 0, :] = 1
+        made[..., 1 : 1 + len(mains), :] = across.index_select(-2, mains)
+        products = made[..., 1 + len(mains) :, :]
+        torch.addcmul(-self.shift[a, b][:, None], across.index_select(-2, a), across.index_select(-2, b), out=products)
+        products.mul_(self.scale[a, b].reciprocal()[:, None])
+        return made.mT
 
     # -- as a program --------------------------------------------------------------------------------------------
     def draw(self, name: str) -> Callable[[Tensor], Regressed]:

@@ -21,13 +21,10 @@ from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 from scipy.stats import beta
-from scipy.stats import t as student_t
 
 from probgen.errors import CapabilityError
 
 __all__ = [
-    "FAR_APART",
-    "drift",
     "effective_sample_size",
     "energy_fraction",
     "mean_effective_sample_size",
@@ -38,10 +35,6 @@ __all__ = [
     "split_rhat",
     "tail_effective_sample_size",
 ]
-
-FEWEST_CHAINS = 5  # that tell whether they drift
-FAR_APART = 1.2
-"""R-hat of short chains from which one draw each is taken, above which they have not settled."""
 
 FEWEST_DRAWS = 4
 TAILS = (0.05, 0.95)
@@ -76,34 +69,6 @@ def split_rhat(draws: np.ndarray) -> np.ndarray:
     parts = halves(draws)
     folded = np.abs(parts - np.median(flattened(parts), axis=1))
     return np.maximum(plain_rhat(ranked(parts)), plain_rhat(ranked(folded)))
-
-
-def drift(draws: ArrayLike) -> float:
-    r"""How sure it is that chains have not settled: a p-value over all that moves, from the two halves of every chain.
-
-    Chains of which one draw each is taken need not mix well, but what they draw must have the same mean and the same spread in
-    both halves. With a and b a chain's means in them, the mean of :math:`a - b` is judged by Student's test, equality of
-    variances by the correlation of :math:`a - b` and :math:`a + b` (Pitman, 1939; Morgan, 1939). Chains are independent, so
-    that their own autocorrelation does not matter.
-
-    Args:
-        draws: ``(chains, draws, ...)``; NaN for fewer than five chains.
-    """
-    x = np.asarray(draws, dtype=float).reshape(*np.shape(draws)[:2], -1)
-    chains, half = len(x), x.shape[1] // 2
-    if chains < FEWEST_CHAINS or half < 1:
-        return float("nan")
-    first, second = x[:, :half].mean(1), x[:, half : 2 * half].mean(1)
-    apart, total = first - second, first + second
-    moving = (apart.std(0) > 0) & (total.std(0) > 0)
-    apart, total = apart[:, moving], total[:, moving]
-    if not apart.size:
-        return float("nan")
-    by_mean = student_t.sf(np.abs(apart.mean(0)) / apart.std(0, ddof=1) * chains**0.5, chains - 1)
-    together = ((apart - apart.mean(0)) * (total - total.mean(0))).mean(0) / (apart.std(0) * total.std(0))
-    ratio = np.abs(together) * ((chains - 2) / np.maximum(1 - together**2, 1e-12)) ** 0.5
-    found = np.concatenate([by_mean, student_t.sf(ratio, chains - 2)])
-    return float(min(1.0, 2 * found.min() * len(found)))
 
 
 def plain_rhat(z: np.ndarray) -> np.ndarray:

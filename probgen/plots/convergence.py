@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from probgen.errors import DataError
 from probgen.plots.posterior import grid
 from probgen.plots.style import ACCENT, FAINT, INK, MUTED, colours, tidy
-from probgen.studies.imputed_values import growth, series_rhat
+from probgen.studies.imputed_values import agreement, growth
 
 __all__ = ["chain_traces", "settling"]
 
@@ -39,7 +39,7 @@ def chain_traces(series: Mapping[str, np.ndarray], axes: Sequence[Axes] | None =
         hue = colours(values.shape[1]) if values.shape[1] <= 8 else [ACCENT] * values.shape[1]
         for line, colour in zip(values.T, hue, strict=True):
             panel.plot(np.arange(1, len(line) + 1), line, color=colour, linewidth=0.9, alpha=0.7)
-        rhat = series_rhat(values)
+        rhat = agreement(values).rhat
         tidy(panel, str(name), "sweep" + (f"   (R-hat {rhat:.3f})" if np.isfinite(rhat) else ""))
         panel.margins(x=0.01)
     return list(panels)[: len(shown)]

@@ -14,6 +14,7 @@ from probgen.data.schema import Column
 from probgen.errors import DataError
 from probgen.plots.columns import complete_pairs, show_dates
 from probgen.plots.style import ACCENT, FAINT, INK, MUTED, axes_or_new, tidy
+from probgen.studies.imputed_values import imputed_cells
 
 __all__ = ["imputed_density", "imputed_pair", "imputed_strip"]
 
@@ -30,12 +31,13 @@ INTERVAL = (0.05, 0.95)
 
 
 def parts(imputed: Any, column: str) -> tuple[Column, np.ndarray, np.ndarray]:
-    """The column, its known values ``(n,)``, and the imputed ones ``(m, missing)``."""
+    """The column, its known values ``(n,)``, and the imputed ones ``(m, missing)``: cells that every imputation filled."""
     place = imputed.table.schema.index(column)
-    seen = imputed.table.known[:, place]
-    if seen.all():
-        raise DataError(f"Column {column!r} has no unknown cells, so that nothing was imputed.")
-    drawn = np.stack([table.values[~seen, place] for table in imputed.tables])
+    seen, filled = imputed.table.known[:, place], imputed_cells(imputed.table, imputed.tables, place)
+    if not filled.any():
+        why = "has no unknown cells" if seen.all() else "stays missing by design"
+        raise DataError(f"Column {column!r} {why}, so that nothing was imputed.")
+    drawn = np.stack([table.values[filled, place] for table in imputed.tables])
     return imputed.table.schema[place], imputed.table.values[seen, place], drawn
 
 

@@ -15,6 +15,7 @@ from probgen.errors import DataError
 from probgen.report.imputation_figures import figures
 from probgen.report.imputation_words import cautions, notes, summary
 from probgen.report.page import detail, number, put, template
+from probgen.studies.design import said, shown
 from probgen.studies.imputed_values import chain_series, imputed_columns
 from probgen.studies.pooling import Pooled, pool
 from probgen.studies.propensity import Propensity, propensity
@@ -54,7 +55,7 @@ class Findings:
     @property
     def incomplete(self) -> list[str]:
         """Columns with imputed cells."""
-        return [record["column"] for record in self.columns if record["unknown"] and record["known"]]
+        return [record["column"] for record in self.columns if record["imputed"] and record["known"]]
 
 
 def find(
@@ -66,7 +67,7 @@ def find(
     """Everything that the page tells."""
     table, tables = imputed.table, imputed.tables
     columns = imputed_columns(table, tables)
-    looked = [r["column"] for r in columns if r["unknown"] >= FEWEST_CELLS and r["known"] >= FEWEST_CELLS]
+    looked = [r["column"] for r in columns if r["imputed"] >= FEWEST_CELLS and r["known"] >= FEWEST_CELLS]
     scores = {name: propensity(table, tables, name) for name in looked[:MOST_COLUMNS]} if table.n_columns > 1 else {}
     return Findings(
         imputed, columns, scores, chain_series(imputed), pooled_all(imputed, analyses), overimputed, comparison
@@ -133,6 +134,7 @@ def render_imputations(found: Findings, title: str = "") -> str:
         figures=figures(found),
         pooled={name: pooled_rows(one) for name, one in found.pooled.items()},
         call=call(found.imputed),
+        beside=beside(found.imputed),
         provenance=found.imputed.fits[0].provenance,
         seconds=sum(fit.seconds for fit in found.imputed.fits),
     )
@@ -177,5 +179,23 @@ def pooled_rows(pooled: Pooled) -> list[dict[str, Any]]:
 def call(imputed: Imputations) -> str:
     """The Python that made the imputations."""
     settings = "".join(f", {name}={value!r}" for name, value in imputed.settings.items())
-    parts = f"m={imputed.m}, uncertainty={imputed.uncertainty!r}, seed={imputed.seed}{settings}"
-    return f"pg.impute(table, {imputed.fits[0].name!r}, {parts})"
+    also = beside(imputed)
+    asked = "".join(f", {name}={also[name]}" for name in ("design", "mechanism") if name in also)
+    parts = f"m={imputed.m}, uncertainty={imputed.uncertainty!r}, seed={imputed.seed}{settings}{asked}"
+    return f"pg.impute(table, {imputed.fits[0].name!r}, {parts}){also.get('shift', '')}"
+
+
+def beside(imputed: Imputations) -> dict[str, str]:
+    """What was asked for beside the model, as it is written in Python: ``design``, ``mechanism``, ``shift``."""
+    learnt, shift = getattr(imputed, "mechanism", None), getattr(imputed, "shift", None)
+    found = {}
+    if imputed.design is not None:
+        found["design"] = repr(imputed.design)
+    if learnt is not None:
+        options = "".join(
+            f", {name}={shown(value)}" for name, value in said(learnt.mechanism).items() if name != "form"
+        )
+        found["mechanism"] = f"pg.Mechanism({learnt.mechanism.form!r}{options})"
+    if shift is not None:
+        found["shift"] = f".shifted({shown(shift.delta)}, scale={shift.scale!r}, given={shift.given!r})"
+    return found

@@ -32,7 +32,8 @@ PAIR_ROWS = 2000
 
 def figures(found: Findings) -> dict[str, Markup]:
     """Name -> figure; a figure for which there are no data is absent."""
-    makers = {**OF_HOLES, **OF_CHECKS} if found.incomplete else OF_CHECKS
+    holes = OF_HOLES if any(record["unknown"] and record["known"] for record in found.columns) else {}
+    makers = {**holes, **(OF_DRAWS if found.incomplete else {}), **OF_CHECKS}
     made: dict[str, Markup | None] = {name: make(found) for name, make in makers.items()}
     made |= {f"settling {name}": settling(name, pooled) for name, pooled in found.pooled.items()}
     return {name: figure for name, figure in made.items() if figure is not None}
@@ -215,6 +216,8 @@ def settling(name: str, pooled: Any) -> Markup | None:
 OF_HOLES = {
     "patterns": patterns,
     "flux": flux,
+}
+OF_DRAWS = {
     "densities": densities,
     "strips": strips,
     "pairs": pairs,

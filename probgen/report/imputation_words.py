@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probgen.report.page import percent
-from probgen.studies.imputed_values import rhat_limit, series_rhat
-from probgen.studies.multiple_imputation import UNCERTAINTIES
+from probgen.studies.imputed_values import agreement
+from probgen.studies.planning import UNCERTAINTIES
 
 if TYPE_CHECKING:
     from probgen.report.imputation import Findings
+    from probgen.studies.multiple_imputation import Imputations
 
 __all__ = ["cautions", "notes", "summary"]
 
@@ -35,17 +36,36 @@ def summary(found: Findings) -> list[str]:
     if unknown == 0:
         return ["Every cell is known: there was nothing to impute, and all tables are equal to the one that came in."]
     incomplete = [record["column"] for record in found.columns if record["unknown"]]
-    complete = int(table.known.all(1).sum())
+    complete, stay = int(table.known.all(1).sum()), unknown - sum(record["imputed"] for record in found.columns)
     lines = [
         f"{unknown:,} of {table.known.size:,} cells ({percent(unknown / table.known.size)}) were unknown, in"
         f" {len(incomplete)} of {table.n_columns} columns ({names(incomplete)}). {complete:,} of {table.n_rows:,} rows were"
         " complete.",
-        f"Each unknown cell was drawn {counted(imputed.m, 'time')} given the rest of its row, by {imputed.fits[0].name};"
-        f" parameters: {UNCERTAINTIES.get(imputed.uncertainty, imputed.uncertainty)}.",
+        *(
+            [f"{counted(stay, 'cell')} of them stay missing in some imputation or in all, as the design says."]
+            if stay
+            else []
+        ),
+        f"{'Each unknown cell' if stay == 0 else 'Each of the others'} was drawn {counted(imputed.m, 'time')} given the rest of its"
+        f" row, by {imputed.fits[0].name}; parameters: {UNCERTAINTIES.get(imputed.uncertainty, imputed.uncertainty)}.",
+        *asked_beside(imputed),
         *hidden_cells(found),
         *answers(found),
     ]
     return [*lines, verdict(found)]
+
+
+def asked_beside(imputed: Imputations) -> list[str]:
+    """Design, mechanism and shift in a sentence each."""
+    learnt, shift = getattr(imputed, "mechanism", None), getattr(imputed, "shift", None)
+    lines = ["All completed tables keep a design, which stands below."] if imputed.design is not None else []
+    if learnt is not None:
+        lines.append(
+            f"Cells were not taken for missing at random: which are unknown was modelled together with what they are ({learnt.mechanism.form})."
+        )
+    if shift is not None:
+        lines.append(f"What was drawn was then moved away from what the model expects: {shift}.")
+    return lines
 
 
 def counted(n: int, what: str) -> str:
@@ -150,9 +170,9 @@ def outside(found: Findings) -> list[str]:
     for record in found.columns:
         if "outside" not in record:
             continue
-        column, chance = found.imputed.table.schema[record["column"]], by_chance(record["known"], record["unknown"])
+        column, chance = found.imputed.table.schema[record["column"]], by_chance(record["known"], record["imputed"])
         low, high = record["known_range"]
-        told = f"in {record['outside']:.0f} of {counted(record['unknown'], 'cell')} (mean over imputations"
+        told = f"in {record['outside']:.0f} of {counted(record['imputed'], 'cell')} (mean over imputations"
         if low >= 0 > record["imputed_range"][0] and column.kind == "real":
             lines.append(
                 f"Imputed values of {column.name} go below zero, to {record['imputed_range'][0]:g}; known ones do not."
@@ -178,12 +198,13 @@ def shown(value: float, kind: str) -> str:
 
 def chains(found: Findings) -> list[str]:
     """Chains that do not agree."""
-    rhat = {name: series_rhat(series) for name, series in found.chains.items()}
-    limit = {name: rhat_limit(*series.shape, len(rhat)) for name, series in found.chains.items()}
-    bad = sorted((name for name in rhat if rhat[name] > limit[name]), key=lambda name: -rhat[name])
+    agreed = {name: agreement(series, len(found.chains)) for name, series in found.chains.items()}
+    bad = sorted((name for name, one in agreed.items() if not one.settled), key=lambda name: -agreed[name].rhat)
     if not bad:
         return []
-    return [f"Chains do not agree on {names([f'{n} (R-hat {rhat[n]:.2f})' for n in bad])}: more sweeps are needed."]
+    return [
+        f"Chains do not agree on {names([f'{n} (R-hat {agreed[n].rhat:.2f})' for n in bad])}: more sweeps are needed."
+    ]
 
 
 def shifts(found: Findings) -> list[str]:
@@ -233,7 +254,7 @@ def fits(found: Findings) -> list[str]:
 def notes(found: Findings) -> list[str]:
     """What is no fault but good to know."""
     lines = []
-    many = [r["column"] for r in found.columns if r["unknown"] > MANY * (r["unknown"] + r["known"])]
+    many = [r["column"] for r in found.columns if r["imputed"] > MANY * (r["imputed"] + r["known"])]
     if many:
         lines.append(
             f"More than half of {names(many)} is imputed: what is found there is the model's more than the data's."
@@ -249,4 +270,4 @@ def notes(found: Findings) -> list[str]:
 
 def limit_of(record: dict[str, Any]) -> float:
     """Numbers differ in standard deviations; shares of levels by chance too where few are imputed."""
-    return APART if "known_mean" in record else max(0.15, 2 / np.sqrt(max(record["unknown"], 1)))
+    return APART if "known_mean" in record else max(0.15, 2 / np.sqrt(max(record["imputed"], 1)))

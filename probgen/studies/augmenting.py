@@ -17,9 +17,9 @@ from probgen.program import accepted_options
 from probgen.queries import Fit
 from probgen.queries import fit as fit_model
 from probgen.studies.intercepts import Intercepts, first_intercepts
-from probgen.studies.multiple_imputation import worlds
 from probgen.studies.prepared import Prepared
-from probgen.studies.settling import State, World, only, settled
+from probgen.studies.settling import State, World, settled
+from probgen.studies.worlds import reweighed, world_of, worlds
 
 __all__ = ["Augmentation", "Point", "fit_rows"]
 
@@ -121,7 +121,7 @@ class Augmentation:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ImproperWarning)
             (fit,) = worlds(self.model, table, 1, self.uncertainty, seed, False, options)
-        return fit if len(fit.posterior) == 1 else only(fit, len(fit.posterior) - 1, len(fit.posterior))
+        return world_of([fit], len(fit.posterior) - 1, len(fit.posterior))
 
     def table(self, values: np.ndarray, level: Intercepts | None, groups: np.ndarray | None) -> Table:
         """What the model is fitted to: rows, or what is left of them without their groups' intercepts."""
@@ -129,7 +129,7 @@ class Augmentation:
         if level is None or groups is None:
             return table
         schema = table.schema
-        for place in level.columns:
+        for place in level.columns[~level.amounts]:
             schema = schema.with_kind(schema.names[place], "real")
         return table.with_columns(level.residuals(values, groups), schema)
 
@@ -139,7 +139,11 @@ def climbed(last: Fit, table: Table, seed: int, options: Mapping[str, Any]) -> F
     own = {*accepted_options(type(last.program)), "starts", "climb"}
     settings = {name: value for name, value in options.items() if name not in own}
     start = {"start": last.posterior.theta(), "restarts": 1, "method": "em"}
-    return fit_model(last.program, reweighed(table, seed), **{"seed": seed, "progress": False, **settings, **start})
+    return fit_model(
+        last.program,
+        reweighed(table, np.random.default_rng(seed)),
+        **{"seed": seed, "progress": False, **settings, **start},
+    )
 
 
 def group_labels(rows: Prepared) -> list[Any]:
@@ -161,13 +165,6 @@ def fit_rows(table: Table) -> Table:
     told = table.take(np.flatnonzero(table.known.any(1)))
     told.check_for_fit()
     return told
-
-
-def reweighed(table: Table, seed: int) -> Table:
-    """Random row weights: one draw of the Bayesian bootstrap (Rubin, 1981)."""
-    own = np.ones(len(table)) if table.weights is None else table.weights
-    weights = own * np.random.default_rng(seed).exponential(size=len(table))
-    return table.with_weights(weights * own.sum() / weights.sum())
 
 
 def started(rows: Prepared, seed: int) -> np.ndarray:

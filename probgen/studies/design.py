@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from probgen.data.formulas import Formula, formula
 from probgen.data.limits import Censored, censored
 from probgen.errors import SchemaError
 
-__all__ = ["Design"]
+__all__ = ["Design", "said", "shown"]
 
 Rule = str | Callable[[Any], Any]
 
@@ -36,8 +38,9 @@ class Design:
         censored: cells of which an interval is known: ``{"crp": (None, 0.05)}``, or :func:`probgen.censored`.
         auxiliary: columns that help the model and are left out of the completed tables.
         exclude: columns that come back as they are and that the model does not see: identifiers, texts.
-        weights: the column of sampling weights.
-        groups: the column that says which group (school, clinic) a row belongs to: numbers have random intercepts.
+        weights: the column of sampling weights, where they are not the table's own (``Table(..., weights=)``).
+        groups: the column that says which group (school, clinic) a row belongs to: numbers have random intercepts, of
+            semicontinuous columns the amounts that are not zero.
         tolerance: how far a known derived cell may lie from its formula, in standard deviations of its column.
         squeeze: cells that still lie outside bounds after all tries are moved to the bound, counted, with a warning.
         tries: candidates that a row is given.
@@ -78,6 +81,9 @@ class Design:
         check_numbers(self)
         check_roles(self)
         _ = self.formulas, self.checks, self.skips, self.kept, self.intervals  # what cannot be read is told at once
+
+    def __repr__(self) -> str:
+        return f"pg.Design({', '.join(f'{name}={shown(value)}' for name, value in said(self).items())})"
 
     @cached_property
     def formulas(self) -> dict[str, Formula]:
@@ -120,6 +126,36 @@ class Design:
                     set(formula(what).names or ()) - {name} if isinstance(what, str) and not is_date(what) else set()
                 )
         return frozenset(found - set(self.auxiliary) - set(self.censored))
+
+
+def said(thing: Any) -> dict[str, Any]:
+    """The attributes of a dataclass that are not what they would be unasked."""
+    found = {}
+    for item in fields(thing):
+        value = getattr(thing, item.name)
+        usual = item.default if item.default_factory is MISSING else item.default_factory()
+        if hasattr(value, "shape") or value != usual:
+            found[item.name] = value
+    return found
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a call; arrays by their shapes, functions by their names.
+
+    Example:
+        >>> from probgen.data.limits import censored
+        >>> shown({"x": (0, None)}), shown(("id",)), shown(lambda frame: frame), shown(censored(upper=2.0))
+        ("{'x': (0, None)}", "('id',)", '<lambda>', 'pg.censored(upper=2.0)')
+    """
+    if isinstance(value, Censored):
+        return f"pg.censored({', '.join(f'{name}={shown(end)}' for name, end in said(value).items())})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {shown(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ", ".join(map(shown, value)) + ("," if len(value) == 1 else "") + ")"
+    if hasattr(value, "shape") and np.ndim(value):
+        return f"<array {'x'.join(map(str, value.shape))}>"
+    return getattr(value, "__name__", type(value).__name__) if callable(value) else repr(value)
 
 
 def is_date(text: str) -> bool:

@@ -26,9 +26,11 @@ from probgen.studies.augmenting import Augmentation, Point, fit_rows, group_labe
 from probgen.studies.design import Design
 from probgen.studies.intercepts import Intercepts
 from probgen.studies.knowledge import prepare
-from probgen.studies.multiple_imputation import Imputations, drawn, worlds
+from probgen.studies.multiple_imputation import Imputations
+from probgen.studies.planning import planned
 from probgen.studies.prepared import Prepared
-from probgen.studies.settling import State, World, only, settled
+from probgen.studies.settling import State, World, settled
+from probgen.studies.worlds import completed, drawn, world_of, worlds
 
 __all__ = ["complete", "impute_designed", "transform_designed"]
 
@@ -40,7 +42,7 @@ def impute_designed(
     design: Design,
     model: Any,
     m: int,
-    uncertainty: str,
+    uncertainty: str | None,
     seed: int,
     progress: bool,
     options: Mapping[str, Any],
@@ -51,18 +53,21 @@ def impute_designed(
     rows = prepare(design, data)
     if not len(rows.modelled):
         raise CapabilityError("The design leaves no column for the model.")
-    points, groups = None, None
+    augmented = design.groups is not None or bool(rows.partly[:, rows.modelled].any())
+    plan = planned(model, m, uncertainty, options, len(rows.modelled), augmented=augmented)
+    points, groups, told = None, None, None
     levels: tuple[Intercepts, ...] = ()
-    if design.groups is not None or rows.partly[:, rows.modelled].any():
-        points, groups = Augmentation(rows, model, uncertainty, options).points(m, seed)
+    if augmented:
+        points, groups = Augmentation(rows, plan.model, plan.uncertainty, plan.options).points(m, seed)
         fits = tuple(point.fit for point in points)
         levels = tuple(point.level for point in points if point.level is not None)
-        warn_improper(uncertainty)
+        warn_improper(plan.uncertainty)
     else:
-        fits = worlds(model, fit_rows(rows.model_table()), m, uncertainty, seed, progress, options)
-    tables, counts = complete(rows, fits, m, seed_of(seed, "impute") % 2**62, points, groups)
+        told = fit_rows(rows.model_table())
+        fits = worlds(plan.model, told, m, plan.uncertainty, seed, progress, plan.options)
+    tables, counts = complete(rows, fits, m, seed_of(seed, "impute") % 2**62, points, groups, told)
     kept = replace(rows, squeezed=dict(counts), levels=levels)
-    return Imputations(rows.original, tuple(tables), fits, uncertainty, seed, dict(options), design=kept)
+    return Imputations(rows.original, tuple(tables), fits, plan.uncertainty, seed, plan.options, plan.reason, kept)
 
 
 def warn_improper(uncertainty: str) -> None:
@@ -72,13 +77,13 @@ def warn_improper(uncertainty: str) -> None:
 
 def transform_designed(imputed: Imputations, data: Any) -> tuple[Table, ...]:
     """New rows under the same design, in the same worlds."""
-    assert imputed.design is not None
-    rows = prepare(imputed.design.design, data, imputed.design.schema)
+    assert imputed.prepared is not None
+    rows = prepare(imputed.prepared.design, data, imputed.prepared.schema)
     seed = seed_of(imputed.seed, "transform") % 2**62
-    if not imputed.design.levels:
+    if not imputed.prepared.levels:
         return tuple(complete(rows, imputed.fits, imputed.m, seed)[0])
     found, counts = [], Counter[str]()
-    for number, (fit, level) in enumerate(zip(imputed.fits, imputed.design.levels, strict=True)):
+    for number, (fit, level) in enumerate(zip(imputed.fits, imputed.prepared.levels, strict=True)):
         draw, own = placed(rows, fit, level, seed_of(seed, "groups", number)), seed_of(seed, "design", number) % 2**62
         found.append(rows.returned(everywhere(rows, draw, own, counts)))
     warn_squeezed(counts)
@@ -106,14 +111,18 @@ def complete(
     seed: int,
     points: Sequence[Point] | None = None,
     groups: np.ndarray | None = None,
+    told: Table | None = None,
 ) -> tuple[list[Table], Counter]:
-    """M completed tables, and how many cells had to be moved to a bound, by column."""
+    """M completed tables, and how many cells had to be moved to a bound, by column; ``told`` are rows that fits know."""
     tables: list[Table] = []
     counts: Counter[str] = Counter()
-    firsts = drawn(fits, rows.model_table(), m, seed) if groups is None else [None] * m
+    whole = rows.model_table()
+    firsts: Sequence[Any] = [None] * m
+    if groups is None:
+        firsts = drawn(fits, whole, m, seed) if told is None else completed(fits, whole, told, m, seed)
     for number, first in enumerate(firsts):
         own = seed_of(seed, "design", number) % 2**62
-        draw = World(fits[number] if len(fits) > 1 else only(fits[0], number, m))
+        draw = World(world_of(fits, number, m))
         state = points[number].state if points else None
         if points and groups is not None:
             draw = World(points[number].fit, points[number].level, groups)

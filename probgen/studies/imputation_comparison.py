@@ -23,6 +23,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.inference.runtime import seed_of
 from probgen.studies.comparison import paired
+from probgen.studies.hidable import Hidable, hidable
 from probgen.studies.multiple_imputation import impute
 from probgen.studies.scoring import Encoding, energy_score, energy_terms
 
@@ -94,13 +95,15 @@ def compare_imputations(
         folds: rounds; in each one a part of the rows borrows a pattern, and every model is fitted anew.
         m: imputations of every hidden cell.
         seed: of patterns and draws; the same for all models.
-        **options: of :func:`probgen.impute`, for all models.
+        **options: of :func:`probgen.impute`, for all models. Under a ``design`` cells are hidden that the model draws and returns,
+            and the columns that it sees are compared.
 
     Returns:
         An :class:`ImputationComparison`, best first; differences are paired, row by row.
 
     Raises:
         DataError: the table has no holes, or no row can borrow another's pattern.
+        CapabilityError: a ``mechanism``, or a design of one model.
         ProbgenError: of the first model, where none could be used.
 
     Example:
@@ -113,22 +116,21 @@ def compare_imputations(
 
     Sources: Gneiting and Raftery (2007); Näf, Grzesiak and Scornet (2025), arXiv:2507.11297.
     """
-    rows = table if isinstance(table, Table) else Table(table)
-    candidates = read_candidates(models)
-    check(rows, folds, m)
-    hidden, part = borrowed(rows, folds, seed)
-    encoding = Encoding.of(rows)
+    candidates, found = read_candidates(models), hidable(table, options)
+    check(found, folds, m)
+    hidden, part = borrowed(found, folds, seed)
+    seen = found.table.select([found.table.names[place] for place in found.places])
+    at, encoding = hidden[:, found.places], Encoding.of(seen)
     terms, distances, seconds = {}, {}, {}
     failures: dict[str, ProbgenError] = {}
     for name, candidate in candidates.items():
         began = time.perf_counter()
         try:
-            drawn = refilled(rows, hidden, part, {**options, **candidate}, m, seed)
+            drawn = refilled(found, hidden, part, {**options, **candidate}, m, seed)[..., found.places]
         except ProbgenError as error:
             failures[name] = error
             continue
-        terms[name] = row_scores(rows, hidden, drawn, encoding)
-        distances[name] = distance_terms(rows, hidden, drawn, encoding)
+        terms[name], distances[name] = row_scores(seen, at, drawn, encoding), distance_terms(seen, at, drawn, encoding)
         seconds[name] = time.perf_counter() - began
     if not terms:
         raise next(iter(failures.values()))
@@ -145,33 +147,46 @@ def read_candidates(models: Mapping[str, Any] | Iterable[str]) -> dict[str, dict
     for name, what in found.items():
         if "model" not in what:
             raise CapabilityError(f"{name!r} has options but no model: expected {{'model': ..., ...}}, got {what!r}.")
+    check_common(found)
     return found
 
 
-def check(table: Table, folds: int, m: int) -> None:
+def check_common(candidates: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse what would give candidates other cells to hide."""
+    for name, what in candidates.items():
+        for key in {"design", "mechanism"} & set(what):
+            raise CapabilityError(
+                f"{name!r} has a {key} of its own, so that its scores would be of other cells than those of the rest;"
+                f" {'give one design to all, beside the models' if key == 'design' else 'leave it out'}."
+            )
+
+
+def check(found: Hidable, folds: int, m: int) -> None:
     """Sizes that scores can be made of."""
     for name, number in (("folds", folds), ("m", m)):
         if not isinstance(number, int | np.integer) or number < 2:
             raise CapabilityError(f"{name} must be a whole number of at least 2, got {number!r}.")
-    if table.known.all():
+    if found.table.known[:, found.places].all():
         raise DataError("The table has no holes, so that there are no patterns to borrow; ampute it first.")
 
 
 # ------------------------------------------------------------------------------------------------------------- patterns
-def borrowed(table: Table, folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def borrowed(found: Hidable, folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Mask ``(N, D)`` of the cells to hide, and the round ``(N,)`` of each row.
 
     A row takes the pattern of a random incomplete row, again where that would hide nothing or all it knows.
     """
     rng = np.random.default_rng(seed_of(seed, "borrowed"))
-    known = table.known
-    patterns = ~known[~known.all(1) & known.any(1)]  # (P, D) True = unknown, as often as it occurs
+    known = np.zeros_like(found.cells)
+    known[:, found.places] = found.table.known[:, found.places]
+    whole = known[:, found.places].all(1)
+    patterns = ~known[~whole & known.any(1)]  # (P, D) True = unknown, as often as it occurs
     hidden = np.zeros_like(known)
     left = np.arange(len(known))
     for _ in range(TRIES):
         if len(patterns) == 0 or len(left) == 0:
             break
-        tried = patterns[rng.integers(len(patterns), size=len(left))] & known[left]
+        tried = patterns[rng.integers(len(patterns), size=len(left))] & found.cells[left]
         good = tried.any(1) & (known[left] & ~tried).any(1)
         hidden[left[good]] = tried[good]
         left = left[~good]
@@ -181,15 +196,14 @@ def borrowed(table: Table, folds: int, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def refilled(
-    table: Table, hidden: np.ndarray, part: np.ndarray, options: Mapping[str, Any], m: int, seed: int
+    source: Hidable, hidden: np.ndarray, part: np.ndarray, options: Mapping[str, Any], m: int, seed: int
 ) -> np.ndarray:
     """``(m, N, D)``: the table with the hidden cells imputed, each row in its own round."""
-    found = np.repeat(table.values[None], m, 0)
+    found = np.repeat(source.table.values[None], m, 0)
     for number in np.unique(part[hidden.any(1)]):
         now = hidden & (part == number)[:, None]
-        holed = table.with_values(np.where(now, np.nan, table.values))
-        filled = impute(holed, m=m, seed=seed_of(seed, "round", number) % 2**31, **options)
-        found[:, now] = np.stack([one.values[now] for one in filled])
+        filled = impute(source.holed(now), m=m, seed=seed_of(seed, "round", number) % 2**31, **options)
+        found[:, now] = source.drawn(filled, now)
     return found
 
 

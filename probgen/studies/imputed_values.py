@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,16 @@ import torch
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.inference.diagnostics import split_rhat
+from probgen.inference.agreement import Agreement, later
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of
 from probgen.studies.multiple_imputation import Imputations
 from probgen.studies.rubin import jackknife, moments, rubin
 from probgen.studies.scoring import is_nominal
 
-__all__ = ["chain_series", "growth", "imputed_columns", "rhat_limit", "series_rhat"]
+__all__ = ["agreement", "chain_series", "growth", "imputed_cells", "imputed_columns"]
 
 KEPT = 60  # draws of a chain that are looked at
-SIMULATED = 2000
 ROWS = 2000  # rows that chains are followed on
 
 
@@ -30,7 +28,8 @@ ROWS = 2000  # rows that chains are followed on
 def imputed_columns(table: Table, tables: Sequence[Table]) -> list[dict[str, Any]]:
     """One record a column: cells, means and spreads of known and imputed cells, and what lies outside.
 
-    ``outside`` is the mean number of imputed cells beyond the known values of their column; ``distance`` of labels is the
+    Imputed are the cells that every imputation filled: under a design some may stay missing. ``outside`` is the mean number
+    of imputed cells beyond the known values of their column; ``distance`` of labels is the
     largest difference between shares of levels, of numbers that between means in standard deviations; ``fmi`` the fraction
     of missing information of the column's mean, of labels the largest of their shares.
     """
@@ -38,15 +37,16 @@ def imputed_columns(table: Table, tables: Sequence[Table]) -> list[dict[str, Any
 
 
 def imputed_column(table: Table, tables: Sequence[Table], place: int) -> dict[str, Any]:
-    column, seen = table.schema[place], table.known[:, place]
+    column, seen, filled = table.schema[place], table.known[:, place], imputed_cells(table, tables, place)
     record: dict[str, Any] = {
         "column": column.name, "kind": column.kind, "known": int(seen.sum()), "unknown": int((~seen).sum()),
+        "imputed": int(filled.sum()),
     }  # fmt: skip
-    if seen.all() or not seen.any() or not tables:
+    if not filled.any() or not seen.any():
         return record
     known = table.values[seen, place]
-    drawn = np.stack([one.values[~seen, place] for one in tables])
-    whole = np.stack([one.values[:, place] for one in tables])
+    drawn = np.stack([one.values[filled, place] for one in tables])
+    whole = np.stack([one.values[seen | filled, place] for one in tables])
     if is_nominal(column.kind):
         levels = np.arange(column.cardinality)
         own, other = (known[:, None] == levels).mean(0), (drawn[..., None] == levels).mean((0, 1))
@@ -65,6 +65,14 @@ def imputed_column(table: Table, tables: Sequence[Table], place: int) -> dict[st
     }
 
 
+def imputed_cells(table: Table, tables: Sequence[Table], place: int) -> np.ndarray:
+    """``(N,)``: the unknown cells of a column that every imputation filled."""
+    filled = ~table.known[:, place] & bool(tables)
+    for one in tables:
+        filled &= ~np.isnan(one.values[:, place])
+    return filled
+
+
 def fmi_of(whole: np.ndarray) -> float:
     """Fraction of missing information of a mean, from completed columns ``(m, N)``."""
     m, n = whole.shape
@@ -80,7 +88,7 @@ def chain_series(imputed: Imputations, most: int = KEPT) -> dict[str, np.ndarray
     """Name -> ``(sweeps, chains)``: mean and standard deviation of the imputed cells of each column, where there is a chain.
 
     Chained equations keep them while they run. Of posterior draws of parameters the cells are drawn
-    again, for at most ``most`` draws of each chain. Empty for other methods.
+    again, for at most ``most`` draws of each chain, as the model alone draws them. Empty for other methods.
     """
     fit = imputed.fits[0]
     if "traces" in fit.diagnostics:
@@ -88,7 +96,7 @@ def chain_series(imputed: Imputations, most: int = KEPT) -> dict[str, np.ndarray
     draws = fit.posterior.shape[1]
     if len(imputed.fits) > 1 or fit.posterior.point or fit.method not in ("gibbs", "chees", "nuts") or draws < 4:
         return {}
-    rows = incomplete(imputed.table)
+    rows = incomplete(imputed.table if imputed.prepared is None else imputed.prepared.model_table())
     if not len(rows):
         return {}
     return redrawn(fit, rows, min(most, draws), seed_of(imputed.seed, "chains") % 2**62)
@@ -127,20 +135,9 @@ def thinned(posterior: Posterior, most: int) -> Posterior:
     )
 
 
-def series_rhat(series: np.ndarray) -> float:
-    """R-hat of a series ``(sweeps, chains)``: of its second half, for the first is the way there; NaN with one chain."""
-    half = np.asarray(series, dtype=float)[len(series) // 2 :]
-    return float(split_rhat(half.T)) if half.ndim == 2 and half.shape[1] > 1 else float("nan")
-
-
-@cache
-def rhat_limit(sweeps: int, chains: int, series: int) -> float:
-    """R-hat that chains which agree exceed once in a hundred tables of so many series, at least 1.05; by simulation."""
-    if chains < 2 or sweeps // 2 < 4:
-        return float("inf")
-    drawn = np.random.default_rng(0).normal(size=(chains, sweeps - sweeps // 2, SIMULATED))
-    ordered = np.sort(split_rhat(drawn))
-    return float(max(1.05, np.quantile(ordered, 1 - 0.01 / max(series, 1))))
+def agreement(series: np.ndarray, among: int = 1) -> Agreement:
+    """Whether chains of a series ``(sweeps, chains)``, one of so many, agree once the way there is over."""
+    return Agreement(later(np.asarray(series, dtype=float)).T[..., None], among)
 
 
 # ----------------------------------------------------------------------------------------------------------- growth in m

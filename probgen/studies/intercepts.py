@@ -7,6 +7,10 @@ With :math:`g(i)` the group of row i, and the numbers of a row as a vector,
 :math:`u` and :math:`\Psi` are drawn given completed rows, the model is fitted to the residuals :math:`r`, and so on by turns (Schafer
 and Yucel, 2002, for a normal model). For u's draw the residuals are taken for normal, with one covariance matrix, around
 a regression on the other columns. Positive columns are on the scale of their logarithm.
+
+Semicontinuous columns have an intercept of their amounts, on the scale of the logarithm: zeros stay zeros, and whether a
+cell is zero is the model's matter, as levels of discrete columns are. For u's draw a row with a zero has an amount that
+nobody saw, drawn given the rest of its row: it says nothing of u.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ class Intercepts:
         columns: ``(C,)`` places of the columns that have intercepts, among those of the model.
         logs: ``(C,)`` which of them are logarithms.
         whole: ``(C,)`` which of them are counts.
+        amounts: ``(C,)`` which of them are semicontinuous.
         labels: of the groups.
         u: ``(J, C)`` the intercepts.
         psi: ``(C, C)`` their covariance.
@@ -44,6 +49,7 @@ class Intercepts:
     columns: np.ndarray
     logs: np.ndarray
     whole: np.ndarray
+    amounts: np.ndarray
     labels: tuple[Any, ...]
     u: np.ndarray
     psi: np.ndarray
@@ -53,25 +59,53 @@ class Intercepts:
     def residuals(self, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Rows without their groups' intercepts, as the model sees them."""
         found = values.copy()
-        found[:, self.columns] = self.scaled(values) - self.u[groups]
+        left = self.scaled(values) - self.u[groups]
+        found[:, self.columns] = self.with_zeros(
+            values, np.where(self.amounts, np.exp(np.where(self.amounts, left, 0)), left)
+        )
         return found
 
     def rows(self, residuals: np.ndarray, groups: np.ndarray) -> np.ndarray:
         """Rows from what the model drew."""
         found = residuals.copy()
-        numbers = residuals[:, self.columns] + self.u[groups]
+        left = residuals[:, self.columns]
+        positive = self.amounts & (left > 0)
+        numbers = np.where(positive, np.log(np.where(positive, left, 1.0)), left) + self.u[groups]
         numbers = np.where(self.whole, np.round(numbers), numbers)
-        found[:, self.columns] = np.where(self.logs, np.exp(np.where(self.logs, numbers, 0.0)), numbers)
+        powers = self.logs | self.amounts
+        made = np.where(powers, np.exp(np.where(powers, numbers, 0.0)), numbers)
+        found[:, self.columns] = self.with_zeros(residuals, made)
         return found
 
+    def with_zeros(self, values: np.ndarray, made: np.ndarray) -> np.ndarray:
+        """Zeros of semicontinuous columns, where they stand in ``values``, put back."""
+        return np.where(self.amounts & (values[:, self.columns] == 0), 0.0, made)
+
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """``(N, C)``: the columns with intercepts, on their scales."""
+        """``(N, C)``: the columns with intercepts, on their scales; NaN for amounts that are zero."""
         numbers = values[:, self.columns]
-        return np.where(self.logs, np.log(np.where(self.logs, numbers, 1.0)), numbers)
+        numbers = np.where(self.amounts & (numbers == 0), np.nan, numbers)
+        powers = self.logs | self.amounts
+        return np.where(powers, np.log(np.where(powers, numbers, 1.0)), numbers)
+
+    def completed(
+        self, numbers: np.ndarray, others: np.ndarray, groups: np.ndarray, random: np.random.Generator
+    ) -> np.ndarray:
+        """``(N, C)`` with amounts that nobody saw drawn given the rest of their rows and the intercepts."""
+        absent = np.isnan(numbers)
+        if not absent.any():
+            return numbers
+        middle = others @ self.slopes if self.slopes.size else np.nanmean(numbers - self.u[groups], 0)
+        left = numbers - middle - self.u[groups]
+        for pattern in np.unique(absent[absent.any(1)], axis=0):
+            rows = np.flatnonzero((absent == pattern).all(1))
+            left[np.ix_(rows, pattern)] = normal_given(left[rows][:, ~pattern], self.within, pattern, random)
+        return left + middle + self.u[groups]
 
     def drawn(self, values: np.ndarray, groups: np.ndarray, schema: Schema, random: np.random.Generator) -> Intercepts:
         """The next draw of everything, given completed rows."""
-        numbers, others = self.scaled(values), design_matrix(values, schema, self.columns)
+        others = design_matrix(values, schema, self.columns)
+        numbers = self.completed(self.scaled(values), others, groups, random)
         count, width = others.shape[1], len(self.columns)
         inverse = np.linalg.pinv(others.T @ others)
         residuals = numbers - self.u[groups]
@@ -87,13 +121,18 @@ class Intercepts:
     def with_groups(
         self, values: np.ndarray, groups: np.ndarray, schema: Schema, random: np.random.Generator
     ) -> Intercepts:
-        """The next draw of the intercepts alone."""
+        """The next draw of the intercepts alone; amounts that nobody saw are integrated out."""
         left = self.scaled(values) - design_matrix(values, schema, self.columns) @ self.slopes
-        sums, counts = np.zeros_like(self.u), np.bincount(groups, minlength=len(self.u))
-        np.add.at(sums, groups, left)
-        precision = np.linalg.inv(self.within)
-        covariances = np.linalg.inv(counts[:, None, None] * precision + np.linalg.inv(self.psi))
-        means = np.einsum("jab,jb->ja", covariances, sums @ precision)
+        precisions, sums = np.zeros((len(self.u), *self.psi.shape)), np.zeros_like(self.u)
+        seen = ~np.isnan(left)
+        for pattern in np.unique(seen, axis=0):
+            rows = np.flatnonzero((seen == pattern).all(1))
+            own = np.zeros_like(self.psi)
+            own[np.ix_(pattern, pattern)] = np.linalg.inv(self.within[np.ix_(pattern, pattern)])
+            precisions += np.bincount(groups[rows], minlength=len(self.u))[:, None, None] * own
+            np.add.at(sums, groups[rows], np.nan_to_num(left[rows]) @ own)
+        covariances = np.linalg.inv(precisions + np.linalg.inv(self.psi))
+        means = np.einsum("jab,jb->ja", covariances, sums)
         noise = np.einsum("jab,jb->ja", np.linalg.cholesky(covariances), random.normal(size=self.u.shape))
         return replace(self, u=means + noise)
 
@@ -119,14 +158,16 @@ def first_intercepts(
     if not len(columns):
         raise DataError("groups: no column of numbers varies within the groups, so none has random intercepts.")
     for at, column in enumerate(schema):
-        if at not in columns and not column.is_discrete and np.isnan(values[:, at]).any():
+        free = at in columns or column.is_discrete or varies(values[:, at], groups)
+        if not free and np.isnan(values[:, at]).any():
             raise DataError(
                 f"Column {column.name!r} is the same throughout each group of {group!r}, and unknown in some: a column of groups"
                 " must be known. Complete it in a table with one row a group, or leave it out by exclude=."
             )
     logs = np.array([schema[int(at)].kind == "positive" for at in columns])
     whole = np.array([schema[int(at)].kind == "count" for at in columns])
-    empty = Intercepts(columns, logs, whole, names, *(np.zeros((0, 0)),) * 4)
+    amounts = np.array([schema[int(at)].kind == "semicontinuous" for at in columns])
+    empty = Intercepts(columns, logs, whole, amounts, names, *(np.zeros((0, 0)),) * 4)
     numbers = empty.scaled(values)
     spread = np.nanvar(numbers, 0)
     centred, known = numbers - np.nanmean(numbers, 0), ~np.isnan(numbers)
@@ -138,9 +179,14 @@ def first_intercepts(
 
 
 def between_groups(column: np.ndarray, kind: str, groups: np.ndarray) -> bool:
-    """Whether a column has intercepts: numbers that differ within groups. Of a group's column all cells must be known."""
+    """Whether a column has intercepts: numbers (amounts) that differ within groups. Of a group's column all cells must be known."""
     if kind in ("binary", "categorical", "ordinal"):
         return False
+    return varies(np.where(column == 0, np.nan, column) if kind == "semicontinuous" else column, groups)
+
+
+def varies(column: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether known cells differ within a group."""
     known = ~np.isnan(column)
     low, high = np.full(groups.max() + 1, np.inf), np.full(groups.max() + 1, -np.inf)
     np.minimum.at(low, groups[known], column[known])
@@ -157,6 +203,19 @@ def design_matrix(values: np.ndarray, schema: Schema, columns: np.ndarray) -> np
         elif at not in columns:
             parts.append(values[:, [at]])
     return np.column_stack(parts)
+
+
+def normal_given(
+    left: np.ndarray, covariance: np.ndarray, unknown: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """``(n, U)``: unknown coordinates of normal rows around zero, given the others ``(n, C - U)``."""
+    own = covariance[np.ix_(unknown, unknown)]
+    if unknown.all():
+        return random.normal(size=(len(left), unknown.sum())) @ np.linalg.cholesky(own).T
+    beside = covariance[np.ix_(unknown, ~unknown)]
+    slopes = np.linalg.solve(covariance[np.ix_(~unknown, ~unknown)], beside.T)
+    noise = random.normal(size=(len(left), unknown.sum())) @ np.linalg.cholesky(own - beside @ slopes).T
+    return np.asarray(left @ slopes + noise)
 
 
 def wishart(df: float, scale: np.ndarray, random: np.random.Generator) -> np.ndarray:

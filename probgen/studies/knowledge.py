@@ -19,7 +19,7 @@ from probgen.studies.ingredients import OPEN, bases_of, code_in, computed, slack
 from probgen.studies.intervals import intervals, related
 from probgen.studies.prepared import Prepared
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "staying"]
 
 
 def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared:
@@ -28,7 +28,7 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
     Args:
         design: what must hold.
         data: a Table, or anything that one can be made of.
-        schema: of an earlier table under the same design, for new rows.
+        schema: of an earlier table under the same design, for new rows, whose weights do not matter and may be absent.
 
     Raises:
         SchemaError: the design names a column that there is not.
@@ -36,6 +36,8 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
     """
     table = read(design, data, schema)
     check_names(design, table.schema)
+    if schema is None:
+        check_weighed_once(design, table)
     values = np.array(table.values)
     limits, censored = intervals(design, table)
     values[censored] = np.nan
@@ -49,7 +51,8 @@ def prepare(design: Design, data: Any, schema: Schema | None = None) -> Prepared
             break
     check_known(design, table, values, limits)
     limits = related(design, table, values, limits)
-    found = Prepared(design, table, values, hidden, stays, limits, censored & np.isnan(values))
+    partly = censored & np.isnan(values)
+    found = Prepared(design, table, values, hidden, stays, limits, partly, weighed=schema is None)
     return with_ties(found)
 
 
@@ -58,6 +61,8 @@ def read(design: Design, data: Any, schema: Schema | None) -> Table:
     if isinstance(data, Table) and data.lengths is not None:
         raise CapabilityError("A design is for rows that stand alone; the rows of this table stand in sequences.")
     fresh = [name for name in (*design.derived, *design.totals) if schema is None or name in schema.names]
+    if schema is not None and design.weights is not None:
+        fresh.append(design.weights)  # new rows need none
     labels = (*design.exclude, *([design.groups] if design.groups is not None else []))
     if schema is None or not (isinstance(data, Table) and data.schema == schema):
         absent = () if schema is None else tuple(set(fresh) - set(names_of(data)))
@@ -84,6 +89,17 @@ def check_names(design: Design, schema: Schema) -> None:
     named += [name for name in (design.weights, design.groups) if name is not None]
     for name in [*named, *(name for rule in rules for name in rule.names or ())]:
         schema.index(name)
+
+
+def check_weighed_once(design: Design, table: Table) -> None:
+    """A row has one weight: the table's own, or that of the design's column."""
+    if design.weights is None or table.weights is None:
+        return
+    if not np.array_equal(table.weights, table.values[:, table.schema.index(design.weights)]):
+        raise SchemaError(
+            f"The table has weights, and the design says that column {design.weights!r} holds others; leave out one of them"
+            " (table.with_weights(None))."
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- values

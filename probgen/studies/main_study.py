@@ -18,7 +18,7 @@ from probgen.queries import Fit
 from probgen.studies.classification import ClassificationStudy, classification_study
 from probgen.studies.comparison import Paired
 from probgen.studies.density import DensityStudy, compare_densities
-from probgen.studies.filling import BASELINE, FillStudy, fill_study
+from probgen.studies.filled_cells import BASELINE, FillStudy, fill_study
 from probgen.studies.models import Models, fit_models
 from probgen.studies.representation import RepresentationStudy, representation_study
 

@@ -19,6 +19,7 @@ import numpy as np
 from probgen.data.schema import Column
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
+from probgen.studies.ridge_logistic import log_posterior, mode_of
 
 __all__ = ["FORMS", "MaskModel", "Mechanism", "RowFeatures"]
 
@@ -27,7 +28,6 @@ SIDES = {"high": 1.0, "low": -1.0}
 INTERCEPT = 10.0  # prior standard deviation of a
 TAILS = 5.0  # degrees of freedom of proposals
 WALKS = 3  # steps of a random walk after each independent proposal
-NEWTON = 50  # most steps to the mode
 
 
 @dataclass(frozen=True)
@@ -238,27 +238,11 @@ class LogisticPosterior:
     def log_density(self, beta: np.ndarray) -> float:
         if (self.sign * beta < 0).any():
             return -np.inf
-        return self.smooth(beta)
-
-    def smooth(self, beta: np.ndarray) -> float:
-        """Log density without the signs."""
-        eta = self.x @ beta
-        return float(self.weights @ (self.y * eta - np.logaddexp(0.0, eta)) - 0.5 * self.precision @ beta**2)
+        return log_posterior(beta, self.x, self.y, self.weights, self.precision)
 
     def mode(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mode and root of the inverse information, signs aside (damped Newton; the density is concave)."""
-        beta = np.zeros(self.x.shape[1])
-        value = self.smooth(beta)
-        for _ in range(NEWTON):
-            p = 1 / (1 + np.exp(-np.clip(self.x @ beta, -500, 500)))
-            slope = self.x.T @ (self.weights * (self.y - p)) - self.precision * beta
-            information = (self.x.T * (self.weights * p * (1 - p))) @ self.x + np.diag(self.precision)
-            step, length = np.linalg.solve(information, slope), 1.0
-            while (found := self.smooth(beta + length * step)) < value and length > 1e-6:
-                length /= 2
-            beta, gain, value = beta + length * step, found - value, found
-            if gain < 1e-6:
-                break
+        """Mode and root of the inverse information, signs aside."""
+        beta, information = mode_of(self.x, self.y, self.weights, self.precision)
         return beta, np.linalg.cholesky(np.linalg.inv(information))
 
 

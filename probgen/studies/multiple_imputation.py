@@ -11,7 +11,6 @@ cells leave open. Where the parameters come from is one choice, the model is ano
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,35 +20,18 @@ import numpy as np
 
 from probgen.data.native import stacked
 from probgen.data.table import Table
-from probgen.errors import CapabilityError, DataError, ImproperWarning, ProbgenError
-from probgen.inference.fit import methods_of
+from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.inference.runtime import seed_of
-from probgen.program import Model, find
-from probgen.queries import Fit, conditionals, fit
+from probgen.program import Model
+from probgen.queries import Fit
+from probgen.studies.planning import UNCERTAINTIES, Plan, planned
+from probgen.studies.worlds import completed, drawn, worlds
 
 if TYPE_CHECKING:
     from probgen.studies.design import Design
     from probgen.studies.prepared import Prepared
 
 __all__ = ["UNCERTAINTIES", "Imputations", "impute"]
-
-UNCERTAINTIES = {
-    "bootstrap": "refits with random row weights (Bayesian bootstrap)",
-    "posterior": "draws from the posterior (chained equations, data augmentation, or Hamiltonian chains)",
-    "laplace": "a normal distribution at the posterior's mode",
-    "ensemble": "refits from other starts on rows with random weights, for models with networks",
-    "none": "one estimate: improper, intervals will be too short",
-}
-"""Where the m parameters come from."""
-
-POSTERIOR = ("chained", "gibbs", "chees")  # methods that draw from the posterior, in order of preference
-DEFAULT = "chained_equations"
-WITH_MASK = "gaussian_mixture"
-REASON_WITH_MASK = "Chosen: one normal distribution; richer ones leave the mask nothing to explain."
-REASON = (
-    "Chosen: chained equations. Every column is regressed on all others and their products under a prior that keeps the few"
-    " that matter, so that analyses with interactions, curves and ratios find what they look for."
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +46,8 @@ class Imputations(Sequence[Table]):
         seed: of everything.
         settings: options of the model and of the method.
         choice: why this model, where ``model="auto"`` chose it.
-        design: what had to hold, and what was known of each cell because of it.
+        prepared: the table under its design: what it says of cells (``limits``), cells moved to a bound (``squeezed``), and the
+            groups' intercepts (``levels``).
     """
 
     table: Table
@@ -74,7 +57,12 @@ class Imputations(Sequence[Table]):
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     choice: str = ""
-    design: Prepared | None = None
+    prepared: Prepared | None = None
+
+    @property
+    def design(self) -> Design | None:
+        """What had to hold, as it was given."""
+        return None if self.prepared is None else self.prepared.design
 
     @property
     def m(self) -> int:
@@ -96,14 +84,11 @@ class Imputations(Sequence[Table]):
         return iter(self.tables)
 
     def __repr__(self) -> str:
-        return f"Imputations(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
+        return f"{type(self).__name__}(m={self.m}, model={self.fits[0].name!r}, uncertainty={self.uncertainty!r})"
 
     def __str__(self) -> str:
-        lines = [
-            repr(self),
-            *([self.choice] if self.choice else []),
-            f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}",
-        ]
+        head = f"{'column':<20}{'kind':<16}{'unknown':>8}{'share':>8}"
+        lines = [repr(self), *([self.choice] if self.choice else []), head]
         unknown = (~self.table.known).sum(0)
         for column, count in zip(self.table.schema, unknown, strict=True):
             lines.append(f"{column.name:<20}{column.kind:<16}{count:>8}{count / max(len(self.table), 1):>8.1%}")
@@ -115,7 +100,7 @@ class Imputations(Sequence[Table]):
         Args:
             rows: a table with the same columns; patterns of holes may be new.
         """
-        if self.design is not None:
+        if self.prepared is not None:
             from probgen.studies.designed import transform_designed
 
             return transform_designed(self, rows)
@@ -218,12 +203,14 @@ def impute(
 
     Args:
         table: a Table, or anything a Table can be made of.
-        model: a name from :func:`probgen.available`, or a Model; "auto" is chained equations with products of columns. What
-            the analysis looks for, the model should be able to hold: relations between columns above all.
+        model: a name from :func:`probgen.available`, or a Model; "auto" is chained equations with products of columns (one
+            column alone is drawn from its own distribution). What the analysis looks for, the model should be able to hold:
+            relations between columns above all.
         m: number of completed tables.
         uncertainty: where the parameters come from: "bootstrap" (refits with random row weights), "posterior" (draws by
-            Gibbs sampling or Hamiltonian chains), "laplace", "ensemble" (refits by the model's own method), or "none" (one
-            estimate: improper). Where None, the first of bootstrap, posterior and ensemble that the model can have.
+            chained equations, Gibbs sampling or Hamiltonian chains), "laplace", "ensemble" (refits by the model's own method
+            to rows with random weights), or "none" (one estimate: improper). Where None, the first of bootstrap, posterior and
+            ensemble that the model can have.
         seed: of all draws; the result does not depend on the number of processes.
         progress: whether to show bars.
         design: what must hold in every completed table: derived columns, bounds, rules, cells that do not apply, ...
@@ -232,7 +219,7 @@ def impute(
         **options: of the model and of the method.
 
     Raises:
-        CapabilityError: the model cannot be fitted in this way, or cannot fill.
+        CapabilityError: the model cannot be fitted in this way, or cannot fill, or options contradict each other.
         DataError: a column has no known cell, ...
 
     Example:
@@ -246,22 +233,19 @@ def impute(
     Reference: Rubin (1987); van Buuren (2018).
     """
     check_asked(m, uncertainty, design, mechanism)
-    model, choice, options = settled(model, mechanism, options)
-    if uncertainty is None:
-        able = methods_of(find(model) if isinstance(model, str) else model)
-        uncertainty = usual(able) if mechanism is None else "bootstrap"
     if design is not None:
         from probgen.studies.designed import impute_designed
 
         return impute_designed(table, design, model, int(m), uncertainty, seed, progress, options)
     rows = table if isinstance(table, Table) else Table(table)
+    plan = planned(model, int(m), uncertainty, options, rows.n_columns, masked=mechanism is not None)
     told = rows if rows.lengths is not None else rows.take(np.flatnonzero(rows.known.any(1)))
     told.check_for_fit()
     if mechanism is not None:
-        return not_at_random(rows, model, mechanism, int(m), uncertainty, seed, progress, options)
-    fits = worlds(model, told, int(m), uncertainty, seed, progress, options)
+        return not_at_random(rows, plan, mechanism, int(m), seed, progress)
+    fits = worlds(plan.model, told, int(m), plan.uncertainty, seed, progress, plan.options)
     tables = tuple(completed(fits, rows, told, int(m), seed_of(seed, "impute") % 2**62))
-    return Imputations(rows, tables, fits, uncertainty, seed, dict(options), choice)
+    return Imputations(rows, tables, fits, plan.uncertainty, seed, plan.options, plan.reason)
 
 
 def check_asked(m: Any, uncertainty: str | None, design: Any, mechanism: Any) -> None:
@@ -274,95 +258,13 @@ def check_asked(m: Any, uncertainty: str | None, design: Any, mechanism: Any) ->
         raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
 
 
-def settled(model: Any, mechanism: Any, options: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
-    """The model that fills, why it was chosen, and its options."""
-    if not (isinstance(model, str) and model == "auto"):
-        return model, "", options
-    if mechanism is None:
-        return DEFAULT, REASON, options
-    return WITH_MASK, REASON_WITH_MASK, {"components": 1, **options}
-
-
-def usual(methods: Sequence[str]) -> str:
-    """Where parameters come from unless told."""
-    if "bootstrap" in methods:
-        return "bootstrap"
-    return "posterior" if set(POSTERIOR) & set(methods) else "ensemble"
-
-
-def not_at_random(rows: Table, model: Any, mechanism: Any, m: int, uncertainty: str, *rest: Any) -> Imputations:
+def not_at_random(rows: Table, plan: Plan, mechanism: Any, m: int, seed: int, progress: bool) -> Imputations:
     """With a model of the mask."""
     from probgen.studies.mask_mechanism import Mechanism
     from probgen.studies.not_at_random import impute_not_at_random
 
-    if uncertainty != "bootstrap":
-        raise CapabilityError(f"With a mechanism, uncertainty must be 'bootstrap', got {uncertainty!r}.")
     asked = mechanism if isinstance(mechanism, Mechanism) else Mechanism(mechanism)
-    return impute_not_at_random(rows, model, asked, m, *rest)
-
-
-# --------------------------------------------------------------------------------------------------------- worlds
-def worlds(
-    model: Any, rows: Table, m: int, uncertainty: str, seed: int, progress: bool, options: Mapping[str, Any]
-) -> tuple[Fit, ...]:
-    """One fit with m draws of its parameters, or m fits."""
-    common = {"seed": seed, "progress": progress, **options}
-    able = methods_of(find(model) if isinstance(model, str) else model)
-    if uncertainty == "none":
-        warnings.warn(
-            "uncertainty='none' draws all imputations with the same parameters: pooled intervals will be too short.",
-            ImproperWarning,
-            stacklevel=3,
-        )
-        return (fit(model, rows, **({"draws": 1} | common if "chained" in able else common)),)
-    if uncertainty == "ensemble":
-        return tuple(member(model, rows, number, seed, common) for number in range(m))
-    if uncertainty == "bootstrap":
-        check_able("bootstrap", able, "uncertainty='ensemble'")
-        return (fit(model, rows, method="bootstrap", draws=m, **common),)
-    if uncertainty == "laplace":
-        check_able("laplace", able, "uncertainty='bootstrap'")
-        return (fit(model, rows, method="laplace", **common),)
-    method = next((name for name in POSTERIOR if name in able), None)
-    check_able(method or "gibbs", able, "uncertainty='bootstrap' or 'ensemble'")
-    settings = {"method": method, **({"draws": m} if method == "chained" else {}), **common}
-    return (fit(model, rows, **settings),)
-
-
-def check_able(method: str, able: Sequence[str], instead: str) -> None:
-    if method not in able:
-        raise CapabilityError(f"This model cannot be fitted by method {method!r} ({', '.join(able)}); use {instead}.")
-
-
-def member(model: Any, rows: Table, number: int, seed: int, common: Mapping[str, Any]) -> Fit:
-    """One fit of an ensemble: rows weighted anew, another start."""
-    own = seed_of(seed, "member", number) % 2**62
-    weights = np.random.default_rng(own).exponential(size=len(rows)) * (1.0 if rows.weights is None else rows.weights)
-    total = len(rows) if rows.weights is None else rows.weights.sum()
-    return fit(model, rows.with_weights(weights * total / weights.sum()), **{**common, "seed": own})
-
-
-def completed(fits: Sequence[Fit], rows: Table, told: Table, m: int, seed: int) -> list[Table]:
-    """M completed tables; cells of the rows that a fit was told of are those that it drew itself, where it did."""
-    if len(fits) > 1 or fits[0].posterior.cells is None or len(fits[0].posterior) != m:
-        return drawn(fits, rows, m, seed)
-    ended = conditionals.ended(fits[0], told)
-    if len(told) == len(rows):
-        return ended
-    place, others = rows.known.any(1), rows.take(np.flatnonzero(~rows.known.any(1)))
-    made = []
-    for one, other in zip(ended, drawn(fits, others, m, seed), strict=True):
-        values = rows.values.copy()
-        values[place], values[~place] = one.values, other.values
-        made.append(rows.with_values(values))
-    return made
-
-
-def drawn(fits: Sequence[Fit], rows: Table, m: int, seed: int) -> list[Table]:
-    """M completed tables; the i-th with the i-th parameters."""
-    if len(fits) == 1:
-        return fits[0].fill(rows, m, seed=seed)
-    return [one.fill(rows, 1, seed=seed_of(seed, "imputation", at) % 2**62)[0] for at, one in enumerate(fits)]
+    return impute_not_at_random(rows, plan, asked, m, seed, progress)
 
 
 # ------------------------------------------------------------------------------------------------------- formulas

@@ -11,7 +11,7 @@ rows (a refit with random row weights, as in Rubin's Bayesian bootstrap, 1981).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,12 +22,13 @@ from probgen.data.native import from_mapping
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference.diagnostics import effective_sample_size, split_rhat
-from probgen.inference.fit import methods_of, run
+from probgen.inference.fit import run
 from probgen.inference.runtime import seed_of
-from probgen.program import find
 from probgen.queries import Fit, fit
 from probgen.studies.mask_mechanism import MaskModel, Mechanism
 from probgen.studies.multiple_imputation import Imputations
+from probgen.studies.planning import Plan, able_to
+from probgen.studies.worlds import reweighed
 
 __all__ = ["MaskedImputations", "MechanismFit", "impute_not_at_random"]
 
@@ -85,7 +86,7 @@ class MechanismFit:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskedImputations(Imputations):
     """Completed tables of a model with a mask that tells something; everything that :class:`Imputations` can do.
 
@@ -110,13 +111,13 @@ class MaskedImputations(Imputations):
 
 
 def impute_not_at_random(
-    table: Table, model: Any, mechanism: Mechanism, m: int, seed: int, progress: bool, options: Mapping[str, Any]
+    table: Table, plan: Plan, mechanism: Mechanism, m: int, seed: int, progress: bool
 ) -> MaskedImputations:
     """What :func:`probgen.impute` does where there is a mechanism."""
-    check_served(table, model)
+    check_served(table, plan.model)
     mask = MaskModel(mechanism, table)
     told = table.take(np.flatnonzero(table.known.any(1)))
-    begin = fit(model, told, seed=seed, progress=progress, **options)
+    begin = fit(plan.model, told, seed=seed, progress=progress, **plan.options)
     share = [m // mechanism.chains + (chain < m % mechanism.chains) for chain in range(min(mechanism.chains, m))]
     chains = [Chain(table, with_own_program(begin), mask, seed_of(seed, "chain", at)) for at in range(len(share))]
     sweeps = mechanism.warmup + max(share) * mechanism.thin
@@ -126,14 +127,14 @@ def impute_not_at_random(
             number, rest = divmod(sweep - mechanism.warmup, mechanism.thin)
             if rest == 0 and 0 < number <= tables:
                 chain.hold()
-    return gathered(table, mask, chains, seed, options)
+    return gathered(table, mask, chains, seed, plan)
 
 
 def check_served(table: Table, model: Any) -> None:
     """Refuse what data augmentation cannot serve."""
     if table.lengths is not None:
         raise CapabilityError("A mechanism is for rows that stand alone; this table holds sequences.")
-    able = methods_of(find(model) if isinstance(model, str) else model)
+    able = able_to(model)
     if "em" not in able:
         raise CapabilityError(
             "A mechanism refits the model to completed rows by a few iterations of EM, which this model does not have"
@@ -142,9 +143,7 @@ def check_served(table: Table, model: Any) -> None:
         )
 
 
-def gathered(
-    table: Table, mask: MaskModel, chains: Sequence[Chain], seed: int, options: Mapping[str, Any]
-) -> MaskedImputations:
+def gathered(table: Table, mask: MaskModel, chains: Sequence[Chain], seed: int, plan: Plan) -> MaskedImputations:
     """The chains' kept tables as one result."""
     draws = np.stack([np.stack(chain.path) for chain in chains])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -165,7 +164,7 @@ def gathered(
     held = [entry for chain in chains for entry in chain.held]
     return MaskedImputations(
         table, tuple(entry[0] for entry in held), tuple(entry[1] for entry in held), "bootstrap", seed,
-        dict(options), mechanism=learnt, mask_model=mask,
+        plan.options, plan.reason, mechanism=learnt, mask_model=mask,
     )  # fmt: skip
 
 
@@ -205,8 +204,7 @@ class Chain:
 
     def refit(self) -> None:
         """Parameters from the completed rows with random weights, climbed to from where they are."""
-        weights = self.weights * self.rng.exponential(size=len(self.table))
-        rows = self.table.with_values(self.values.copy()).with_weights(weights * self.weights.sum() / weights.sum())
+        rows = reweighed(self.table.with_values(self.values.copy()), self.rng)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             try:

@@ -24,6 +24,7 @@ from probgen.data.native import from_mapping
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.runtime import seed_of
+from probgen.studies.hidable import Hidable, hidable
 from probgen.studies.multiple_imputation import impute
 from probgen.studies.scoring import brier_score, crps, is_nominal, log_score, random_ranks
 from probgen.studies.uniformity import Bands, bands
@@ -147,7 +148,7 @@ def lines_of(records: Sequence[dict[str, Any]], keys: Sequence[str]) -> Iterable
 
 def overimpute(
     table: Any,
-    model: Any,
+    model: Any = "auto",
     *,
     share: float = 0.1,
     folds: int | None = None,
@@ -169,13 +170,15 @@ def overimpute(
         columns: whose cells are hidden; all where it is None.
         m: imputations of every hidden cell; 39 make 40 ranks, of which 50, 80 and 95 % are whole numbers.
         seed: of holes and draws.
-        **options: of :func:`probgen.impute`.
+        **options: of :func:`probgen.impute`. Under a ``design`` cells are hidden that the model draws and returns; derived cells
+            that are made of a hidden one are hidden with it.
 
     Returns:
         An :class:`Overimputation`; ``probgen.plots.overimputation`` draws it.
 
     Raises:
         DataError: nothing can be hidden, or too much, so that a column is left without values.
+        CapabilityError: a ``mechanism``: cells hidden at random do not follow it.
 
     Example:
         >>> a, noise = np.random.default_rng(0).normal(size=(2, 80))
@@ -183,16 +186,17 @@ def overimpute(
         >>> len(found.draws), found.names, [record["says"] for record in found.columns]
         (39, ('a', 'b'), ['', ''])
     """
-    rows = table if isinstance(table, Table) else Table(table)
+    found = hidable(table, options)
+    rows = found.table
     if not isinstance(m, int | np.integer) or m < 2:
         raise CapabilityError(f"m must be a whole number of at least 2, got {m!r}.")
     parts = []
-    for number, hidden in enumerate(hiding(rows, share, folds, columns, seed)):
-        holed = rows.with_values(np.where(hidden, np.nan, rows.values))
+    for number, hidden in enumerate(hiding(found, share, folds, columns, seed)):
+        holed = found.holed(hidden)
         own = seed_of(seed, "overimpute", number) % 2**31
         filled = impute(holed, model, m=int(m), seed=own, **options)
         cells = np.argwhere(hidden)
-        drawn = np.stack([one.values[hidden] for one in filled])
+        drawn = found.drawn(filled, hidden)
         parts.append((cells, drawn, (~holed.known).mean(1)[cells[:, 0]]))
     cells, drawn, missing = (np.concatenate(part, axis) for part, axis in zip(zip(*parts), (0, 1, 0), strict=True))
     return Overimputation(rows, cells, drawn, missing, seed, {"model": model, **options})
@@ -200,26 +204,28 @@ def overimpute(
 
 # --------------------------------------------------------------------------------------------------------- what is hidden
 def hiding(
-    table: Table, share: float, folds: int | None, columns: Sequence[str] | None, seed: int
+    found: Hidable, share: float, folds: int | None, columns: Sequence[str] | None, seed: int
 ) -> Iterable[np.ndarray]:
-    """Masks ``(N, D)``, one a round; every row keeps a known cell."""
+    """Masks ``(N, D)``, one a round; every row keeps a known cell of those that the model sees."""
     if folds is None and not 0 < share < 1:
         raise DataError(f"share must lie between 0 and 1, got {share}.")
     if folds is not None and (not isinstance(folds, int) or folds < 2):
         raise DataError(f"folds must be a whole number of at least 2, got {folds!r}.")
     rng = np.random.default_rng(seed_of(seed, "hidden"))
-    order = positions(table.known, columns if columns is None else [table.schema.index(c) for c in columns], rng)
+    order = positions(found.cells, found.asked(columns), rng)
+    known = np.zeros_like(found.cells)
+    known[:, found.places] = found.table.known[:, found.places]
     cuts = [(0.0, share)] if folds is None else [(at / folds, (at + 1) / folds) for at in range(folds)]
-    masks = [keep_one(table.known, (order >= low) & (order < high), rng) for low, high in cuts]
+    masks = [keep_one(known, (order >= low) & (order < high), rng) for low, high in cuts]
     if not any(mask.any() for mask in masks):
         raise DataError("No cell can be hidden: every row must keep one that is known. Give a larger share.")
     return [mask for mask in masks if mask.any()]
 
 
-def positions(known: np.ndarray, places: Sequence[int] | None, rng: np.random.Generator) -> np.ndarray:
+def positions(known: np.ndarray, places: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     """Known cells of each column in random order, spread over [0, 1); 2 for cells that stay."""
     found = np.full(known.shape, 2.0)
-    for place in range(known.shape[1]) if places is None else places:
+    for place in places:
         rows = rng.permutation(np.flatnonzero(known[:, place]))
         found[rows, place] = (np.arange(len(rows)) + rng.random()) / max(len(rows), 1)
     return found

@@ -34,6 +34,7 @@ class Prepared:
         partly: ``(N, D)`` cells that are known by halves: censored, or tied by a known derived cell.
         squeezed: how many cells were moved to a bound, by column.
         levels: the groups' intercepts of each imputation.
+        weighed: whether weights count: not those of new rows, which nothing is fitted to.
     """
 
     design: Design
@@ -45,6 +46,7 @@ class Prepared:
     partly: np.ndarray
     squeezed: Mapping[str, int] = field(default_factory=dict)
     levels: tuple[Intercepts, ...] = ()
+    weighed: bool = True
 
     @property
     def schema(self) -> Schema:
@@ -96,8 +98,10 @@ class Prepared:
     # -- tables ------------------------------------------------------------------------------------------------
     def model_table(self, values: np.ndarray | None = None) -> Table:
         """The rows as the model sees them, with their weights; other values where given."""
+        if not self.weighed:
+            return Table.from_codes(self.shown if values is None else values, self.model_schema)
         weights = self.design.weights
-        known = None if weights is None else self.table.values[:, self.schema.index(weights)].copy()
+        known = self.table.weights if weights is None else self.table.values[:, self.schema.index(weights)].copy()
         return Table.from_codes(self.shown if values is None else values, self.model_schema, known)
 
     def returned(self, values: np.ndarray) -> Table:

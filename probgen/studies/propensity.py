@@ -14,11 +14,13 @@ import numpy as np
 
 from probgen.data.table import Table
 from probgen.errors import DataError
+from probgen.studies.imputed_values import imputed_cells
+from probgen.studies.ridge_logistic import mode_of
 from probgen.studies.scoring import Encoding
 
 __all__ = ["Propensity", "propensity"]
 
-STEPS = 30
+FREE = 1e-9  # penalty of the intercept
 MOST_ODDS = 50.0
 POWERS = (1, 2, 3)  # of the logit of the propensity, which residuals are taken from
 
@@ -29,7 +31,7 @@ class Propensity:
 
     Attributes:
         column: the one that is missing.
-        unknown: ``(N,)``, where it was.
+        unknown: ``(N,)``, where it was; of the N rows in which it is known or was imputed.
         score: ``(N,)`` probabilities, averaged over imputations.
         values: ``(m, N)``, the completed column, as coded.
         residuals: ``(m, N)``, of its regression on a cubic of the score's logit, in standard deviations of those of known
@@ -64,54 +66,46 @@ class Propensity:
 
 
 def propensity(table: Table, tables: Sequence[Table], column: str, penalty: float = 1.0) -> Propensity:
-    """Of one column.
+    """Of one column. Rows in which it stays missing by design do not count; other columns that do so tell that they do.
 
     Args:
         table: with its holes.
         tables: completed.
-        column: name; some of its cells are known and some are not.
+        column: name; some of its cells are known and some were imputed.
         penalty: of the squared coefficients of the logistic regression, on standardised columns.
 
     Raises:
-        DataError: no cell of the column is unknown, or none is known.
+        DataError: no cell of the column was imputed, or none is known.
     """
     place = table.schema.index(column)
-    unknown = ~table.known[:, place]
+    filled = imputed_cells(table, tables, place)
+    rows = np.flatnonzero(table.known[:, place] | filled)
+    unknown = filled[rows]
     if not unknown.any() or unknown.all():
-        raise DataError(f"Column {column!r} must have cells that are known and cells that are not.")
+        raise DataError(f"Column {column!r} must have cells that are known and cells that were imputed.")
     others = [other for other in range(table.n_columns) if other != place]
     encoding = Encoding.of(table)
-    features = [encoding(one.values, others) if others else np.zeros((table.n_rows, 0)) for one in tables]
+    features = [features_of(encoding, one.values[rows], others) for one in tables]
     score = np.mean([fitted_probabilities(x, unknown, penalty) for x in features], 0)
-    values = np.stack([one.values[:, place] for one in tables])
+    values = np.stack([one.values[rows, place] for one in tables])
     return Propensity(column, unknown, score, values, residuals_of(values, score, unknown))
 
 
+def features_of(encoding: Encoding, values: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """``(N, F)``: columns as numbers; cells without a value are the mean, and an indicator says where they are."""
+    if not places:
+        return np.zeros((len(values), 0))
+    absent = np.isnan(values[:, places])
+    found = [np.nan_to_num(encoding(values, places), nan=0.0), absent[:, absent.any(0)]]
+    return np.concatenate(found, 1)
+
+
 def fitted_probabilities(features: np.ndarray, outcome: np.ndarray, penalty: float) -> np.ndarray:
-    """``(N,)``: ridge logistic regression by Newton's method, halving steps that overshoot."""
+    """``(N,)``: of a ridge logistic regression, whose intercept is hardly penalised."""
     x = np.column_stack([np.ones(len(features)), features])
-    ridge = np.r_[0.0, np.full(x.shape[1] - 1, penalty)]
-
-    def loss(beta: np.ndarray) -> float:
-        logit = x @ beta
-        return float((np.logaddexp(0, logit) - outcome * logit).sum() + 0.5 * (ridge * beta**2).sum())
-
-    beta = np.zeros(x.shape[1])
-    for _ in range(STEPS):
-        p = expit(x @ beta)
-        slope = x.T @ (p - outcome) + ridge * beta
-        curve = (x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge + 1e-9)
-        move, size, now = np.linalg.solve(curve, slope), 1.0, loss(beta)
-        while loss(beta - size * move) > now and size > 1e-6:
-            size /= 2
-        beta = beta - size * move
-        if np.abs(size * move).max() < 1e-8:
-            break
-    return expit(x @ beta)
-
-
-def expit(logit: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-np.clip(logit, -30, 30)))
+    ridge = np.r_[FREE, np.full(x.shape[1] - 1, penalty)]
+    beta, _ = mode_of(x, outcome, np.ones(len(x)), ridge)
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x @ beta, -30, 30))))
 
 
 def residuals_of(values: np.ndarray, score: np.ndarray, unknown: np.ndarray) -> np.ndarray:

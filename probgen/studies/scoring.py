@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist, pdist
 
 from probgen.data.schema import Schema
 from probgen.data.table import Table
-from probgen.studies.filling import crps
+from probgen.studies.filled_cells import crps
 
 __all__ = ["Encoding", "brier_score", "crps", "energy_score", "energy_terms", "log_score", "random_ranks"]
 

@@ -12,7 +12,7 @@ from probgen.data.native import from_mapping
 from probgen.errors import CapabilityError, DataError
 from probgen.studies.multiple_imputation import Imputations, impute
 from probgen.studies.pooling import INTERCEPTS, Pooled, pool
-from probgen.studies.shifts import neutral
+from probgen.studies.shifts import neutral, shifted
 
 __all__ = ["Sensitivity", "sensitivity"]
 
@@ -144,15 +144,16 @@ def sensitivity(
     level: Any = None,
     rows: Any = None,
     confidence: float = 0.95,
-    model: Any = None,
+    model: Any = "auto",
     complete_df: float | None = None,
     analysis_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> Sensitivity:
     """The same pooled analysis for every delta by which the draws of a column may lie from what the model expects.
 
-    The shift that changes nothing (0, or a factor of 1) is always among them. Draws are the same for all deltas but for the
-    shift, so that curves are smooth.
+    The shift that changes nothing (0, or a factor of 1) is always among them. Random numbers are the same for all deltas, so
+    that curves are smooth. Other unknown cells of the rows that shift are drawn anew for every delta, for no shift too:
+    where there are any, the analysis at random is that of ``imputed`` within Monte-Carlo error.
 
     Args:
         data: imputations; or a table, which is imputed first with ``model`` and ``options``.
@@ -163,14 +164,14 @@ def sensitivity(
         level: of a categorical column, the level whose log odds are shifted.
         rows: ``(N,)`` mask of the rows that shift, such as one arm of a trial; all where it is None.
         confidence: of the intervals.
-        model: that imputes a table.
+        model: that imputes a table, as for :func:`probgen.impute`.
         complete_df: as for :func:`probgen.pool`.
         analysis_options: of a formula, such as ``{"family": "binomial"}``.
         **options: of :func:`probgen.impute`.
 
     Raises:
         DataError: no delta, or one that is no number; what ``shifted`` and ``analyse`` raise.
-        CapabilityError: a table without a model, or imputations with options.
+        CapabilityError: imputations with a model or with options.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -186,9 +187,9 @@ def sensitivity(
     """
     tried, pooled = checked_deltas(deltas, scale), []
     imputed = imputations_of(data, model, options)
+    anew = np.ones(len(imputed.table), dtype=bool) if rows is None else moving(rows, level, len(imputed.table))
     for delta in tried.tolist():
-        size = size_of(delta, scale, level, rows, imputed)
-        one = imputed.shifted({column: size}, scale=scale, given=given)
+        one = shifted(imputed, {column: size_of(delta, scale, level, rows)}, scale, given, anew)
         found = one.analyse(analysis, **(analysis_options or {}))
         pooled.append(pool(found, confidence=confidence, complete_df=complete_df))
     return Sensitivity(column, scale, given, tried, tuple(pooled), imputed.m)
@@ -202,26 +203,27 @@ def checked_deltas(deltas: Sequence[float], scale: str) -> np.ndarray:
     return np.unique(np.append(numbers.astype(float), neutral(scale)))
 
 
-def size_of(delta: float, scale: str, level: Any, rows: Any, imputed: Imputations) -> Any:
+def size_of(delta: float, scale: str, level: Any, rows: Any) -> Any:
     """The shift of one delta: a number, a number for one level, or one a row."""
     if rows is None:
         return delta if level is None else {level: delta}
+    return np.where(np.asarray(rows), delta, neutral(scale))
+
+
+def moving(rows: Any, level: Any, n: int) -> np.ndarray:
+    """The mask of the rows that shift, checked."""
     if level is not None:
         raise CapabilityError("Levels of a categorical column are shifted in all rows; leave out rows.")
     mask = np.asarray(rows)
-    if mask.dtype != bool or mask.shape != (len(imputed.table),):
-        raise DataError(
-            f"rows must be a mask of {len(imputed.table)} booleans, got {mask.dtype} of shape {mask.shape}."
-        )
-    return np.where(mask, delta, neutral(scale))
+    if mask.dtype != bool or mask.shape != (n,):
+        raise DataError(f"rows must be a mask of {n} booleans, got {mask.dtype} of shape {mask.shape}.")
+    return mask
 
 
 def imputations_of(data: Any, model: Any, options: dict[str, Any]) -> Imputations:
     """Imputations as they are; a table imputed."""
     if isinstance(data, Imputations):
-        if model is not None or options:
+        if options or not (isinstance(model, str) and model == "auto"):
             raise CapabilityError("These are imputations already; leave out model and options of impute.")
         return data
-    if model is None:
-        raise CapabilityError("A table is imputed first: name its model, such as model='gaussian_mixture'.")
     return impute(data, model, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from probgen.studies.intercepts import Intercepts
 from probgen.studies.prepared import Prepared
 from probgen.studies.steering import steered
 
-__all__ = ["Draw", "State", "World", "only", "settled"]
+__all__ = ["Draw", "State", "World", "settled"]
 
 CANDIDATES = 20_000  # rows that are drawn at once when rows are drawn again
 
@@ -48,13 +48,6 @@ class World:
 
     def _filled(self, values: np.ndarray, seed: int) -> np.ndarray:
         return self.fit.fill(Table.from_codes(values, self.fit.schema), 1, seed=seed)[0].values
-
-
-def only(fit: Fit, number: int, m: int) -> Fit:
-    """A fit with the one draw of the parameters that imputation ``number`` of m has."""
-    size = len(fit.posterior)
-    at = number * size // m if m <= size else number % size
-    return replace(fit, posterior=fit.posterior.only(at)) if size > 1 else fit
 
 
 def settled(

@@ -13,7 +13,7 @@ unknown cells of a moved row are drawn anew given the moved one, so that they fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from probgen.errors import CapabilityError, DataError
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit, class_probabilities
 from probgen.studies.multiple_imputation import Imputations
-from probgen.studies.settling import only
+from probgen.studies.worlds import world_of
 
 __all__ = ["SCALES", "Shift", "ShiftedImputations", "neutral", "shifted"]
 
@@ -36,14 +36,37 @@ ALTERNATIONS = 20  # rounds towards the law of given="row"
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """How far, on which scale, and given what: the options of :meth:`Imputations.shifted`."""
+    """How far, on which scale, and given what: the options of :meth:`Imputations.shifted`.
+
+    Attributes:
+        delta, scale, given: as there.
+        anew: ``(N,)`` rows whose other cells are drawn anew even if their delta moves nothing: a sweep has no gap there.
+    """
 
     delta: Mapping[str, Any]
     scale: str
     given: str
+    anew: np.ndarray | None = None
+
+    def __str__(self) -> str:
+        moves = ", ".join(f"{name} by {in_words(delta)}" for name, delta in self.delta.items())
+        return f"{moves} ({self.scale}, given the {'whole row' if self.given == 'row' else 'known cells'})"
 
 
-@dataclass(frozen=True, eq=False)
+def in_words(delta: Any) -> str:
+    """A shift in words.
+
+    Example:
+        >>> in_words(2.0), in_words({"a": 1.0}), in_words(np.array([0.0, -3.0, 1.5]))
+        ('2', 'log odds of a: 1', '-3 to 1.5, one a row')
+    """
+    if isinstance(delta, Mapping):
+        return ", ".join(f"log odds of {level}: {value:g}" for level, value in delta.items())
+    low, high = np.min(delta), np.max(delta)
+    return f"{low:g}" if np.ndim(delta) == 0 else f"{low:g} to {high:g}, one a row"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class ShiftedImputations(Imputations):
     """Completed tables whose draws of some columns are shifted; everything that :class:`Imputations` can do.
 
@@ -55,24 +78,29 @@ class ShiftedImputations(Imputations):
     base: Imputations = field(kw_only=True, repr=False)
     shift: Shift = field(kw_only=True)
 
+    def __str__(self) -> str:
+        return f"{super().__str__()}\nshifted: {self.shift}"
+
     def transform(self, rows: Any) -> tuple[Table, ...]:
         """New rows completed in the same m worlds, and shifted alike.
 
         Raises:
             DataError: a delta that differs from row to row, which new rows do not have.
         """
-        table = self.fits[0].read(rows)
         by_row = [name for name, value in self.shift.delta.items() if np.ndim(value) == 1]
         if by_row:
             raise DataError(
                 f"delta of {by_row[0]!r} is one number a row of the old table; shift new rows by one number."
             )
+        table = self.fits[0].read(rows)
         return moved(self.base, table, self.base.transform(table), self.shift, "transform")
 
 
-def shifted(base: Imputations, delta: Mapping[str, Any], scale: str, given: str) -> ShiftedImputations:
-    """What :meth:`Imputations.shifted` does."""
-    shift = checked(base, delta, scale, given)
+def shifted(
+    base: Imputations, delta: Mapping[str, Any], scale: str, given: str, anew: np.ndarray | None = None
+) -> ShiftedImputations:
+    """What :meth:`Imputations.shifted` does; ``anew`` as in :class:`Shift`."""
+    shift = replace(checked(base, delta, scale, given), anew=anew)
     if isinstance(base, ShiftedImputations) or not all(isinstance(one, Fit) for one in base.fits):
         raise CapabilityError("Imputations at random are shifted, once; name all columns in one delta.")
     if hasattr(base, "mechanism"):
@@ -82,8 +110,8 @@ def shifted(base: Imputations, delta: Mapping[str, Any], scale: str, given: str)
             "A shift would break what the design says must hold; shift imputations without a design."
         )
     common = {f.name: getattr(base, f.name) for f in fields(Imputations)}
-    tables = moved(base, base.table, base.tables, shift, "shift")
-    return ShiftedImputations(**{**common, "tables": tables}, base=base, shift=shift)
+    common["tables"] = moved(base, base.table, base.tables, shift, "shift")
+    return ShiftedImputations(**common, base=base, shift=shift)
 
 
 def neutral(scale: str) -> float:
@@ -145,8 +173,7 @@ def moved(
     """Every completed table with its draws moved, each in its own world."""
     made = []
     for at, table in enumerate(completed):
-        world = base.fits[at] if len(base.fits) > 1 else only(base.fits[0], at, base.m)
-        move = Move(world, base.table, holed, shift, seed_of(base.seed, purpose, at))
+        move = Move(world_of(base.fits, at, base.m), base.table, holed, shift, seed_of(base.seed, purpose, at))
         made.append(move.table(table))
     return tuple(made)
 
@@ -182,6 +209,8 @@ class Move:
     def active(self, name: str, delta: Any) -> np.ndarray:
         """``(N,)``: rows whose unknown cell of a column moves."""
         holes = self.unknown[:, self.holed.schema.index(name)]
+        if self.shift.anew is not None:
+            return holes & self.shift.anew
         if isinstance(delta, Mapping):
             return holes & any(value != 0 for value in delta.values())
         return holes & (np.asarray(delta) != neutral(self.shift.scale))

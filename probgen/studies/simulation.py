@@ -39,7 +39,16 @@ from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.studies.analyses import read_analyses
 from probgen.studies.rubin import check_confidence
 from probgen.studies.simulation_records import Records
-from probgen.studies.simulation_run import CASES, COMPLETE, Batched, Completed, Design, Outcome, Task, without_holes
+from probgen.studies.simulation_run import (
+    CASES,
+    COMPLETE,
+    Batched,
+    Completed,
+    Experiment,
+    Outcome,
+    Task,
+    without_holes,
+)
 from probgen.studies.simulation_summary import ImputationStudy
 
 __all__ = ["Batched", "Completed", "ImputationStudy", "imputation_study"]
@@ -97,10 +106,10 @@ def imputation_study(
     source = sample if callable(sample) and not isinstance(sample, Table) else without_holes(sample)
     check_rows(source, rows, replace)
     check_methods(methods, ampute, truth, source)
-    asked = Design(source, rows, replace, ampute, analysis, dict(methods), m, seed, confidence, family=family)
-    design, values = prepared(asked, truth, workers)
-    found = simulated(design, path, simulations, workers, progress)
-    return ImputationStudy.of(found, design.all_methods(), values, simulations, m, confidence, seed)
+    asked = Experiment(source, rows, replace, ampute, analysis, dict(methods), m, seed, confidence, family=family)
+    experiment, values = prepared(asked, truth, workers)
+    found = simulated(experiment, path, simulations, workers, progress)
+    return ImputationStudy.of(found, experiment.all_methods(), values, simulations, m, confidence, seed)
 
 
 # ------------------------------------------------------------------------------------------------------- what was asked
@@ -136,21 +145,21 @@ def check_methods(methods: Any, ampute: Any, truth: Any, source: Any) -> None:
         raise CapabilityError("truth must be given where samples come from a function.")
 
 
-def prepared(asked: Design, truth: Any, workers: int) -> tuple[Design, dict[str, float]]:
+def prepared(asked: Experiment, truth: Any, workers: int) -> tuple[Experiment, dict[str, float]]:
     """With its estimands, tried on the first sample."""
     values, names = estimands(asked, truth)
-    design = changed(asked, terms=tuple(values), names=names)
-    check_holes(design)
+    experiment = changed(asked, terms=tuple(values), names=names)
+    check_holes(experiment)
     if workers > 1:
-        check_sendable(design)
-    return design, values
+        check_sendable(experiment)
+    return experiment, values
 
 
-def estimands(design: Design, truth: Any) -> tuple[dict[str, float], tuple[str, ...] | None]:
+def estimands(experiment: Experiment, truth: Any) -> tuple[dict[str, float], tuple[str, ...] | None]:
     """Term -> true value, and names for an analysis that has none; from the analysis of complete data."""
-    population = design.sample if truth is None else tried("sample", lambda: design.complete(0))
+    population = experiment.sample if truth is None else tried("sample", lambda: experiment.complete(0))
     table = without_holes(population)
-    terms, read = read_analyses([tried("analysis", lambda: design.analyse(table))], None)
+    terms, read = read_analyses([tried("analysis", lambda: experiment.analyse(table))], None)
     named = read[0].names is not None
     if truth is None:
         return dict(zip(terms, read[0].estimate.tolist())), None
@@ -182,15 +191,15 @@ def tried(what: str, run: Callable[[], Any]) -> Any:
         raise DataError(f"{what} failed on the first sample: {type(error).__name__}: {error}") from error
 
 
-def check_holes(design: Design) -> None:
-    complete = tried("sample", lambda: design.complete(0))
-    if tried("ampute", lambda: design.holed(complete, 0)).known.all():
+def check_holes(experiment: Experiment) -> None:
+    complete = tried("sample", lambda: experiment.complete(0))
+    if tried("ampute", lambda: experiment.holed(complete, 0)).known.all():
         raise DataError("ampute made no holes in the first sample.")
 
 
-def check_sendable(design: Design) -> None:
-    parts = {"sample": design.sample, "ampute": design.ampute, "analysis": design.analysis}
-    for name, part in {**parts, **{f"methods[{key!r}]": how for key, how in design.methods.items()}}.items():
+def check_sendable(experiment: Experiment) -> None:
+    parts = {"sample": experiment.sample, "ampute": experiment.ampute, "analysis": experiment.analysis}
+    for name, part in {**parts, **{f"methods[{key!r}]": how for key, how in experiment.methods.items()}}.items():
         try:
             ForkingPickler.dumps(part)
         except Exception as error:
@@ -201,26 +210,28 @@ def check_sendable(design: Design) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- the work
 def simulated(
-    design: Design, path: str | Path | None, simulations: int, workers: int, progress: bool
+    experiment: Experiment, path: str | Path | None, simulations: int, workers: int, progress: bool
 ) -> list[Outcome]:
     """Outcomes of the simulations and methods asked for, in order."""
-    records = Records(path, design)
+    records = Records(path, experiment)
     try:
-        simulate(design, records, simulations, workers, progress)
+        simulate(experiment, records, simulations, workers, progress)
     finally:
         records.close()
-    order = {name: place for place, name in enumerate(design.all_methods())}
+    order = {name: place for place, name in enumerate(experiment.all_methods())}
     chosen = [o for o in records.outcomes.values() if o.simulation < simulations and o.method in order]
     return sorted(chosen, key=lambda outcome: (outcome.simulation, order[outcome.method]))
 
 
-def simulate(design: Design, records: Records, simulations: int, workers: int, progress: bool) -> None:
+def simulate(experiment: Experiment, records: Records, simulations: int, workers: int, progress: bool) -> None:
     """Whatever is not there yet."""
-    missing = records.missing(simulations, design.all_methods())
-    tasks = blocks(missing, max([how.size for how in design.methods.values() if isinstance(how, Batched)], default=1))
+    missing = records.missing(simulations, experiment.all_methods())
+    tasks = blocks(
+        missing, max([how.size for how in experiment.methods.values() if isinstance(how, Batched)], default=1)
+    )
     with (
         tqdm(total=simulations, initial=simulations - len(missing), desc="simulations", disable=not progress) as bar,
-        closing(outcomes(design, tasks, workers)) as found,
+        closing(outcomes(experiment, tasks, workers)) as found,
     ):
         for task, made in zip(tasks, found, strict=True):
             records.add(made)
@@ -232,12 +243,12 @@ def blocks(missing: Mapping[int, Sequence[str]], size: int) -> list[Task]:
     return [{n: missing[n] for n in numbers[at : at + size]} for at in range(0, len(numbers), size)]
 
 
-def outcomes(design: Design, tasks: Sequence[Task], workers: int) -> Generator[list[Outcome]]:
+def outcomes(experiment: Experiment, tasks: Sequence[Task], workers: int) -> Generator[list[Outcome]]:
     """Of each task, in order."""
     if workers == 1 or len(tasks) < 2:
-        yield from map(design.run, tasks)
+        yield from map(experiment.run, tasks)
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up, (design,))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), set_up, (experiment,))
     try:
         yield from pool.map(run_task, tasks)
     except BrokenProcessPool as error:
@@ -249,12 +260,12 @@ def outcomes(design: Design, tasks: Sequence[Task], workers: int) -> Generator[l
         pool.shutdown(cancel_futures=True)
 
 
-WORKER: dict[str, Design] = {}
+WORKER: dict[str, Experiment] = {}
 
 
-def set_up(design: Design) -> None:
-    WORKER["design"] = design
+def set_up(experiment: Experiment) -> None:
+    WORKER["experiment"] = experiment
 
 
 def run_task(task: Task) -> list[Outcome]:
-    return WORKER["design"].run(task)
+    return WORKER["experiment"].run(task)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TextIO
 
-from probgen.data.table import Table
 from probgen.errors import DataError
-from probgen.inference.programs import code_fingerprint
-from probgen.studies.simulation_run import CASES, COMPLETE, Batched, Design, Outcome
+from probgen.studies.simulation_run import CASES, COMPLETE, Batched, Experiment, Outcome
+from probgen.studies.telling import told
 
 __all__ = ["Records"]
 
@@ -24,18 +23,18 @@ class Records:
 
     Args:
         path: a folder, new or of the same study; None keeps nothing.
-        design: of the study. Methods may be added, all else must be as it was.
+        experiment: of the study. Methods may be added, all else must be as it was.
 
     Raises:
         DataError: the folder holds something else, or another study.
     """
 
-    def __init__(self, path: str | Path | None, design: Design) -> None:
+    def __init__(self, path: str | Path | None, experiment: Experiment) -> None:
         self.outcomes: dict[tuple[int, str], Outcome] = {}
         self.file: TextIO | None = None
         if path is None:
             return
-        folder, told = Path(path), description(design)
+        folder, told = Path(path), description(experiment)
         check_folder(folder)
         if (folder / MARK).exists():
             told = agreed(json.loads((folder / MARK).read_text(encoding="utf-8")), told, folder)
@@ -109,30 +108,16 @@ def plain(record: dict[str, Any]) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------------------------------------- what a study is
-def description(design: Design) -> dict[str, Any]:
+def description(experiment: Experiment) -> dict[str, Any]:
     """What outcomes depend on."""
     return {
-        "seed": design.seed, "m": design.m, "confidence": design.confidence, "rows": design.rows,
-        "replace": design.replace, "terms": list(design.terms), "sample": told(design.sample),
-        "ampute": told(design.ampute), "analysis": told(design.analysis), "family": design.family,
-        "methods": {COMPLETE: "", CASES: "", **{name: told(how) for name, how in design.methods.items()}},
+        "seed": experiment.seed, "m": experiment.m, "confidence": experiment.confidence, "rows": experiment.rows,
+        "replace": experiment.replace, "terms": list(experiment.terms), "sample": told(experiment.sample),
+        "ampute": told(experiment.ampute), "analysis": told(experiment.analysis), "family": experiment.family,
+        "methods": {COMPLETE: "", CASES: "", **{name: told(filling(how)) for name, how in experiment.methods.items()}},
     }  # fmt: skip
 
 
-def told(thing: Any) -> str:
-    """In words that are the same in another process: plain values, functions by their code, tables by their cells."""
-    if isinstance(thing, Table):
-        return thing.fingerprint()
-    if thing is None or isinstance(thing, bool | int | float | str):
-        return repr(thing)
-    if isinstance(thing, Mapping):
-        return "{" + ", ".join(f"{key}: {told(thing[key])}" for key in sorted(thing, key=str)) + "}"
-    if isinstance(thing, list | tuple):
-        return "[" + ", ".join(map(told, thing)) + "]"
-    if isinstance(thing, Batched):
-        return told(thing.function)
-    if isinstance(thing, type) or not callable(thing):
-        return getattr(thing, "__qualname__", type(thing).__qualname__)
-    if is_dataclass(thing):
-        return told({item.name: getattr(thing, item.name) for item in fields(thing)}) + code_fingerprint(thing)
-    return f"{getattr(thing, '__qualname__', type(thing).__qualname__)} {code_fingerprint(thing)}"
+def filling(how: Any) -> Any:
+    """A method without the number of tables that it is given at once, on which outcomes do not depend."""
+    return how.function if isinstance(how, Batched) else how

@@ -19,7 +19,7 @@ from probgen.inference.runtime import seed_of
 from probgen.studies.multiple_imputation import by_formula, frame_of, impute
 from probgen.studies.pooling import pool
 
-__all__ = ["CASES", "COMPLETE", "Batched", "Completed", "Design", "Outcome"]
+__all__ = ["CASES", "COMPLETE", "Batched", "Completed", "Experiment", "Outcome"]
 
 COMPLETE = "complete data"
 CASES = "complete cases"
@@ -86,7 +86,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Experiment:
     """Everything that decides what happens in simulation number i.
 
     Attributes:

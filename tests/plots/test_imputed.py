@@ -9,7 +9,7 @@ import probgen as pg
 from probgen import plots
 from probgen.data import Table
 from probgen.errors import DataError
-from probgen.studies.imputed_values import chain_series, growth, imputed_columns, rhat_limit, series_rhat
+from probgen.studies.imputed_values import agreement, chain_series, growth, imputed_columns
 from probgen.studies.multiple_imputation import Imputations
 from probgen.studies.propensity import fitted_probabilities, propensity
 
@@ -182,8 +182,9 @@ def test_traces_show_every_chain_and_its_rhat():
     series = {"mean of x": rng.normal(size=(40, 5)), "sd of x": rng.normal(size=(40, 5)) + 3 * np.arange(5)}
     axes = plots.chain_traces(series, panels(2))
     assert [len(panel.lines) for panel in axes] == [5, 5]
-    assert series_rhat(series["mean of x"]) < rhat_limit(40, 5, 2) < 2 < series_rhat(series["sd of x"])
-    assert f"{series_rhat(series['sd of x']):.3f}" in axes[1].get_xlabel()
+    same, other = (agreement(series[name], 2) for name in ("mean of x", "sd of x"))
+    assert same.rhat < same.limit < 2 < other.rhat
+    assert f"{other.rhat:.3f}" in axes[1].get_xlabel()
 
 
 def test_chains_are_found_in_what_they_kept_and_in_draws():
@@ -260,7 +261,7 @@ def test_shares_at_equal_propensity():
 
 
 def test_a_column_without_holes_has_no_propensity(mixed):
-    with pytest.raises(DataError, match="known and cells that are not"):
+    with pytest.raises(DataError, match="known and cells that were imputed"):
         propensity(mixed.table, mixed.tables, "whole")
 
 

@@ -148,7 +148,7 @@ def test_rejection_draws_the_truncated_law():
     (fit,) = imputed.fits
     theta = fit.posterior.theta()["component.gaussian"]
     mean, sd = float(theta["loc"][0, 0]), float(np.sqrt(np.linalg.inv(theta["precision"][0].numpy())[0, 0]))
-    narrow = replace(imputed, design=replace(imputed.design, design=pg.Design(rules=["0.5 <= x <= 1.5"])))
+    narrow = replace(imputed, prepared=replace(imputed.prepared, design=pg.Design(rules=["0.5 <= x <= 1.5"])))
     (rows,) = narrow.transform({"x": np.full(4000, np.nan), "y": np.full(4000, np.nan)})
     drawn = np.column_stack([rows.column("x"), np.zeros(4000)])
     low, high = (fit.standardiser.forward(np.array([[end, 0.0]]))[0, 0] for end in (0.5, 1.5))
@@ -182,7 +182,7 @@ def test_limits_from_rules():
     """What the other side of a rule says of an unknown cell stands in the limits that models can read."""
     data = {"start": [1.0, np.nan, 2.0, 0.5], "end": [np.nan, 4.0, 3.0, 1.0]}
     imputed = impute(reals(data), pg.Design(rules=["start <= end"]), m=1)
-    limits = imputed.design.limits
+    limits = imputed.prepared.limits
     assert limits.lower[0, 1] == 1.0
     assert limits.upper[1, 0] == 4.0
     assert not limits.told[2:].any()
@@ -248,7 +248,7 @@ def test_squeezing_moves_and_counts():
     with pytest.warns(DataWarning, match="Cells were moved to their bounds: 1 of 'x'"):
         found = impute(reals(data), replace(design, squeeze=True), m=1)
     assert found[0].column("x")[-1] == 500
-    assert found.design.squeezed == {"x": 1}
+    assert found.prepared.squeezed == {"x": 1}
 
 
 # ------------------------------------------------------------------------------------- what does not apply, or stays
@@ -351,6 +351,34 @@ def test_weights_count_in_the_fit():
     data = {"x": x, "y": RNG.normal(size=260), "w": np.repeat([1.0, 0.0, 1.0], [100, 100, 60])}
     table = impute(reals(data), pg.Design(weights="w"), m=1, prior=None)[0]
     assert abs(table.column("x")[200:].mean()) < 1
+
+
+@pytest.mark.parametrize("more", [{}, {"censored": {"y": (-9, None)}, "rounds": 1}])
+def test_weights_of_the_table_count_under_a_design(more):
+    """As those of a column do: rows of weight zero say nothing, and the completed tables have the weights."""
+    x = np.concatenate([RNG.normal(0, 1, 100), RNG.normal(50, 1, 100), np.full(60, np.nan)])
+    weights = np.repeat([1.0, 0.0, 1.0], [100, 100, 60])
+    table = reals({"x": x, "y": RNG.normal(size=260), "w": weights}).with_weights(weights)
+    imputed = impute(table, pg.Design(exclude="w", **more), m=1, prior=None)
+    assert abs(imputed[0].column("x")[200:].mean()) < 1
+    assert np.array_equal(imputed[0].weights, weights)
+    impute(table, pg.Design(weights="w"), m=1)
+    with pytest.raises(SchemaError, match="The table has weights, and the design says that column 'w' holds others"):
+        impute(table.with_weights(1 + weights), pg.Design(weights="w"), m=1)
+
+
+def test_weights_of_new_rows_may_be_absent():
+    data = {"x": RNG.normal(size=60), "w": np.ones(60), "y": np.where(np.arange(60) < 20, np.nan, RNG.normal(size=60))}
+    imputed = impute(reals(data), pg.Design(weights="w"), m=2)
+    new = {"x": [0.5, 1.0], "y": [np.nan, np.nan]}
+    wanted = imputed.transform({**new, "w": [1.0, 2.0]})
+    for weights in ({}, {"w": [np.nan, 1.0]}):
+        for one, other in zip(imputed.transform({**new, **weights}), wanted, strict=True):
+            assert one.names == ("x", "w", "y")
+            assert np.array_equal(one.column("y"), other.column("y"))
+    data["w"][3] = np.nan
+    with pytest.raises(DataError, match=r"weights must be finite .* row 3 has nan"):
+        impute(reals(data), pg.Design(weights="w"), m=2)
 
 
 def test_a_weighted_analysis():

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import probgen as pg
-from probgen import cli
+from probgen import cli, plots
 from probgen.errors import DataError, ImproperWarning
 from probgen.report.imputation import find, render_imputations
 from probgen.report.imputation_words import by_chance
 from probgen.studies.multiple_imputation import Imputations
+from probgen.studies.propensity import propensity
 
 QUICK = {"components": 1, "progress": False}
 
@@ -196,3 +197,109 @@ def test_the_command_line_writes_a_page(table, tmp_path, capsys, monkeypatch):
     order[order.index("gaussian_mixture")] = "model.probgen"
     assert cli.main([str(word) for word in [*order, "--force"]]) == 2
     assert "--report goes with the name of a model" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ cells that stay missing
+@pytest.fixture(scope="module")
+def skipped():
+    """Numbers of men do not apply; whose sex is unknown has one in some imputations only; comments stay missing."""
+    rng = np.random.default_rng(5)
+    sex = rng.choice(["female", "male"], 150).astype(object)
+    number = np.where((sex == "male") | (rng.random(150) < 0.3), np.nan, rng.poisson(2.5, 150).astype(float))
+    sex[rng.random(150) < 0.2] = None
+    holes = {"age": 0.2, "comment": 0.4}
+    frame = {name: np.where(rng.random(150) < share, np.nan, rng.normal(size=150)) for name, share in holes.items()}
+    frame |= {"sex": sex, "number": number, "id": [f"p{row}" for row in range(150)]}
+    design = pg.Design(skip={"number": "sex == 'male'"}, keep_missing="comment", exclude="id")
+    return pg.impute(frame, "gaussian_mixture", m=3, seed=1, design=design, **QUICK)
+
+
+def test_a_page_about_cells_that_stay_missing(skipped):
+    found = find(skipped)
+    known, whole = skipped.table.known, np.all([table.known for table in skipped], 0)
+    stay = int((~known & ~whole).sum())
+    records = {record["column"]: record for record in found.columns}
+    place = skipped.table.schema.index("number")
+    assert records["number"]["imputed"] == (~known & whole)[:, place].sum() < records["number"]["unknown"]
+    drawn = [table.values[~known[:, place] & whole[:, place], place] for table in skipped]
+    assert records["number"]["imputed_mean"] == pytest.approx(np.mean(drawn))
+    assert records["number"]["fmi"] >= 0
+    assert records["comment"]["imputed"] == 0
+    assert "comment" not in found.propensities
+    text = str(Text(render_imputations(found)))
+    assert f"{stay} cells of them stay missing in some imputation or in all, as the design says" in text
+    assert "Each of the others was drawn 3 times" in text
+    assert "nan" not in text.split("How it was made")[0].replace("unanalysed", "").split()
+
+
+def test_a_propensity_among_rows_to_which_the_column_applies(skipped):
+    found = propensity(skipped.table, skipped.tables, "number")
+    place = skipped.table.schema.index("number")
+    filled = np.all([table.known[:, place] for table in skipped], 0)
+    assert len(found.score) == filled.sum()
+    assert found.unknown.sum() == (filled & ~skipped.table.known[:, place]).sum()
+    for name in ("age", "sex"):  # columns beside it have cells without a value
+        one = propensity(skipped.table, skipped.tables, name)
+        assert len(one.score) == 150
+        assert np.isfinite([one.shift, one.shift_error]).all()
+    with pytest.raises(DataError, match="cells that were imputed"):
+        propensity(skipped.table, skipped.tables, "comment")
+    with pytest.raises(DataError, match="stays missing by design"):
+        plots.imputed_density(skipped, "comment")
+
+
+def test_curves_of_cells_that_stay_missing_are_drawn(skipped):
+    """Imputed numbers of known women have a curve although those of men have none."""
+    axes = plots.imputed_strip(skipped, "number")
+    drawn = np.concatenate([one.get_offsets()[:, 1] for one in axes.collections])
+    assert np.isfinite(drawn).all()
+    for line in plots.propensity_plot(skipped, "age")[1].lines:
+        assert np.isfinite(line.get_ydata()).all()
+
+
+def test_a_table_in_which_all_holes_stay_has_its_patterns():
+    x, y = np.random.default_rng(1).normal(size=(2, 40))
+    table = {"x": np.where(np.arange(40) < 9, np.nan, x), "y": y}
+    stays = pg.impute(table, "gaussian_mixture", m=2, design=pg.Design(keep_missing="x"), **QUICK)
+    text = str(Text(render_imputations(find(stays))))
+    assert "9 of 80 cells" in text
+    assert "Every cell is known" not in text
+
+
+def test_chains_under_a_design_are_followed_in_the_models_columns(skipped):
+    """Columns that the model does not see, and auxiliary ones, are no obstacle."""
+    frame = skipped.table.to_pandas()[["id", "age", "comment"]]
+    options = {"uncertainty": "posterior", "chains": 2, "draws": 20, "warmup": 20}
+    design = pg.Design(exclude="id", auxiliary="comment")
+    imputed = pg.impute(frame, "gaussian_mixture", m=2, design=design, **QUICK, **options)
+    assert set(find(imputed).chains) == {f"{what} of {name}" for what in ("mean", "sd") for name in ("age", "comment")}
+
+
+# ------------------------------------------------------------------------------------------------- how it was made
+def made_of(imputed):
+    return str(Text(render_imputations(find(imputed))))
+
+
+def test_the_page_says_under_which_design(skipped):
+    text = made_of(skipped)
+    said = """design=pg.Design(skip={'number': "sex == 'male'"}, keep_missing=('comment',), exclude=('id',))"""
+    assert f"seed=1, components=1, {said})" in text
+    assert "All completed tables keep a design" in text
+
+
+def test_the_page_says_which_mechanism(table):
+    mechanism = pg.Mechanism("self_masking", columns=["y"], direction={"y": "high"}, chains=1, warmup=4, thin=1)
+    masked = pg.impute(table, m=2, mechanism=mechanism, progress=False)
+    text = made_of(masked)
+    told = "pg.Mechanism('self_masking', columns=('y',), direction={'y': 'high'}, chains=1, warmup=4, thin=1)"
+    assert f"components=1, mechanism={told})" in text
+    assert "which are unknown was modelled together with what they are (self_masking)" in text
+    assert masked.choice in text
+
+
+def test_the_page_says_by_how_much_draws_were_shifted(imputed):
+    moved = imputed.shifted({"y": 1.5}, scale="sd")
+    text = made_of(moved)
+    assert "components=1).shifted({'y': 1.5}, scale='sd', given='known')" in text
+    assert "moved away from what the model expects: y by 1.5 (sd, given the known cells)" in text
+    assert "moved away" not in made_of(imputed)

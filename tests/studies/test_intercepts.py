@@ -100,7 +100,7 @@ def test_intercepts_given_complete_rows_have_their_closed_form():
 def test_new_rows_of_old_and_new_groups():
     """Of an old class the class's own mean, of a new one the law of classes given what is known of it."""
     _, _, imputed = imputed_classes(0, 3, pg.Design(groups="class", rounds=5))
-    level = imputed.design.levels[0]
+    level = imputed.prepared.levels[0]
     best = int(level.u[:, 1].argmax())
     rows = {
         "class": np.repeat([level.labels[best], 900.0, 901.0], 200),
@@ -133,7 +133,7 @@ def test_mixed_columns_keep_their_support():
     frame["visits"] = frame["visits"].where(rng.random(180) > 0.3)
     design = pg.Design(groups="school", rounds=4, bounds={"income": (None, 400)})
     imputed = pg.impute(frame, "gaussian_mixture", components=1, m=2, progress=False, design=design)
-    assert [imputed.fits[0].schema.names[k] for k in imputed.design.levels[0].columns] == ["income", "visits"]
+    assert [imputed.fits[0].schema.names[k] for k in imputed.prepared.levels[0].columns] == ["income", "visits"]
     for table in imputed:
         found = table.to_pandas()
         assert found.notna().all().all()
@@ -166,3 +166,96 @@ def test_the_inverse_wishart_is_the_laws():
     mean = np.mean([wishart(20, scale, random) for _ in range(4000)], 0)
     np.testing.assert_allclose(mean, scale / (20 - 2 - 1), atol=4 * 0.04 / np.sqrt(4000) * 2)
     assert stats.invwishart.mean(20, scale)[0, 0] == pytest.approx(2 / 17)
+
+
+# --------------------------------------------------------------------------------------------- amounts that may be zero
+@pytest.fixture(scope="module")
+def spending():
+    """Amounts of 25 shops, of which 60 % are zero and a third is lost; intercepts have twice the spread of the rest."""
+    rng = np.random.default_rng(0)
+    shop, x = np.repeat(np.arange(25), 16), rng.normal(size=400)
+    shift = rng.normal(size=25)[shop]
+    amount = np.exp(1 + 0.4 * x + shift + 0.5 * rng.normal(size=400))
+    spent = np.where(rng.random(400) < 1 / (1 + np.exp(0.5 - x)), amount, 0.0)
+    gone = rng.random(400) < 0.35
+    kinds = {"shop": "real", "x": "real", "spent": "semicontinuous"}
+    schema = pg.Schema(tuple(pg.Column(name, kind) for name, kind in kinds.items()))
+    frame = pd.DataFrame({"shop": shop + 0.5, "x": x, "spent": np.where(gone, np.nan, spent)})
+    return pg.Table(frame, schema=schema), spent, shift, gone
+
+
+@pytest.mark.parametrize("model", ["gaussian_mixture", "auto"])
+def test_zeros_stay_possible_and_amounts_belong_to_their_group(spending, model):
+    """As many zeros as there are; logarithms of amounts follow their group, which they do not where it is not told."""
+    table, spent, shift, gone = spending
+    follow = {}
+    for design in (pg.Design(groups="shop", rounds=12), pg.Design(exclude="shop")):
+        options = QUICK if model != "auto" else {"progress": False}
+        imputed = pg.impute(table, model, m=3, seed=1, design=design, **options)
+        drawn = np.array([one.column("spent")[gone] for one in imputed])
+        assert (drawn >= 0).all()
+        zero = (spent[gone] == 0).mean()
+        assert (drawn == 0).mean() == pytest.approx(zero, abs=4 * np.sqrt(zero * (1 - zero) / gone.sum() * 1.5))
+        pairs = [np.corrcoef(np.log(row[row > 0]), shift[gone][row > 0])[0, 1] for row in drawn]
+        follow[design.groups] = np.mean(pairs)
+        assert imputed.fits[0].schema["spent"].kind == "semicontinuous"
+        new = {"shop": [0.5, 99.0], "x": [0.0, 0.0], "spent": [np.nan, np.nan]}
+        assert all((one.column("spent") >= 0).all() for one in imputed.transform(new))
+    assert follow["shop"] > 0.6
+    assert abs(follow[None]) < 0.3
+
+
+def test_a_zero_says_nothing_of_its_groups_amounts():
+    """The closed form of a number (Lindley and Smith, 1972) with the positive cells alone, whatever the zeros are."""
+    rng = np.random.default_rng(3)
+    group = np.repeat(np.arange(12), 10)
+    amount = np.exp(rng.normal(size=12)[group] + rng.normal(size=120))
+    y = np.where(rng.random(120) < 0.5, amount, 0.0)
+    schema = pg.Schema((pg.Column("y", "semicontinuous"),))
+    level, groups = first_intercepts(y[:, None], schema, group.tolist())
+    for _ in range(5):
+        level = level.drawn(y[:, None], groups, schema, rng)
+    draws = np.array([level.with_groups(y[:, None], groups, schema, rng).u[:, 0] for _ in range(4000)])
+    within, between = level.within[0, 0], level.psi[0, 0]
+    many = np.bincount(group, y > 0)
+    spread = 1 / (1 / between + many / within)
+    left = np.where(y > 0, np.log(np.where(y > 0, y, 1.0)) - level.slopes[0, 0], 0.0)
+    means = spread * np.bincount(group, left) / within
+    np.testing.assert_allclose((draws.mean(0) - means) / np.sqrt(spread / 4000), 0.0, atol=4.0)
+    np.testing.assert_allclose(draws.var(0), spread, rtol=5 * np.sqrt(2 / 4000))
+
+
+def test_rows_come_back_from_their_residuals():
+    rng = np.random.default_rng(4)
+    kinds = ("real", "positive", "semicontinuous", "semicontinuous", "binary")
+    schema = pg.Schema(
+        tuple(
+            pg.Column(f"c{at}", kind, levels=("a", "b") if kind == "binary" else ()) for at, kind in enumerate(kinds)
+        )
+    )
+    values = np.column_stack(
+        [
+            rng.normal(size=60),
+            np.exp(rng.normal(size=60)),
+            np.where(rng.random((60, 2)) < 0.5, 0.0, rng.random((60, 2))),
+            np.ones(60),
+        ]
+    )
+    level, groups = first_intercepts(values, schema, np.repeat(list("abc"), 20).tolist())
+    level = level.drawn(values, groups, schema, rng)
+    left = level.residuals(values, groups)
+    assert np.array_equal(left[:, 2:4] == 0, values[:, 2:4] == 0)
+    assert (left[:, 2:4] >= 0).all()
+    np.testing.assert_allclose(level.rows(left, groups), values, rtol=1e-12)
+
+
+def test_unknown_coordinates_follow_the_known_ones():
+    """Conditional mean and covariance of a normal vector."""
+    from probgen.studies.intercepts import normal_given
+
+    covariance = np.array([[2.0, 0.8, 0.3], [0.8, 1.0, -0.2], [0.3, -0.2, 1.5]])
+    unknown = np.array([True, False, True])
+    drawn = normal_given(np.full((40_000, 1), 1.5), covariance, unknown, np.random.default_rng(0))
+    np.testing.assert_allclose(drawn.mean(0), 1.5 * np.array([0.8, -0.2]), atol=4 * np.sqrt(2 / 40_000))
+    wanted = np.array([[2.0, 0.3], [0.3, 1.5]]) - np.outer([0.8, -0.2], [0.8, -0.2])
+    np.testing.assert_allclose(np.cov(drawn.T), wanted, atol=5 * 2 / np.sqrt(40_000))

@@ -223,3 +223,30 @@ def test_a_model_that_em_cannot_fit_is_told_what_can():
 def test_a_column_without_any_known_cell_is_refused():
     with pytest.raises(DataError, match="'z'"):
         pg.impute({**HOLED, "z": np.full(N, np.nan)}, "gaussian_mixture", m=2, **QUICK)
+
+
+# ------------------------------------------------------------------------------------------------------ what it is in words
+def test_all_imputations_are_told_in_a_line(imputed):
+    """Of any kind, without their tables."""
+    mechanism = pg.Mechanism("self_masking", chains=1, warmup=2, thin=1)
+    masked = pg.impute(HOLED, "gaussian_mixture", m=2, mechanism=mechanism, **QUICK)
+    moved = imputed.shifted({"y": 1.0})
+    said = "(m={}, model='gaussian_mixture', uncertainty='bootstrap')"
+    for one, name in ((imputed, "Imputations"), (masked, "MaskedImputations"), (moved, "ShiftedImputations")):
+        assert repr(one) == name + said.format(one.m)
+        assert str(one).startswith(repr(one))
+    assert "shifted: y by 1 (units, given the known cells)" in str(moved)
+    assert "self_masking: log odds" in str(masked)
+
+
+def test_the_design_is_what_was_given(imputed):
+    design = pg.Design(bounds={"y": (-50, 50)})
+    under = pg.impute(HOLED, "gaussian_mixture", m=2, design=design, **QUICK)
+    assert under.design is design
+    assert under.prepared.limits.upper[HIDDEN, 1].tolist() == [50.0] * int(HIDDEN.sum())
+    assert imputed.design is None
+    assert imputed.prepared is None
+    assert repr(design) == "pg.Design(bounds={'y': (-50, 50)})"
+    mask = pg.Design(keep_missing=np.ones((2, 3), dtype=bool), censored={"y": pg.censored(upper=2.0)}, rounds=2)
+    assert repr(mask) == "pg.Design(keep_missing=<array 2x3>, censored={'y': pg.censored(upper=2.0)}, rounds=2)"
+    assert repr(pg.Design()) == "pg.Design()"

@@ -177,7 +177,7 @@ def test_metropolis_draws_the_posterior_of_the_coefficients():
 def test_the_mode_is_the_maximum_where_classes_are_separate():
     x = np.column_stack([np.ones(60), np.linspace(-2, 2, 60)])
     posterior = LogisticPosterior(x, x[:, 1] > 0, np.ones(60), np.array([0.01, 0.16]), np.zeros(2))
-    best = optimize.minimize(lambda beta: -posterior.smooth(beta), np.zeros(2), method="BFGS").x
+    best = optimize.minimize(lambda beta: -posterior.log_density(beta), np.zeros(2), method="BFGS").x
     np.testing.assert_allclose(posterior.mode()[0], best, atol=1e-3)
 
 

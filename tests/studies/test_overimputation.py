@@ -7,6 +7,7 @@ from scipy import stats
 import probgen as pg
 from probgen.errors import CapabilityError, DataError, SchemaError
 from probgen.studies import imputation_comparison, overimputation
+from probgen.studies.hidable import hidable
 from probgen.studies.scoring import (
     Encoding,
     brier_score,
@@ -161,7 +162,7 @@ def test_every_known_cell_once():
     values[RNG.random(values.shape) < 0.3] = np.nan
     values[:, 0] = np.where(np.isnan(values).all(1), 0.0, values[:, 0])
     table = pg.Table({"a": values[:, 0], "b": values[:, 1], "c": values[:, 2]})
-    masks = overimputation.hiding(table, 0.1, 7, None, seed=3)
+    masks = overimputation.hiding(hidable(table, {}), 0.1, 7, None, seed=3)
     assert len(masks) == 7
     total = sum(mask.astype(int) for mask in masks)
     assert total.max() == 1
@@ -169,7 +170,7 @@ def test_every_known_cell_once():
     spared = table.known & (total == 0)
     assert (table.known[spared.any(1)].sum(1) <= 3).all()
     assert spared[table.known.sum(1) == 3].sum() <= 4
-    (mask,) = overimputation.hiding(table, 0.2, None, ["b"], seed=3)
+    (mask,) = overimputation.hiding(hidable(table, {}), 0.2, None, ["b"], seed=3)
     assert not mask[:, [0, 2]].any()
     assert mask[:, 1].sum() == pytest.approx(0.2 * table.known[:, 1].sum(), abs=4)
     assert all((table.known & ~mask).any(1).all() for mask in masks)
@@ -214,7 +215,7 @@ def test_bad_requests_of_overimputation(pair):
 def test_hidden_cells_follow_the_tables_own_patterns(data_sets):
     """A row's hidden cells and holes together are a pattern that some row has, and it keeps a cell."""
     table = pg.read_table(data_sets / "tabular" / "mice_boys.csv")
-    hidden, part = imputation_comparison.borrowed(table, 5, seed=0)
+    hidden, part = imputation_comparison.borrowed(hidable(table, {}), 5, seed=0)
     assert not (hidden & ~table.known).any()
     assert (table.known & ~hidden).any(1).all()
     whole = table.known.all(1)
@@ -284,3 +285,96 @@ def test_bands_are_those_of_the_ranks(pair, monkeypatch):
     found = pg.overimpute(pair, None, share=0.02, m=9)
     assert found.bands("a").draws == 9
     assert found.record("a")["p_value"] == bands(int(found.chosen("a").sum()), 9).p_value(found.ranks("a"))
+
+
+# ------------------------------------------------------------------------------------------------------ under a design
+@pytest.fixture(scope="module")
+def designed():
+    """A derived column, one that only helps, identifiers, groups, weights, a skip pattern, cells that stay missing."""
+    rng = np.random.default_rng(8)
+    n = 120
+    height = rng.normal(172, 9, n)
+    weight = 70 + 0.9 * (height - 172) + rng.normal(0, 8, n)
+    sex = rng.choice(["female", "male"], n).astype(object)
+    columns = {
+        "id": np.array([f"p{row}" for row in range(n)], dtype=object),
+        "height": height,
+        "weight": weight,
+        "bmi": weight / (height / 100) ** 2,
+        "helps": height + rng.normal(0, 5, n),
+        "sex": sex,
+        "number": np.where(sex == "male", 0.0, rng.poisson(2.5, n)),
+        "comment": rng.normal(size=n),
+        "limit": np.maximum(rng.normal(size=n), -1.0),
+        "w": rng.uniform(1, 2, n),
+    }
+    for name, share in {"height": 0.1, "weight": 0.2, "bmi": 0.5, "number": 0.2, "comment": 0.3}.items():
+        columns[name] = np.where(rng.random(n) < share, np.nan, columns[name])
+    columns["limit"] = np.where(columns["limit"] == -1.0, np.nan, columns["limit"])
+    design = pg.Design(
+        derived={"bmi": "weight / (height / 100) ** 2"},
+        skip={"number": ("sex == 'male'", 0)},
+        keep_missing="comment",
+        censored={"limit": (None, -1.0)},
+        auxiliary="helps",
+        exclude="id",
+        weights="w",
+        rounds=1,
+    )
+    return columns, design
+
+
+def test_cells_that_a_design_decides_are_not_hidden(designed):
+    columns, design = designed
+    found = hidable(columns, {"design": design})
+    may = {name: found.cells[:, place] for place, name in enumerate(found.table.names) if found.cells[:, place].any()}
+    assert set(may) == {"height", "weight", "sex", "number"}
+    assert np.array_equal(may["number"], ~np.isnan(columns["number"]) & (columns["sex"] == "female"))
+    assert np.array_equal(may["height"], ~np.isnan(columns["height"]))
+    hidden = found.cells & (np.array(found.table.names) == "height")
+    holed = found.holed(hidden)
+    assert np.isnan(holed.column("bmi")[may["height"]]).all()
+    assert not np.isnan(holed.column("weight")).all()
+
+
+def test_overimputation_under_a_design(designed):
+    """Hidden heights and weights are drawn and not solved for; the completed tables have other columns than the table."""
+    columns, design = designed
+    found = pg.overimpute(columns, "gaussian_mixture", share=0.2, m=9, design=design, **QUICK)
+    assert found.names == ("height", "weight", "sex", "number")
+    assert np.isfinite(found.draws).all()
+    assert np.array_equal(found.table.values[tuple(found.cells.T)][found.chosen("weight")], found.truth("weight"))
+    spread = found.draws[:, found.chosen("weight")].std(0)
+    assert spread.min() > 1.0
+    assert np.abs(found.draws[:, found.chosen("height")].mean(0) - found.truth("height")).mean() < 9
+    with pytest.raises(DataError, match="No cell of column 'bmi' can be hidden"):
+        pg.overimpute(columns, "gaussian_mixture", columns=["bmi"], design=design, **QUICK)
+
+
+def test_comparison_under_a_design(designed):
+    """Ranked over the columns that the models see: the one that knows how heights and weights go together wins."""
+    columns, design = designed
+    models = {
+        "apart": {"model": "latent_class", "components": 1},
+        "together": {"model": "gaussian_mixture", "components": 1},
+    }
+    found = pg.compare_imputations(columns, models, folds=2, m=5, design=design, progress=False)
+    assert found.failures == {}
+    assert found.best == "together"
+    assert np.isfinite([score["energy_distance"] for score in found.scores]).all()
+    assert not found.hidden[:, [0, 3, 4, 7, 8, 9]].any()
+
+
+def test_what_does_not_go_with_hidden_cells_is_refused(pair, designed):
+    columns, design = designed
+    for study in (pg.overimpute, lambda data, model, **more: pg.compare_imputations(data, [model], **more)):
+        with pytest.raises(CapabilityError, match="did not get lost by a mechanism"):
+            study(pair, "gaussian_mixture", mechanism="self_masking", **QUICK)
+        with pytest.raises(CapabilityError, match="design must be"):
+            study(pair, "gaussian_mixture", design={"bounds": {}}, **QUICK)
+    own = {"one": {"model": "gaussian_mixture", "design": design}, "other": "gaussian_mixture"}
+    with pytest.raises(CapabilityError, match=r"'one' has a design of its own.* give one design to all"):
+        pg.compare_imputations(columns, own, progress=False)
+    own = {"one": {"model": "gaussian_mixture", "mechanism": "logistic"}}
+    with pytest.raises(CapabilityError, match=r"'one' has a mechanism of its own.* leave it out"):
+        pg.compare_imputations(columns, own, progress=False)

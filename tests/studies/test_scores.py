@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from probgen.studies.classification import calibration_error, confusion, reliability
 from probgen.studies.comparison import paired
-from probgen.studies.filling import crps, numeric_scores
+from probgen.studies.filled_cells import crps, numeric_scores
 
 
 def gaussian_crps(mean, sd, y):

@@ -247,8 +247,36 @@ def test_a_table_is_imputed_first():
     table = {"x": X, "y": np.where(GONE_Y, np.nan, Y)}
     found = pg.sensitivity(table, "y", [1.0], "y ~ x", model="gaussian_mixture", m=3, **QUICK)
     assert found.m == 3
-    with pytest.raises(CapabilityError, match="name its model"):
-        pg.sensitivity(table, "y", [1.0], "y ~ x")
+    chained = pg.sensitivity(table, "y", [1.0], "y ~ x", m=2, sweeps=2, progress=False)
+    assert chained.m == 2
+    for options in ({"model": "gaussian_mixture"}, {"m": 3}):
+        with pytest.raises(CapabilityError, match="leave out model and options"):
+            pg.sensitivity(pg.impute(table, "gaussian_mixture", m=2, **QUICK), "y", [1.0], "y ~ x", **options)
+
+
+# ------------------------------------------------------------------------------------------------------ a smooth curve
+@pytest.mark.parametrize("given", ["known", "row"])
+@pytest.mark.parametrize("model", ["gaussian_mixture", "auto"])
+def test_the_sweep_has_no_gap_at_no_shift(model, given):
+    """An estimate in which other cells follow: its limit from both sides is its value there, and it bends evenly."""
+    table = {name: np.where(gone, np.nan, x)[:300] for name, x, gone in (("y", Y, GONE_Y), ("w", W, GONE_W))}
+    options = QUICK if model != "auto" else {"progress": False, "sweeps": 3}
+    imputed = pg.impute({"x": X[:300], **table}, model, m=3, **options)
+    found = pg.sensitivity(imputed, "y", [-0.5, -1e-7, 1e-7, 0.5], "w ~ x + y", given=given)
+    low, below, middle, above, high = np.array([one.estimate for one in found.pooled])
+    np.testing.assert_allclose([below, above], [middle, middle], atol=1e-5)
+    assert np.abs(middle - (low + high) / 2)[1:].max() < 0.2
+    plain = pg.pool(imputed.analyse("w ~ x + y"))
+    assert np.abs(middle - plain.estimate).max() > 1e-4  # drawn anew
+    np.testing.assert_array_less(np.abs(middle - plain.estimate), 4 * np.sqrt(np.diag(plain.between_covariance)))
+
+
+def test_the_sweep_draws_nothing_anew_in_rows_that_do_not_shift(two_holes):
+    """The mean of w in the other rows is the same, bit for bit, for every delta and without a shift."""
+    arm = PLACES % 2 == 0
+    found = pg.sensitivity(two_holes, "y", [-1.0, 2.0], lambda f: (f["w"][~arm].mean(), 0.01), rows=arm)
+    plain = pg.pool(two_holes.analyse(lambda f: (f["w"][~arm].mean(), 0.01)))
+    assert {float(one.estimate[0]) for one in found.pooled} == {float(plain.estimate[0])}
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input

@@ -7,7 +7,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.studies.classification import classification_study
 from probgen.studies.density import compare_densities
-from probgen.studies.filling import fill_study
+from probgen.studies.filled_cells import fill_study
 from probgen.studies.representation import nearest_neighbour_accuracy, principal_plane, representation_study
 
 

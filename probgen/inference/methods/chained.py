@@ -17,8 +17,8 @@ from probgen.data.batches import first_rows
 from probgen.errors import CapabilityError, FitError
 from probgen.families.pairwise import POOL, Pairwise
 from probgen.families.shrinkage import Theta
+from probgen.inference.agreement import Agreement, later
 from probgen.inference.conditionals import Completion, chains_at_once, donors_among, started, streams_of
-from probgen.inference.diagnostics import FAR_APART, drift, split_rhat
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior
 
@@ -29,7 +29,6 @@ HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regres
 CLIMBS = (0, 4)  # sweeps in which chains move to where the posterior is
 LAST = 10  # draws of the parameters of columns without holes
 SHOWN = 256  # rows whose density is the objective
-DRIFTS = 1e-3  # p-value below which chains that are apart have not settled
 STILL = 0.05  # share of sweeps in which slopes that are proposed should have moved
 
 
@@ -65,7 +64,7 @@ class Chained(Method):
         self.groups = [Group(list(own)[at : at + size]) for at in range(0, len(own), size)]
         self.sweeps = FEWEST if sweeps == "auto" else sweeps  # to which all groups go before chains are compared
         self.current: Group | None = None
-        self.rhat = self.drifts = float("nan")  # of the last two thirds
+        self.agreement: Agreement | None = None
 
     def step(self) -> Step:
         group = next(one for one in self.groups if one.swept < self.sweeps)
@@ -77,14 +76,18 @@ class Chained(Method):
             if done:
                 for one in self.groups:
                     self.finish(one)
-        return Step({"objective": density}, done, done and self.settled)
+        return Step({"objective": density}, done, done and self.settled())
 
     def goes_on(self) -> bool:
         """Whether chains are still apart, and may take twice as many sweeps; all processes find the same."""
-        self.compare()
-        longer = self.task.options["sweeps"] == "auto" and self.rhat > FAR_APART and self.sweeps < MOST
+        self.agreement = Agreement(later(self.traces(), 1))
+        longer = self.task.options["sweeps"] == "auto" and self.agreement.apart and self.sweeps < MOST
         self.sweeps *= 1 + longer
         return longer
+
+    def settled(self) -> bool:
+        """Whether all chains have been compared, and nothing speaks against them."""
+        return self.agreement is not None and self.agreement.settled
 
     # -- sweeps ------------------------------------------------------------------------------------------------
     def sweep(self, group: Group) -> None:
@@ -172,34 +175,19 @@ class Chained(Method):
         found: np.ndarray = self.task.chains.concatenate(drawn).double().cpu().numpy()
         return found
 
-    def compare(self) -> None:
-        """R-hat of what chains drew in the last two thirds, and whether it drifts; not a number where it cannot be told."""
-        drawn = self.traces()
-        self.rhat = self.drifts = float("nan")
-        if min(drawn.shape) == 0 or drawn.shape[1] < FEWEST or drawn.shape[0] < 2:
-            return
-        later = drawn[:, drawn.shape[1] // 3 :]
-        found = split_rhat(later.reshape(*later.shape[:2], -1))
-        self.rhat = float(np.nanmax(found)) if np.isfinite(found).any() else float("nan")
-        self.drifts = drift(later)
-
-    @property
-    def settled(self) -> bool:
-        """True where chains agree, or where they move slowly but go nowhere: their starts differ as their ends do."""
-        return not (self.rhat > FAR_APART and (np.isnan(self.drifts) or self.drifts < DRIFTS))
-
     def diagnostics(self) -> dict[str, Any]:
         """How far chains agree, by the means and spreads of what they drew."""
         if not all(group.swept == self.sweeps for group in self.groups):
             return {}
-        told = {key: value for key, value in (("rhat", self.rhat), ("drift", self.drifts)) if not np.isnan(value)}
-        return {**told, "sweeps": self.sweeps, "traces": self.named_traces(), "unsettled": self.unsettled()}
+        found = Agreement(later(self.traces(), 1))
+        told = {key: value for key, value in (("rhat", found.rhat), ("drift", found.drift)) if not np.isnan(value)}
+        return {**told, "sweeps": self.sweeps, "traces": self.named_traces(), "unsettled": self.unsettled(found)}
 
-    def unsettled(self) -> str:
+    def unsettled(self, found: Agreement) -> str:
         """What a reader should not overlook; empty where all is well."""
-        if not self.settled:
+        if not found.settled:
             return (
-                f"chains have not settled after {self.sweeps} sweeps (R-hat {self.rhat:.2f}): columns follow from each other"
+                f"chains have not settled after {self.sweeps} sweeps (R-hat {found.rhat:.2f}): columns follow from each other"
                 " almost exactly, or are hardly ever known together. Drop one of them, or ask for more sweeps."
             )
         still = [at for at in range(len(self.columns.schema)) if self.stands_still(at)]
@@ -231,13 +219,13 @@ class Chained(Method):
 
     # -- checkpoints -------------------------------------------------------------------------------------------
     def pack(self) -> dict[str, Tensor]:
-        state = {"sweeps": torch.tensor(self.sweeps), "agreement": torch.tensor([self.rhat, self.drifts])}
+        state = {"sweeps": torch.tensor(self.sweeps)}
         for number, group in enumerate(self.groups):
             state |= {f"{number}|{key}": value for key, value in group.pack().items()}
         return state
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
-        self.sweeps, (self.rhat, self.drifts) = int(tensors["sweeps"]), tensors["agreement"].tolist()
+        self.sweeps = int(tensors["sweeps"])
         for number, group in enumerate(self.groups):
             own = {key.partition("|")[2]: v for key, v in tensors.items() if key.partition("|")[0] == str(number)}
             group.unpack(own)
