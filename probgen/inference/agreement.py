@@ -17,7 +17,7 @@ __all__ = ["Agreement", "drift", "later", "rhat_limit"]
 
 FAR_APART = 1.2  # R-hat
 RARELY = 0.01  # how often chains that agree are taken for some that do not
-DRIFTS = 1e-3  # p-value below which chains that are apart have not settled
+DRIFTS, MAY_DRIFT = 1e-3, 0.05  # p-values below which chains that are apart have not settled, or should go on
 FEWEST_CHAINS, FEWEST_DRAWS = 5, 8  # that tell whether they drift; whether they agree
 
 
@@ -95,6 +95,11 @@ class Agreement:
     def settled(self) -> bool:
         """False where chains are apart, and drift or are too few to tell."""
         return not self.apart or self.drift >= DRIFTS
+
+    @property
+    def may_drift(self) -> bool:
+        """False where a drift would have been seen by now."""
+        return not self.drift >= MAY_DRIFT
 
     @property
     def apart(self) -> bool:

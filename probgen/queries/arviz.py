@@ -37,6 +37,11 @@ def to_arviz(fit: Any, data: Any = None, *, draws: int = 400, prior_draws: int =
     }
     if statistics:
         groups["sample_stats"] = statistics
+    if data is not None and fit.traits.conditionals:
+        raise CapabilityError(
+            f"{fit.name!r} states conditionals, not a joint distribution: there is no likelihood or replicated table to add; call"
+            " to_arviz() without data, and fit.fill or fit.sample for draws."
+        )
     if data is not None:
         for name, made in (
             ("log_likelihood", lambda: log_likelihood(fit, data, draws)),

@@ -29,7 +29,7 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
     """One value a row, in nats and original units."""
     if fit.traits.density == "none":
         raise CapabilityError(
-            f"{fit.name!r} has no density; use fit.sample or fit.embed, or a model whose traits have one."
+            f"{fit.name!r} has no density; use fit.sample or fit.fill, or a model whose traits have one."
         )
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")

@@ -324,3 +324,10 @@ def test_rows_with_a_known_cell_are_drawn_with_all_draws():
     assert drawn[:, 0] == pytest.approx(2.0)
     by_draw = np.array([drawn[at::40, 1].mean() for at in range(40)])  # rows take one draw after the other
     assert by_draw.std() > 1.5 / np.sqrt(100)
+
+
+def test_arviz_gets_the_draws_and_nothing_that_needs_a_joint_distribution():
+    fit = pg.fit("chained_equations", related("real"), draws=3, **QUICK)
+    assert "y.value.slopes" in fit.to_arviz().posterior
+    with pytest.raises(pg.CapabilityError, match="conditionals, not a joint"):
+        fit.to_arviz(related("real"))

@@ -24,7 +24,7 @@ from probgen.inference.posterior import Posterior
 
 __all__ = ["Chained"]
 
-FEWEST, MOST = 12, 192  # sweeps; what is between is doubled until chains agree
+FEWEST, ENOUGH, MOST = 12, 48, 192  # sweeps: doubled while chains are apart, beyond what is enough while they drift
 HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regression between sweeps
 CLIMBS = (0, 4)  # sweeps in which chains move to where the posterior is
 LAST = 10  # draws of the parameters of columns without holes
@@ -37,7 +37,8 @@ class Chained(Method):
 
     Options:
         draws: how many chains.
-        sweeps: over the columns, of each; "auto" is 12, doubled while chains are apart, 192 at most.
+        sweeps: over the columns, of each; "auto" is 12, doubled while chains are apart, beyond 48 only while
+            they drift, 192 at most.
     """
 
     defaults = {"draws": 20, "sweeps": "auto"}
@@ -82,6 +83,7 @@ class Chained(Method):
         """Whether chains are still apart, and may take twice as many sweeps; all processes find the same."""
         self.agreement = Agreement(later(self.traces(), 1))
         longer = self.task.options["sweeps"] == "auto" and self.agreement.apart and self.sweeps < MOST
+        longer = longer and (self.sweeps < ENOUGH or self.agreement.may_drift)
         self.sweeps *= 1 + longer
         return longer
 
