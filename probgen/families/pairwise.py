@@ -19,6 +19,7 @@ from probgen.data.batches import first_rows
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
+from probgen.families.donors import MANNERS
 from probgen.families.readings import Reading, reading_of
 from probgen.families.responses import Response, response_of
 from probgen.families.scales import Scales, check_scales, left_over
@@ -40,15 +41,16 @@ class Pairwise(nn.Module):
         products: "auto", "all", "none", or the largest number of products in one regression.
         scales: "auto", or by column: "logarithm" or "identity", for columns of real numbers and counts; for counts also
             "counts" (negative binomial) and "levels" (step by step). Of counts, numbers on a scale are rounded.
+        matching: whether numbers are drawn from rows that are like theirs: "auto", "none", "residuals" or "values".
 
     Attributes:
         pool: ``(POOL, D)`` completed rows, in model coordinates; what chains left behind.
     """
 
-    def __init__(self, schema: Schema, products: Any = "auto", scales: Any = "auto") -> None:
+    def __init__(self, schema: Schema, products: Any = "auto", scales: Any = "auto", matching: str = "auto") -> None:
         super().__init__()
-        check_options(schema, products, scales)
-        self.schema, self.products, self.scales = schema, products, scales
+        check_options(schema, products, scales, matching)
+        self.schema, self.products, self.scales, self.matching = schema, products, scales, matching
         self.readings: list[Reading] = nn.ModuleList(reading_of(column) for column in schema)  # type: ignore[assignment]
         self.owner = [at for at, reading in enumerate(self.readings) for _ in range(reading.slots)]
         slots = len(self.owner)
@@ -130,7 +132,7 @@ class Pairwise(nn.Module):
         for reading, cells in zip(self.readings, x.unbind(1), strict=True):
             reading.learn(cells, weights)
         self.forget()
-        Scales(tuple(self.schema), self.readings, self.others, self.scales, x, weights).choose(origins)
+        Scales(tuple(self.schema), self.readings, self.others, self.scales, self.matching, x, weights).choose(origins)
         self.learn_products(x, weights)
         self.forget()
 
@@ -195,9 +197,11 @@ class Regressed(Observable):
         return torch.zeros_like(x).index_add(0, rows, found)
 
 
-def check_options(schema: Schema, products: Any, scales: Any) -> None:
+def check_options(schema: Schema, products: Any, scales: Any, matching: Any) -> None:
     """Refuse what is no choice."""
     number = isinstance(products, int) and not isinstance(products, bool) and products >= 0
     if products not in ("auto", "all", "none") and not number:
         raise CapabilityError(f"products must be 'auto', 'all', 'none' or a whole number, got {products!r}.")
+    if matching != "auto" and matching not in MANNERS:
+        raise CapabilityError(f"matching must be auto, {', '.join(MANNERS)}, got {matching!r}.")
     check_scales(schema, scales)

@@ -1,8 +1,7 @@
 r"""How regressions read a column: on the real line, centred, with unit spread, and as dummies where there are levels.
 
-Real columns are read as they are or by their logarithm, counts as they are or by :math:`\log(1 + x)` (which of both may
-differ between regressor and response), positive columns by their logarithm, bounded ones by their log odds, or as they are
-where some lie on the bounds, ordered levels by their number, other levels by an indicator of each but the first, and amounts
+Real and positive columns are read as they are or by their logarithm, counts as they are or by :math:`\log(1 + x)` (which of
+both may differ between regressor and response), bounded ones by their log odds, or as they are where some lie on the bounds, ordered levels by their number, other levels by an indicator of each but the first, and amounts
 that may be zero by an indicator and the logarithm of what is above zero.
 
 What is read of rows to come ends somewhat beyond what the training rows held: products and squares have no end of their own.
@@ -41,10 +40,12 @@ class Reading(nn.Module):
         self.register_buffer("spread", torch.ones(self.slots_of(column)))
         self.register_buffer("ends", torch.tensor([-torch.inf, torch.inf]))  # of known values, standardised
         self.register_buffer("seen", torch.zeros(()))  # known cells of the training rows
+        self.register_buffer("manner", torch.zeros(()))  # in which donors give, where it is drawn as a number
         self.centre: Tensor
         self.spread: Tensor
         self.ends: Tensor
         self.seen: Tensor
+        self.manner: Tensor
         self.slots = len(self.centre)
 
     def slots_of(self, column: Column) -> int:
@@ -109,18 +110,25 @@ class Line(Reading):
         self.more = float(column.kind == "count")
         self.register_buffer("logarithm", torch.zeros(()))  # 1 where the logarithm is read
         self.register_buffer("origin", torch.zeros(()))  # what zero of the data is, here
+        self.register_buffer("least", torch.tensor(-torch.inf))  # of positive draws that are no logarithms
         self.logarithm: Tensor
         self.origin: Tensor
+        self.least: Tensor
+
+    def learn(self, x: Tensor, weights: Tensor | None) -> None:
+        super().learn(x, weights)
+        if self.column.kind == "positive":
+            self.least = x[~x.isnan()].min() / 2
 
     def raw(self, x: Tensor) -> Tensor:
         return ((x - self.origin + self.more).clamp_min(0.0).log() if self.logarithm else x)[..., None]
 
     def unread(self, u: Tensor) -> Tensor:
-        return u.exp() - self.more + self.origin if self.logarithm else u
+        return u.exp() - self.more + self.origin if self.logarithm else torch.maximum(u, self.least)
 
 
 class Plain(Line):
-    """Real numbers and dates: as a regressor on this scale, as a response on one that may be the other."""
+    """Numbers and dates: as a regressor on this scale, as a response on one that may be the other."""
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
@@ -133,16 +141,6 @@ class Plain(Line):
     def learn(self, x: Tensor, weights: Tensor | None) -> None:
         super().learn(x, weights)
         self.own.learn(x, weights)
-
-
-class Logarithm(Reading):
-    """Positive numbers."""
-
-    def raw(self, x: Tensor) -> Tensor:
-        return x.clamp_min(0.0).log()[..., None]
-
-    def unread(self, u: Tensor) -> Tensor:
-        return u.exp()
 
 
 class LogOdds(Reading):
@@ -274,7 +272,7 @@ class Amounts(Reading):
 READINGS: dict[str, type[Reading]] = {
     "real": Plain,
     "datetime": Plain,
-    "positive": Logarithm,
+    "positive": Plain,
     "bounded": Fraction,
     "count": Count,
     "binary": Scores,

@@ -14,14 +14,15 @@ that may be none or all are two of whether they are, and a normal one of the log
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from probgen.families.donors import Donors
 from probgen.families.readings import Count, Fraction, Reading
-from probgen.families.shrinkage import Shrinkage, Theta
+from probgen.families.shrinkage import Shrinkage, Theta, joined, part
 from probgen.families.shrunken_generalised import LogisticRegression, NegativeBinomialRegression
 from probgen.families.shrunken_regression import NormalRegression, Regression
 from probgen.families.streams import Streams
@@ -30,6 +31,7 @@ __all__ = ["CountResponse", "OrderedLevels", "Response", "response_of"]
 
 Piece = tuple[str, Tensor | None, Tensor, Tensor]  # a regression's name, its rows (None for all), design and response
 
+BEYOND = 1.0  # standard deviations outside the known values, where expectations end
 LOGISTIC_NOISE = 2.0  # a pseudo standard deviation of what a logistic regression regresses
 
 
@@ -58,8 +60,8 @@ class Response(ABC):
         """What each regression sees, one after the other."""
 
     @abstractmethod
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        """``(R, N)`` cells in model coordinates."""
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
+        """``(R, N)`` cells in model coordinates; donors are rows that give what a regression leaves over."""
 
     def start(self, chains: int) -> Theta:
         """Parameters to begin with."""
@@ -85,9 +87,22 @@ class Response(ABC):
         return total
 
     def normal(self) -> NormalRegression:
-        """Of what the column is drawn as; predictions stay between the known values."""
+        """Of what the column is drawn as; expectations stay near the known values."""
         low, high = self.reading.response.ends.tolist()
-        return NormalRegression(self.prior(), (low, high))
+        return NormalRegression(self.prior(), (low - BEYOND, high + BEYOND))
+
+    def number(self, name: str, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None) -> Tensor:
+        """``(R, N)`` numbers by one normal regression, in model coordinates."""
+        reading, regression, own = self.reading.response, self.parts[name], part(theta, name)
+        assert isinstance(regression, NormalRegression)
+        if donors is None:
+            return reading.value(regression.draw(own, design, streams))
+        given = reading.standardised(donors.x)
+        return reading.value(regression.draw_from(own, design, streams, donors.design, given, int(reading.manner)))
+
+    def gives(self, x: Tensor) -> Tensor | None:
+        """Which known cells can be given to others; None where the column is not drawn from donors."""
+        return ~x.isnan() if self.reading.response.manner > 0 else None
 
     def logistic(self) -> LogisticRegression:
         """Of whether something is so."""
@@ -96,16 +111,6 @@ class Response(ABC):
     def sites(self, name: str) -> Theta:
         """Its parameters as sample sites of a program."""
         return joined({key: one.sites(f"{name}.{key}") for key, one in self.parts.items()})
-
-
-def joined(parts: Mapping[str, Theta]) -> Theta:
-    """Parameters of all parts, each key with the part's name in front."""
-    return {f"{name}.{key}": value for name, theta in parts.items() for key, value in theta.items()}
-
-
-def part(theta: Theta, name: str) -> Theta:
-    """Parameters of one part."""
-    return {key.removeprefix(f"{name}."): value for key, value in theta.items() if key.startswith(f"{name}.")}
 
 
 class Number(Response):
@@ -117,8 +122,8 @@ class Number(Response):
     def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
         yield "value", None, design, self.reading.response.standardised(x)
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        return self.reading.response.value(self.parts["value"].draw(part(theta, "value"), design, streams))
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
+        return self.number("value", theta, design, streams, donors)
 
 
 class RoundedNumber(Number):
@@ -126,8 +131,8 @@ class RoundedNumber(Number):
 
     reading: Count
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        return self.reading.whole(super().draw(theta, design, streams))
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
+        return self.reading.whole(super().draw(theta, design, streams, donors))
 
 
 class CountResponse(Response):
@@ -142,7 +147,10 @@ class CountResponse(Response):
     def pieces(self, design: Tensor, x: Tensor) -> Iterator[Piece]:
         yield "count", None, design, x
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+    def gives(self, x: Tensor) -> Tensor | None:
+        return None
+
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
         return self.reading.whole(self.parts["count"].draw(part(theta, "count"), design, streams))
 
 
@@ -162,7 +170,7 @@ class Levels(Response):
             rows = torch.nonzero(x >= k)[:, 0]
             yield name, rows, rows_of(design, rows), (x[rows] > k).to(design)
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
         drawn = torch.zeros(design.shape[:2])
         going = torch.ones_like(drawn)
         for name in self.steps:
@@ -202,7 +210,7 @@ class OrderedLevels(Response):
         steps = one_hot(level, self.count).to(design).mT.expand(len(design), -1, -1)
         return torch.cat([steps, design.mT[:, 1:]], 1).mT
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
         own, drawn = part(theta, "steps"), torch.zeros(design.shape[:2])
         going = torch.ones_like(drawn)
         for k in range(self.count):
@@ -223,10 +231,12 @@ class AmountResponse(Response):
         yield "some", None, design, (x > 0).to(design)
         yield "amount", rows, rows_of(design, rows), self.reading.standardised(x[rows])
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
         some = self.parts["some"].draw(part(theta, "some"), design, streams)
-        amount = self.parts["amount"].draw(part(theta, "amount"), design, streams)
-        return some * self.reading.value(amount)
+        return some * self.number("amount", theta, design, streams, donors)
+
+    def gives(self, x: Tensor) -> Tensor | None:
+        return x > 0 if self.reading.manner > 0 else None
 
 
 class FractionResponse(Response):
@@ -247,13 +257,16 @@ class FractionResponse(Response):
         rows = torch.nonzero((x > 0) & (x < 1))[:, 0]
         yield "between", rows, rows_of(design, rows), self.reading.response.standardised(x[rows])
 
-    def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
-        drawn = self.reading.response.value(self.parts["between"].draw(part(theta, "between"), design, streams))
+    def draw(self, theta: Theta, design: Tensor, streams: Streams, donors: Donors | None = None) -> Tensor:
+        drawn = self.number("between", theta, design, streams, donors)
         for name, value in (("all", 1.0), ("none", 0.0)):
             if name in self.parts:
                 there = self.parts[name].draw(part(theta, name), design, streams)
                 drawn = torch.where(there > 0, value, drawn)
         return drawn
+
+    def gives(self, x: Tensor) -> Tensor | None:
+        return (x > 0) & (x < 1) if self.reading.response.manner > 0 else None
 
 
 def rows_of(design: Tensor, rows: Tensor) -> Tensor:

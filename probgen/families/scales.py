@@ -16,6 +16,7 @@ from torch import Tensor
 
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
+from probgen.families.donors import MANNERS, fair_crps, given_by, neighbours, normal_crps
 from probgen.families.readings import STEPS, Count, Line, Plain, Reading
 from probgen.families.responses import CountResponse, OrderedLevels, Response
 
@@ -25,8 +26,14 @@ LOOKED_AT = 2000  # rows
 OTHERS = 20  # columns whose regressions judge what a column is read as
 BETTER = 2.0  # nats by which a logarithm has to be better
 RIDGE = 1e-3  # share of the diagonal added to normal equations that only rank
+ENOUGH, SURE = 40, 2.0  # known cells, and standard errors by which donors have to be better than noise
+NUMBERS = ("real", "datetime", "positive", "bounded", "count", "semicontinuous")
 LEAST = 1e-12  # of probabilities and variances
-CHOICES = {"real": ("identity", "logarithm"), "count": ("identity", "logarithm", "counts", "levels")}
+CHOICES = {
+    "real": ("identity", "logarithm"),
+    "positive": ("identity", "logarithm"),
+    "count": ("identity", "logarithm", "counts", "levels"),
+}
 
 
 def check_scales(schema: Schema, scales: Any) -> None:
@@ -36,7 +43,7 @@ def check_scales(schema: Schema, scales: Any) -> None:
     for name, scale in ({} if scales == "auto" else scales).items():
         kind = schema[name].kind
         if kind not in CHOICES:
-            raise CapabilityError(f"scales[{name!r}]: only real columns and counts have a choice, this one is {kind}.")
+            raise CapabilityError(f"scales[{name!r}]: only numbers without bounds have a choice, this one is {kind}.")
         if scale not in ("auto", *CHOICES[kind]):
             raise CapabilityError(f"scales[{name!r}] must be auto, {' or '.join(CHOICES[kind])}, got {scale!r}.")
 
@@ -49,6 +56,7 @@ class Scales:
         readings: of the columns; their scales are set.
         others: of every column, the slots of all other columns.
         told: "auto", or by column.
+        matching: "auto", or one of ``MANNERS``.
         x, weights: the training rows.
     """
 
@@ -58,16 +66,17 @@ class Scales:
         readings: Sequence[Reading],
         others: Sequence[Tensor],
         told: str | Mapping[str, str],
+        matching: str,
         x: Tensor,
         weights: Tensor | None,
     ) -> None:
         self.columns, self.readings, self.others = columns, readings, others
         self.told = {} if isinstance(told, str) else told
-        self.x, self.weights = x, weights
+        self.matching, self.x, self.weights = matching, x, weights
         self.some = x[torch.linspace(0, len(x) - 1, min(len(x), LOOKED_AT)).long()]
 
     def choose(self, origins: Tensor) -> None:
-        """Set the scales of all columns that have a choice, one after the other."""
+        """Set the scales of all columns that have a choice, one after the other, then whether numbers are matched."""
         for at, reading in enumerate(self.readings):
             if not isinstance(reading, Plain):
                 continue
@@ -80,6 +89,27 @@ class Scales:
             if self.has_choice(at, told):
                 self.choose_line(at, reading, told, self.density_of_others)
             reading.learn(self.x[:, at], self.weights)
+        for at, reading in enumerate(self.readings):
+            if reading.response.column.kind in NUMBERS and not (isinstance(reading, Count) and reading.form != 1):
+                reading.response.manner = torch.tensor(float(self.manner(at)))
+
+    def manner(self, at: int) -> int:
+        """How donors give, if at all: as what leaves known cells the least surprising, by their CRPS."""
+        if self.matching != "auto":
+            return MANNERS.index(self.matching)
+        reading, known = self.readings[at].response, self.some[:, at]
+        rows = ~known.isnan() & (known > 0 if reading.column.kind in ("semicontinuous", "bounded") else True)
+        rows &= known < 1 if reading.column.kind == "bounded" else True
+        if int(rows.sum()) < ENOUGH:
+            return 0
+        z, y = self.mains(self.some[rows], at), reading.standardised(known[rows])
+        away = left_out(z, y)
+        mean, regressors = (y - away)[None], z[None, :, 1 : 1 + len(self.others[at])]
+        near = neighbours(mean, regressors, mean, regressors, self_too=False)
+        normal = normal_crps(away, away.square().mean().sqrt().clamp_min(LEAST))
+        residuals, values = (fair_crps(given_by(near, mean, mean, y[None], manner)[0], y) for manner in (1, 2))
+        best, score = (1, residuals) if surely_less(residuals, values) else (2, values)
+        return best if surely_less(score, normal) else 0
 
     def has_choice(self, at: int, told: str) -> bool:
         """Whether there is a logarithm; where it was asked for and there is none, that is an error."""
@@ -100,7 +130,8 @@ class Scales:
             gains.append(
                 density(at) if told not in ("identity", "logarithm") else float(told == "logarithm") * logarithm
             )
-        self.read_as(at, line, float(gains[1] > gains[0] + BETTER * (told not in ("identity", "logarithm"))))
+        better = 0.0 if told in ("identity", "logarithm") or line.column.kind == "positive" else BETTER
+        self.read_as(at, line, float(gains[1] > gains[0] + better))
 
     def read_as(self, at: int, line: Line, logarithm: float) -> None:
         """Set one scale."""
@@ -167,6 +198,12 @@ class Scales:
         return float((edge(y + 0.5) - below).clamp_min(LEAST).log().sum())
 
 
+def surely_less(score: Tensor, other: Tensor) -> bool:
+    """Whether one score is smaller on average, by more than its differences leave open."""
+    apart = other - score
+    return bool(apart.mean() * len(apart) ** 0.5 > SURE * apart.std().clamp_min(LEAST))
+
+
 def of_regression(response: Response, z: Tensor, y: Tensor) -> float:
     """Log probability of counts under the mode of the one regression that draws them."""
     ((name, _, design, seen),) = response.pieces(z[None], y)
@@ -182,6 +219,14 @@ def of_levels(response: OrderedLevels, z: Tensor, y: Tensor) -> float:
 def gaussian(away: Tensor) -> float:
     """Largest log density of residuals, up to a constant."""
     return -float(len(away) / 2 * away.square().mean().clamp_min(LEAST).log())
+
+
+def left_out(z: Tensor, y: Tensor) -> Tensor:
+    """What each y differs by from what the other rows expect of it."""
+    gram = z.mT @ z
+    root = torch.linalg.cholesky(gram + torch.diag(RIDGE * gram.diagonal() + 1e-9))
+    inside = torch.linalg.solve_triangular(root, z.mT, upper=False)
+    return (y - inside.mT @ (inside @ y)) / (1 - inside.square().sum(0)).clamp_min(1e-3)
 
 
 def left_over(z: Tensor, y: Tensor) -> Tensor:

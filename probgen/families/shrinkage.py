@@ -6,7 +6,7 @@ r"""Slopes of which few matter: the horseshoe (Carvalho, Polson and Scott, 2010)
     \beta_q \sim \mathcal N\big(0, (1 / (\tau \lambda_q)^2 + 1 / c^2)^{-1}\big), \quad
     \lambda_q \sim \mathcal C^+(0, 1), \; \tau \sim \mathcal C^+(0, \tau_0)
 
-for a constant, M main effects and Q products. The slab is an observation of every product's slope, 0 with standard
+for a constant, M main effects and Q products; :math:`\rho = 3` where there are ten rows and more for each main effect. The slab is an observation of every product's slope, 0 with standard
 deviation c (Nishimura and Suchard, 2023), so that the scales given the slopes are those of the plain horseshoe: inverse
 gammas, by an auxiliary variable for every half-Cauchy (Makalic and Schmidt, 2016).
 """
@@ -14,6 +14,7 @@ gammas, by an auxiliary variable for every half-Cauchy (Makalic and Schmidt, 201
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyro
@@ -23,11 +24,12 @@ from torch import Tensor
 
 from probgen.families.streams import Streams
 
-__all__ = ["Shrinkage", "Theta"]
+__all__ = ["Shrinkage", "Theta", "joined", "part"]
 
 Theta = dict[str, Tensor]
 
 CONSTANT, SLAB = 10.0, 2.0  # standard deviations of the constants and of the slab
+WIDE, FEW = 3.0, 10  # standard deviation of main effects, where there are ten rows for each of them
 STRONG = 3  # products that are expected to matter
 LEAST, MOST = 1e-6, 1e12  # of precisions
 
@@ -56,6 +58,11 @@ class Shrinkage:
         return self.constants + self.mains + self.products
 
     @property
+    def few_mains(self) -> bool:
+        """Whether rows tell main effects so well that their common scale would only pull them to zero."""
+        return self.rows >= FEW * self.mains
+
+    @property
     def overall_scale(self) -> float:
         r""":math:`\tau_0`, as in Piironen and Vehtari (2017)."""
         strong = min(STRONG, self.products / 2)
@@ -65,7 +72,7 @@ class Shrinkage:
         """No slopes, and scales in the middle of their priors."""
         return {
             "slopes": torch.zeros(chains, self.width),
-            "ridge": torch.ones(chains),
+            "ridge": torch.full((chains,), WIDE**-2 if self.few_mains else 1.0),
             "overall": torch.full((chains,), self.overall_scale**-2 if self.products else 1.0),
             "local": torch.ones(chains, self.products),
         }
@@ -90,7 +97,7 @@ class Shrinkage:
         m, q = self.constants, self.products
         mains, products = theta["slopes"][:, m : m + self.mains], theta["slopes"][:, m + self.mains :]
         ridge = gamma[:, 0] / (exponential[:, 0] / (1 + theta["ridge"]) + mains.square().sum(-1) / 2)
-        found = {**theta, "ridge": ridge.clamp(LEAST, MOST)}
+        found = {**theta, "ridge": theta["ridge"] if self.few_mains else ridge.clamp(LEAST, MOST)}
         if q:
             inner, outer = exponential[:, 2 : 2 + q] / (1 + theta["local"]), exponential[:, 2 + q :]
             half = products.square() / 2
@@ -105,7 +112,7 @@ class Shrinkage:
         half = lambda key, scale, size: pyro.sample(  # noqa: E731
             f"{name}.{key}", dist.HalfCauchy(torch.full(size, scale)).to_event(len(size))
         )
-        ridge = half("main_scale", 1.0, (1,))
+        ridge = torch.full((1,), WIDE) if self.few_mains else half("main_scale", 1.0, (1,))
         overall, local = half("product_scale", self.overall_scale or 1.0, (1,)), half("local", 1.0, (self.products,))
         wide = (overall * local).square()
         scale = torch.cat([torch.full((self.constants,), CONSTANT), ridge.expand(self.mains), wide.sqrt()])
@@ -113,3 +120,13 @@ class Shrinkage:
         slab = slopes[self.constants + self.mains :]
         pyro.factor(f"{name}.slab", (-0.5 * (slab / SLAB).square()).sum())
         return {"slopes": slopes}
+
+
+def joined(parts: Mapping[str, Theta]) -> Theta:
+    """Parameters of all parts, each key with the part's name in front."""
+    return {f"{name}.{key}": value for name, theta in parts.items() for key, value in theta.items()}
+
+
+def part(theta: Theta, name: str) -> Theta:
+    """Parameters of one part."""
+    return {key.removeprefix(f"{name}."): value for key, value in theta.items() if key.startswith(f"{name}.")}

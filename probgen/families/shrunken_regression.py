@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from probgen.errors import FitError
+from probgen.families.donors import chosen, given_by, neighbours
 from probgen.families.shrinkage import Shrinkage, Theta
 from probgen.families.streams import Streams
 
@@ -102,7 +103,7 @@ class NormalRegression(Regression):
 
     Args:
         prior: of the slopes.
-        ends: between which expectations of draws are: those of the known responses.
+        ends: between which expectations of draws are.
     """
 
     def __init__(self, prior: Shrinkage, ends: tuple[float, float] = (-math.inf, math.inf)) -> None:
@@ -129,9 +130,22 @@ class NormalRegression(Regression):
             theta["variance"] = rate / variances[:, at]
         return theta
 
+    def expectation(self, theta: Theta, design: Tensor) -> Tensor:
+        """``(R, N)``: of draws."""
+        return predictor(design, theta["slopes"]).clamp(*self.ends)
+
     def draw(self, theta: Theta, design: Tensor, streams: Streams) -> Tensor:
         noise = streams.normal(design.shape[1])
-        return predictor(design, theta["slopes"]).clamp(*self.ends) + theta["variance"].sqrt()[:, None] * noise
+        return self.expectation(theta, design) + theta["variance"].sqrt()[:, None] * noise
+
+    def draw_from(
+        self, theta: Theta, design: Tensor, streams: Streams, donors: Tensor, given: Tensor, manner: int
+    ) -> Tensor:
+        """The same with what donors, of ``donors (R, D, P)`` and responses ``given (R, D)``, have in place of noise."""
+        mains = slice(1, 1 + self.prior.mains)
+        mean, means = self.expectation(theta, design), self.expectation(theta, donors)
+        near = neighbours(mean, design[..., mains], means, donors[..., mains])
+        return chosen(given_by(near, mean, means, given, manner), streams)
 
     def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:
         variance = theta["variance"][..., None]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from probgen.families.donors import Donors
 from probgen.families.pairwise import Pairwise
 from probgen.families.shrinkage import Theta
 from probgen.families.streams import Streams
@@ -21,6 +22,7 @@ __all__ = ["Completion", "chains_at_once", "started", "streams_of"]
 MOST_NUMBERS = 3 * 10**7  # in the designs of all chains that stand side by side
 DONORS, NEAREST = 512, 5  # rows from which others begin; of which one of the nearest is taken
 PASSES = 3  # over rows whose donors lack cells themselves
+GIVERS, FEWEST_GIVERS = 2000, 10  # rows that give numbers, at a time; and without which none do
 PIECE = 4096  # rows that look for donors at a time
 FAR = 1e6  # distance of a donor that lacks what a row lacks
 TIES = 1e-3  # of standardised squared distances
@@ -33,6 +35,7 @@ class Completion:
         columns: the regressions.
         x: ``(N, D)`` in model coordinates, NaN where unknown.
         completed: ``(R, N, D)`` to begin with, without holes.
+        pool: ``(P, D)`` other rows, without holes, from which numbers are drawn; None for the known cells of these rows.
 
     Attributes:
         x: ``(R, N, D)`` without holes.
@@ -42,8 +45,9 @@ class Completion:
             lie one after the other.
     """
 
-    def __init__(self, columns: Pairwise, x: Tensor, completed: Tensor) -> None:
-        self.columns, holes = columns, x.isnan()
+    def __init__(self, columns: Pairwise, x: Tensor, completed: Tensor, pool: Tensor | None = None) -> None:
+        self.columns, self.pool, holes = columns, pool, x.isnan()
+        self.pool_features = None if pool is None else columns.features(pool[None])
         self.unknown = [torch.nonzero(hole)[:, 0] for hole in holes.unbind(1)]
         self.known = [largest_first(cells) for cells in x.unbind(1)]
         self.x, self.features = completed, columns.features(completed)
@@ -57,9 +61,22 @@ class Completion:
         """Draw one column's unknown cells."""
         rows = self.unknown[at]
         design = self.columns.design(self.features_of(rows), at)
-        cells = self.columns.responses[at].draw(theta, design, streams)
+        cells = self.columns.responses[at].draw(theta, design, streams, self.donors(at, streams))
         self.x[:, rows, at] = cells
         self.columns.refresh(self.features, cells, at, rows)
+
+    def donors(self, at: int, streams: Streams) -> Donors | None:
+        """Rows at random, with their regressors in every chain (an approximate Bayesian bootstrap); where they are asked for."""
+        cells = self.x[0, self.known[at], at] if self.pool is None else self.pool[:, at]
+        gives = self.columns.responses[at].gives(cells)
+        if gives is None or int(gives.sum()) < FEWEST_GIVERS:
+            return None
+        rows = torch.nonzero(gives)[:, 0]
+        taken = rows[streams.integers(len(rows), min(len(rows), GIVERS))]  # (R, G)
+        across = self.features.mT if self.pool_features is None else self.pool_features.mT.expand(len(self.x), -1, -1)
+        place = self.known[at][taken] if self.pool is None else taken
+        features = across.gather(-1, place[:, None].expand(-1, across.shape[1], -1)).mT
+        return Donors(self.columns.design(features, at), cells[taken])
 
     def features_of(self, rows: Tensor) -> Tensor:
         """``(R, B, S)``: of some rows, laid out as those of all."""

@@ -26,13 +26,21 @@ class ChainedEquations(Model):
         products: of columns in one regression: "auto" (all, or the most telling: at most a hundred, and one for eight rows), "all", "none", or a largest number.
         scales: of real columns above zero, and of counts: "auto" (the logarithm where regressions say so), or by column
             "logarithm" or "identity"; counts may also be told to be "counts" (negative binomial) or "levels".
+        matching: what is drawn around the expectation of a number: "none" (normal noise), "residuals" or "values" of rows that
+            are like its own, or "auto" (of every column what makes its known cells least surprising).
     """
 
     traits = Traits("none", ("chained",), summary="every column regressed on all others", conditionals=True)
 
-    def __init__(self, schema: Schema, products: str | int = "auto", scales: str | dict[str, str] = "auto") -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        products: str | int = "auto",
+        scales: str | dict[str, str] = "auto",
+        matching: str = "auto",
+    ) -> None:
         super().__init__(schema)
-        self.columns = Pairwise(schema, products, scales)
+        self.columns = Pairwise(schema, products, scales, matching)
 
     def prepare(self, batches):
         self.columns.learn(batches)

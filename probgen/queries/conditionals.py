@@ -57,7 +57,7 @@ def passed(fit: Any, x: Tensor, chains: list[int], numbers: list[int], seed: int
     """Passes over the columns; rows begin as completed ones that are like them."""
     columns, values = fit.program.columns, fit.posterior.site_values(numbers)
     begun = started(columns, x, columns.pool, seed, streams_of(seed, chains, "start"))
-    completion = Completion(columns, x, begun)
+    completion = Completion(columns, x, begun, columns.pool)
     theta = {at: own(values, columns.schema.names[at]) for at in completion.visited}
     for sweep in range(1 if len(theta) == 1 else PASSES):
         for at in completion.visited:
