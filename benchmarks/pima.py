@@ -26,7 +26,7 @@ M = int(os.environ.get("IMPUTATIONS", 200))
 WITHOUT = "diabetes ~ glucose + mass + triceps + pressure + age + pedigree + pregnant"
 WITH = f"{WITHOUT} + np.log(insulin)"
 FORMULAS = {"without insulin": WITHOUT, "with insulin": WITH}
-OURS = {"ours": {}, "ours, main effects": {"products": "none"}}
+OURS: dict[str, dict[str, Any]] = {"ours": {}, "ours, main effects": {"products": "none"}}
 THEIRS = {"norm": "mice, norm", "pmm": "mice, pmm"}
 RENAMED = {"(Intercept)": "Intercept", "np.log(insulin)": "insulin"}
 COLUMNS = ["analysis", "method", "term", "estimate", "std.error", "fmi", "error", "run"]
@@ -92,8 +92,13 @@ def cases() -> Iterator[dict[str, Any]]:
     anchor = everything[everything["method"] == "mice, norm"].drop(columns=["method", "fmi"])
     both = everything.merge(anchor, on=["analysis", "term"], suffixes=("", "_mice"))
     gap = both["estimate"] - both["estimate_mice"]
-    both["monte_carlo_errors"] = gap / np.hypot(both["error"], both["error_mice"]).where(both["method"] != "mice, norm")
-    both["standard_errors"], both["se_ratio"] = gap / both["std.error_mice"], both["std.error"] / both["std.error_mice"]
+    both["monte_carlo_errors"] = gap / np.hypot(both["error"], both["error_mice"]).where(
+        both["method"] != "mice, norm"
+    )
+    both["standard_errors"], both["se_ratio"] = (
+        gap / both["std.error_mice"],
+        both["std.error"] / both["std.error_mice"],
+    )
     yield from both.drop(columns=["estimate_mice", "std.error_mice", "error_mice"]).to_dict("records")
 
 

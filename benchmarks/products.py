@@ -20,7 +20,7 @@ from benchmarks._imputation_peers import Mice, missing
 from benchmarks._imputation_populations import fimd_c
 from probgen.data.table import Table
 from probgen.plots.style import ACCENT, CYCLE, INK, MUTED, house, tidy
-from probgen.studies.simulation_run import Batched, Outcome
+from probgen.studies.simulation_run import Batched
 
 SIMULATIONS = int(os.environ.get("SIMULATIONS", 40))
 THEIRS, WITHOUT, WITH = "R's mice", "main effects", "with products"
@@ -43,7 +43,6 @@ def cases() -> Iterator[dict[str, Any]]:
     kept = ("method", "truth", "bias", "coverage", "coverage_error", "width", "simulations", "failed", "seconds")
     for record in simulated().records:
         yield {key: record[key] for key in kept}
-
 
 
 # ------------------------------------------------------------------------------------------------------------- the figure
@@ -90,6 +89,8 @@ def intervals(found: pg.ImputationStudy, axes: Axes) -> None:
 
 
 if __name__ == "__main__":
+    if missing("mice"):
+        sys.exit(f"The figure shows mice beside us. {missing('mice')}")
     measured = simulated()
     print(measured)
     Path(sys.argv[1]).parent.mkdir(parents=True, exist_ok=True)
