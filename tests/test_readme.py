@@ -1,6 +1,7 @@
 """The Python of the README and of the guides runs; the README's links and commands exist."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,26 @@ def blocks(language, text=README):
         "README.md",
         *(
             f"docs/{name}.md"
-            for name in ("start", "sequences", "networks", "imputation", "posteriors", "samplers", "calibration")
+            for name in (
+                "start",
+                "sequences",
+                "networks",
+                "imputation",
+                "imputation_example",
+                "posteriors",
+                "samplers",
+                "calibration",
+            )
         ),
     ],
 )
-def test_python_runs(page, tmp_path, monkeypatch):
-    """All blocks in order, in one namespace, in an empty folder with the file they speak of."""
+def test_python_runs(page, tmp_path, monkeypatch, request):
+    """All blocks in order, in one namespace, in an empty folder with the files they speak of."""
     from probgen import load_dataset
 
     load_dataset("penguins").to_pandas().to_csv(tmp_path / "penguins.csv", index=False)
+    if page == "docs/imputation_example.md":
+        shutil.copy(request.getfixturevalue("data_folder") / "tabular" / "pima.csv", tmp_path)
     monkeypatch.chdir(tmp_path)
     code = blocks("python", (ROOT / page).read_text(encoding="utf-8"))
     assert code
