@@ -63,6 +63,20 @@ def test_noise_is_normal_where_it_looks_so_and_donors_give_where_not():
     assert manner(np.where(np.arange(30) % 2 == 0, -3.0, 3.0) + rng.normal(size=30), x=x[:30]) == 0  # too few to tell
 
 
+def test_residuals_that_are_not_normal_are_taken_from_donors():
+    """Skewed noise around a line: the share above a value comes out right."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=1000)
+    y = x - rng.gamma(2.0, size=1000)
+    hidden = np.arange(1000) % 3 == 0
+    names = Schema((Column("x", "real"), Column("y", "real")))
+    imputed = pg.impute(Table({"x": x, "y": np.where(hidden, np.nan, y)}, names), m=10, **QUICK)
+    assert int(imputed.fits[0].program.columns.readings[1].response.manner) > 0
+    drawn = np.stack([one.values[hidden, 1] for one in imputed])
+    expected = np.mean(x[hidden][:, None] - rng.gamma(2.0, size=(hidden.sum(), 200)) > 0)
+    assert (drawn > 0).mean() == pytest.approx(expected, abs=0.025)
+
+
 def test_heaps_are_drawn_as_heaps():
     """Hours of work: nearly half are 40 exactly."""
     rng = np.random.default_rng(1)
