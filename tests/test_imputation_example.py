@@ -28,7 +28,7 @@ def table(data_folder):
 
 @pytest.fixture(scope="module")
 def main_effects(table):
-    return pg.impute(table, m=100, products="none", seed=1, progress=False)
+    return pg.impute(table, m=100, products="none", matching="none", seed=1, progress=False)
 
 
 @pytest.fixture(scope="module")
