@@ -86,7 +86,7 @@ class Scales:
             if isinstance(reading, Count):
                 self.choose_form(at, reading, told)
             elif self.has_choice(at, told):
-                self.choose_line(at, reading.own, told, lambda at: self.own_density(at))
+                self.choose_line(at, reading.own, told, self.own_density)
             if self.has_choice(at, told):
                 self.choose_line(at, reading, told, self.density_of_others)
             reading.learn(self.x[:, at], self.weights)
@@ -129,14 +129,15 @@ class Scales:
 
     def choose_line(self, at: int, line: Line, told: str, density: Callable[[int], float]) -> None:
         """As it is, or by the logarithm."""
-        gains = []
+        if told in ("identity", "logarithm"):
+            self.read_as(at, line, float(told == "logarithm"))
+            return
+        found = []
         for logarithm in (0.0, 1.0):
             self.read_as(at, line, logarithm)
-            gains.append(
-                density(at) if told not in ("identity", "logarithm") else float(told == "logarithm") * logarithm
-            )
-        better = 0.0 if told in ("identity", "logarithm") or line.column.kind == "positive" else BETTER
-        self.read_as(at, line, float(gains[1] > gains[0] + better))
+            found.append(density(at))
+        better = 0.0 if line.column.kind == "positive" else BETTER
+        self.read_as(at, line, float(found[1] > found[0] + better))
 
     def read_as(self, at: int, line: Line, logarithm: float) -> None:
         """Set one scale."""
