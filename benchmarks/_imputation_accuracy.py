@@ -25,6 +25,7 @@ PUBLISHED = {"banknote": 0.446, "breast": 0.280, "concrete": 0.501, "white wine"
 PEERS = {
     "mice norm": ("mice", Mice("norm", M)), "mice pmm": ("mice", Mice("pmm", M)), "mice cart": ("mice", Mice("cart", M)),
     "mice rf": ("ranger", Mice("rf", M)), "miceforest": ("miceforest", MiceForest(M)), "sklearn": ("sklearn", Sklearn(M)),
+    "amelia": ("Amelia", Mice("amelia", M)),
 }  # fmt: skip
 
 
@@ -45,13 +46,17 @@ class Ours:
         return Completed(found.tables, time.process_time() - before)
 
 
-def six_sets(ours: Mapping[str, Any], repeats: int) -> Iterator[dict[str, Any]]:
-    """30 % of the cells, completely at random or depending on columns that stay; a line a set, mechanism and method."""
+def six_sets(methods: Mapping[str, Any], repeats: int) -> Iterator[dict[str, Any]]:
+    """30 % of the cells, completely at random or depending on columns that stay; a line a set, mechanism and method.
+
+    A method is options of ``pg.impute``, or the package that it needs and a function of tables and seeds.
+    """
     for title, complete in tables_of_six().items():
         for mechanism in ("mcar", "mar"):
             seeds = [seed_of(0, title, mechanism, number) % 2**31 for number in range(repeats)]
             holed = [hidden(complete, mechanism, seed) for seed in seeds]
-            for method, (package, run) in {"ours": ("", Ours(ours, M)), **PEERS}.items():
+            for method, how in methods.items():
+                package, run = ("", Ours(how, M)) if isinstance(how, Mapping) else how
                 about = {"set": title, "mechanism": mechanism, "method": method}
                 if package and missing(package):
                     yield {**about, "missing": missing(package)}

@@ -1,7 +1,8 @@
 """Multiple imputation beside R's mice, miceforest and scikit-learn: validity, closeness to what was hidden, time.
 
 ``CASES=fimd_a,time`` chooses among the cases below, ``SIMULATIONS`` how many samples each takes, ``WORKERS`` how many
-processes, ``STUDIES`` a folder in which outcomes are kept and from which a study goes on, ``OURS`` (JSON) our settings.
+processes, ``STUDIES`` a folder in which outcomes are kept and from which a study goes on, ``OURS`` (JSON) our settings,
+``METHODS="ours,mice norm"`` which methods (all); samples and seeds are the same whichever are run.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ OURS: dict[str, Any] = json.loads(os.environ.get("OURS", '{"model": "auto"}'))
 
 IMPROPER = {**OURS, "uncertainty": "none"}
 WORKERS = int(os.environ.get("WORKERS", 1))
+METHODS = [name for name in os.environ.get("METHODS", "").split(",") if name]
 Line = dict[str, Any]
 
 
 def simulations(default: int) -> int:
     return int(os.environ.get("SIMULATIONS", default))
+
+
+def asked_for(methods: dict[str, Any]) -> dict[str, Any]:
+    return {name: method for name, method in methods.items() if not METHODS or name in METHODS}
 
 
 def cases() -> Iterator[Line]:
@@ -56,7 +62,7 @@ def fimd_d() -> Iterator[Line]:
 
 
 def scenarios() -> Iterator[Line]:
-    peers = {"mice norm": "norm", "mice pmm": "pmm"}
+    peers = {"mice norm": "norm", "mice pmm": "pmm", "amelia": "amelia"}
     yield from studies("scenarios", populations.scenarios(), {"ours": OURS}, peers, 100)
 
 
@@ -70,17 +76,24 @@ def studies(
 ) -> Iterator[Line]:
     """One study a population; a line for each method and estimand, and one for the mean over estimands."""
     for title, case in made.items():
-        theirs = {peer: Batched(Mice(method, case.m)) for peer, method in peers.items() if not missing("mice")}
+        peers = asked_for(peers)
+        theirs = {
+            peer: Batched(Mice(method, case.m)) for peer, method in peers.items() if not missing(package(method))
+        }
         folder = os.environ.get("STUDIES")
         found = pg.imputation_study(
-            case.sample, case.analysis, case.truth, methods={**ours, **theirs}, ampute=case.holes, rows=case.rows, m=case.m,
+            case.sample, case.analysis, case.truth, methods={**asked_for(ours), **theirs}, ampute=case.holes, rows=case.rows, m=case.m,
             simulations=simulations(default), workers=WORKERS, progress=False,
             path=Path(folder) / name / title.replace(" ", "_") if folder else None,
         )  # fmt: skip
         for method in found.methods:
             yield from lines(found, method, title)
         for peer in set(peers) - set(theirs):
-            yield {"population": title, "method": peer, "missing": missing("mice")}
+            yield {"population": title, "method": peer, "missing": missing(package(peers[peer]))}
+
+
+def package(method: str) -> str:
+    return "Amelia" if method == "amelia" else "mice"
 
 
 def lines(found: pg.ImputationStudy, method: str, title: str) -> Iterator[Line]:
@@ -105,7 +118,7 @@ def lines(found: pg.ImputationStudy, method: str, title: str) -> Iterator[Line]:
 
 # ------------------------------------------------------------------------------------------------------- single tables
 def six_sets() -> Iterator[Line]:
-    yield from accuracy.six_sets(OURS, simulations(5))
+    yield from accuracy.six_sets(asked_for({"ours": OURS, **accuracy.PEERS}), simulations(5))
 
 
 def miwae() -> Iterator[Line]:
