@@ -19,7 +19,7 @@ __all__ = ["MANNERS", "Donors", "chosen", "fair_crps", "given_by", "neighbours",
 MANNERS = ("none", "residuals", "values")  # as which donors give
 WIDEST, NARROWEST = 20, 5  # rows on each side; between them the root of the number of rows
 NEAREST = 6  # of those, among which one is chosen
-NUMBERS = 4_000_000  # regressors of candidates that are looked at together
+NUMBERS = 500_000  # regressors of candidates that are looked at together: few enough for a processor's cache
 
 
 class Donors(NamedTuple):
@@ -34,35 +34,37 @@ class Donors(NamedTuple):
     x: Tensor
 
 
-def neighbours(mean: Tensor, z: Tensor, means: Tensor, zs: Tensor, self_too: bool = True) -> Tensor:
-    """``(R, B, NEAREST)``: of every row the donors that are most like it.
+def neighbours(mean: Tensor, z: Tensor, means: Tensor, zs: Tensor, places: Tensor, self_too: bool = True) -> Tensor:
+    """``(R, B, K)``: of every row the donors that are most like it; K is ``NEAREST``, or all where they are fewer.
 
     Args:
         mean, z: expectations ``(R, B)`` and regressors ``(R, B, M)`` of the rows.
         means, zs: of the donors, ``(R, D)`` and ``(R, D, M)``.
+        places: ``(R, B)`` from 0 to 1, at random: where a row stands among donors with the same expectation.
         self_too: False where rows are the donors, and no row is to be its own.
     """
-    order = means.argsort(1)
-    sorted_means = means.gather(1, order)
-    donors = means.shape[1]
+    chains, donors = means.shape
     half = min(max(NARROWEST, min(WIDEST, round(donors**0.5))), donors // 2) or 1
     width = min(2 * half, donors)
-    flat, offset = zs.reshape(-1, zs.shape[-1]), donors * torch.arange(len(zs))[:, None]
-    piece = max(1, NUMBERS // (len(mean) * width * max(z.shape[-1], 1)))
-    found = []
-    for at in range(0, mean.shape[1], piece):
-        own, here = mean[:, at : at + piece].contiguous(), z[:, at : at + piece]
-        first = (torch.searchsorted(sorted_means, own) - half).clamp(0, donors - width)
-        near = order.gather(1, (first[..., None] + torch.arange(width)).flatten(1))
-        there = flat.index_select(0, (near + offset).flatten()).reshape(len(near), -1, width, zs.shape[-1])
-        apart = (there - here[:, :, None]).square().sum(-1)
-        near = near.unflatten(1, (-1, width))
+    order = means.argsort(1)
+    ordered = means.gather(1, order)
+    left, right = (torch.searchsorted(ordered, mean.contiguous(), right=right) for right in (False, True))
+    first = (left + (places * (right - left)).round().long() - half).clamp(0, donors - width)
+    first = (first + donors * torch.arange(chains)[:, None]).flatten()  # of the windows, in donors of all chains
+    laid = zs.gather(1, order[..., None].expand(-1, -1, zs.shape[-1])).flatten(0, 1).contiguous()
+    windows = laid.unfold(0, width, 1).mT  # (R D - width + 1, width, M), which overlap in memory
+    lengths = laid.square().sum(1).unfold(0, width, 1)
+    known = order.flatten().unfold(0, width, 1)
+    itself = torch.arange(mean.shape[1]).expand(chains, -1).flatten()
+    size, found = max(1, NUMBERS // (width * max(z.shape[-1], 1))), []
+    for at, own, me in zip(first.split(size), z.flatten(0, 1).split(size), itself.split(size), strict=True):
+        across = torch.bmm(windows.index_select(0, at), own[..., None])[..., 0]
+        apart, near = lengths.index_select(0, at) - 2 * across, known.index_select(0, at)
         if not self_too:
-            itself = torch.arange(at, at + own.shape[1])[:, None]
-            apart = torch.where(near == itself, torch.inf, apart)
-        chosen = apart.topk(min(NEAREST, width - (not self_too)), largest=False).indices
-        found.append(near.gather(-1, chosen))
-    return torch.cat(found, 1)
+            apart = torch.where(near == me[:, None], torch.inf, apart)
+        nearest = apart.topk(min(NEAREST, width - (not self_too)), largest=False, sorted=False).indices
+        found.append(near.gather(1, nearest))
+    return torch.cat(found).unflatten(0, mean.shape)
 
 
 def given_by(near: Tensor, mean: Tensor, means: Tensor, ys: Tensor, manner: int) -> Tensor:

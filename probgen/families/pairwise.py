@@ -30,6 +30,7 @@ __all__ = ["Pairwise"]
 PRODUCTS = 100  # of one regression, where all are affordable
 ROWS_A_PRODUCT = 8  # known rows that a regression needs for each of them
 NOTICED = 2.5  # standard errors from zero, for a product to be kept where not all are
+CACHED = 100_000  # numbers of a design that are made at a time: few enough for a processor's cache
 POOL = 512  # completed training rows, of all chains together, from which passes over new rows start
 
 
@@ -106,10 +107,16 @@ class Pairwise(nn.Module):
         (a, b), across, mains = self.pairs[column], features.mT, self.others[column]
         made = across.new_empty(*across.shape[:-2], 1 + len(mains) + len(a), across.shape[-1])
         made[..., 0, :] = 1
-        made[..., 1 : 1 + len(mains), :] = across.index_select(-2, mains)
-        products = made[..., 1 + len(mains) :, :]
-        torch.addcmul(-self.shift[a, b][:, None], across.index_select(-2, a), across.index_select(-2, b), out=products)
-        products.mul_(self.scale[a, b].reciprocal()[:, None])
+        shift, scale = -(self.shift[a, b] / self.scale[a, b])[:, None], self.scale[a, b].reciprocal()[:, None]
+        size = max(1, CACHED // made[..., 0].numel())
+        for here, there in zip(across.split(size, -1), made.split(size, -1), strict=True):
+            there[..., 1 : 1 + len(mains), :] = here.index_select(-2, mains)
+            torch.addcmul(
+                shift,
+                here.index_select(-2, a).mul_(scale),
+                here.index_select(-2, b),
+                out=there[..., 1 + len(mains) :, :],
+            )
         return made.mT
 
     # -- as a program --------------------------------------------------------------------------------------------

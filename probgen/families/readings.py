@@ -84,6 +84,10 @@ class Reading(nn.Module):
         """``(..., S)`` regressors."""
         return self.within_reach((self.raw(x) - self.centre) / self.spread)
 
+    def gives(self, x: Tensor) -> Tensor:
+        """Which cells are known as numbers on this scale, that others like them can be given."""
+        return ~x.isnan()
+
     def unread(self, u: Tensor) -> Tensor:
         """A continuous column from what :meth:`raw` made of it."""
         raise CapabilityError(f"Column {self.column.name!r} is {self.column.kind}: it is not drawn by its reading.")
@@ -149,6 +153,9 @@ class LogOdds(Reading):
     def raw(self, x: Tensor) -> Tensor:
         inside = x.clamp(EDGE, 1 - EDGE)
         return (inside.log() - (-inside).log1p())[..., None]
+
+    def gives(self, x: Tensor) -> Tensor:
+        return (x > 0) & (x < 1)
 
     def unread(self, u: Tensor) -> Tensor:
         return u.sigmoid()
@@ -260,6 +267,9 @@ class Amounts(Reading):
             self.centre = torch.stack([self.centre[0], mean])
             self.spread = torch.stack([self.spread[0], spread if spread > 0 else torch.ones(())])
             self.set_ends(amount[:, None])
+
+    def gives(self, x: Tensor) -> Tensor:
+        return x > 0
 
     def unread(self, u: Tensor) -> Tensor:
         return u.exp()

@@ -101,8 +101,8 @@ class Response(ABC):
         return reading.value(regression.draw_from(own, design, streams, donors.design, given, int(reading.manner)))
 
     def gives(self, x: Tensor) -> Tensor | None:
-        """Which known cells can be given to others; None where the column is not drawn from donors."""
-        return ~x.isnan() if self.reading.response.manner > 0 else None
+        """Which cells can be given to others; None where the column is not drawn from donors."""
+        return self.reading.response.gives(x) if self.reading.response.manner > 0 else None
 
     def logistic(self) -> LogisticRegression:
         """Of whether something is so."""
@@ -235,9 +235,6 @@ class AmountResponse(Response):
         some = self.parts["some"].draw(part(theta, "some"), design, streams)
         return some * self.number("amount", theta, design, streams, donors)
 
-    def gives(self, x: Tensor) -> Tensor | None:
-        return x > 0 if self.reading.manner > 0 else None
-
 
 class FractionResponse(Response):
     """From 0 to 1; where there are cells at 0 or at 1, whether one is there comes first."""
@@ -264,9 +261,6 @@ class FractionResponse(Response):
                 there = self.parts[name].draw(part(theta, name), design, streams)
                 drawn = torch.where(there > 0, value, drawn)
         return drawn
-
-    def gives(self, x: Tensor) -> Tensor | None:
-        return (x > 0) & (x < 1) if self.reading.response.manner > 0 else None
 
 
 def rows_of(design: Tensor, rows: Tensor) -> Tensor:

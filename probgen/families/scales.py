@@ -103,14 +103,14 @@ class Scales:
         if self.matching != "auto":
             return MANNERS.index(self.matching)
         reading, known = self.readings[at].response, self.some[:, at]
-        rows = ~known.isnan() & (known > 0 if reading.column.kind in ("semicontinuous", "bounded") else True)
-        rows &= known < 1 if reading.column.kind == "bounded" else True
+        rows = reading.gives(known)
         if int(rows.sum()) < ENOUGH:
             return 0
         z, y = self.mains(self.some[rows], at), reading.standardised(known[rows])
         away = left_out(z, y)
         mean, regressors = (y - away)[None], z[None, :, 1 : 1 + len(self.others[at])]
-        near = neighbours(mean, regressors, mean, regressors, self_too=False)
+        places = torch.linspace(0, 1, len(y))[None]  # rows with the same expectation are spread among each other
+        near = neighbours(mean, regressors, mean, regressors, places, self_too=False)
         normal = normal_crps(away, away.square().mean().sqrt().clamp_min(LEAST))
         residuals, values = (fair_crps(given_by(near, mean, mean, y[None], manner)[0], y) for manner in (1, 2))
         best, score = (1, residuals) if surely_less(residuals, values) else (2, values)

@@ -64,8 +64,8 @@ def sliced(
     likelihood: Likelihood,
     noise: Tensor,
     uniform: Tensor,
-) -> Tensor:
-    """Slopes after a move on an ellipse through them and a draw of the normal, whose middle is the normal's.
+) -> tuple[Tensor, Tensor]:
+    """Slopes, and their linear predictors, after a move on an ellipse through them and a draw of the normal, whose middle is the normal's.
 
     Args:
         prior: precisions of the slopes.
@@ -77,25 +77,26 @@ def sliced(
         uniform: ``(R, 2 + TRIES)``.
     """
     away, across = slopes - ahead.mean, ahead.draw(noise) - ahead.mean
-    middle, here, there = (predictor(design, each) for each in (ahead.mean, away, across))
+    middle, here, there = (torch.stack([ahead.mean, away, across], 1) @ design.mT).unbind(1)
 
-    def density(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    def density(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         moved = ahead.mean + cos[:, None] * away + sin[:, None] * across
-        value = likelihood(middle + cos[:, None] * here + sin[:, None] * there)[0]
-        return moved, value - (prior * moved.square()).sum(-1) / 2 - ahead.log_density(moved)
+        eta = middle + cos[:, None] * here + sin[:, None] * there
+        return moved, eta, likelihood(eta)[0] - (prior * moved.square()).sum(-1) / 2 - ahead.log_density(moved)
 
-    level = density(torch.ones_like(uniform[:, 0]), torch.zeros_like(uniform[:, 0]))[1] + uniform[:, 0].log()
-    angle = 2 * math.pi * uniform[:, 1]
-    low, high, found, still = angle - 2 * math.pi, angle, slopes, torch.ones_like(angle, dtype=torch.bool)
+    found, reached, value = density(torch.ones_like(uniform[:, 0]), torch.zeros_like(uniform[:, 0]))
+    level, angle = value + uniform[:, 0].log(), 2 * math.pi * uniform[:, 1]
+    low, high, still = angle - 2 * math.pi, angle, torch.ones_like(angle, dtype=torch.bool)
     for draw in uniform[:, 2:].unbind(1):
-        moved, value = density(angle.cos(), angle.sin())
+        moved, eta, value = density(angle.cos(), angle.sin())
         taken = still & (value > level)
-        found, still = torch.where(taken[:, None], moved, found), still & ~taken
+        found, reached = torch.where(taken[:, None], moved, found), torch.where(taken[:, None], eta, reached)
+        still = still & ~taken
         if not bool(still.any()):
             break
         low, high = torch.where(angle < 0, angle, low), torch.where(angle >= 0, angle, high)
         angle = low + draw * (high - low)
-    return found
+    return found, reached
 
 
 def ascended(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
@@ -142,9 +143,9 @@ class GeneralisedRegression(Regression):
         (normal, exponential, gamma), uniform = self.prior.noise_of(streams, 1)[0], streams.uniform(2 + TRIES)
         likelihood, prior, anchor = self.likelihood(theta, y, weights), self.prior.precision(theta), theta["anchor"]
         ahead = one_step(prior, anchor, design, likelihood(predictor(design, anchor))[1], theta["information"])
-        slopes = sliced(prior, theta["slopes"], ahead, design, likelihood, normal, uniform)
+        slopes, eta = sliced(prior, theta["slopes"], ahead, design, likelihood, normal, uniform)
         theta = self.prior.redraw({**theta, "slopes": slopes}, exponential, gamma)
-        return self.beside(theta, predictor(design, slopes), y, weights, streams)
+        return self.beside(theta, eta, y, weights, streams)
 
     def headed(self, theta: Theta, design: Tensor, y: Tensor, weights: Tensor | None) -> Theta:
         """A first guess from which steps uphill arrive."""

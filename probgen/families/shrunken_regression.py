@@ -144,7 +144,7 @@ class NormalRegression(Regression):
         """The same with what donors, of ``donors (R, D, P)`` and responses ``given (R, D)``, have in place of noise."""
         mains = slice(1, 1 + self.prior.mains)
         mean, means = self.expectation(theta, design), self.expectation(theta, donors)
-        near = neighbours(mean, design[..., mains], means, donors[..., mains])
+        near = neighbours(mean, design[..., mains], means, donors[..., mains], streams.uniform(mean.shape[1]))
         return chosen(given_by(near, mean, means, given, manner), streams)
 
     def log_density(self, theta: Theta, design: Tensor, y: Tensor) -> Tensor:

@@ -52,6 +52,11 @@ class Streams:
         """Whole numbers from 0 to ``high - 1``."""
         return (self.uniform(*shape) * high).long().clamp_max(high - 1)
 
+    def choices(self, weights: Tensor, *shape: int) -> Tensor:
+        """Places in ``weights (N,)``, with probabilities proportional to them."""
+        upto = weights.cumsum(0)
+        return torch.searchsorted(upto, self.uniform(*shape) * upto[-1], right=True).clamp_max(len(weights) - 1)
+
     def poisson(self, rate: Tensor) -> Tensor:
         """Counts, given their means ``(R, ...)``."""
         return torch.stack([torch.poisson(a, generator=g) for a, g in zip(rate, self.generators, strict=True)])

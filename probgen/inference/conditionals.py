@@ -36,6 +36,7 @@ class Completion:
         x: ``(N, D)`` in model coordinates, NaN where unknown.
         completed: ``(R, N, D)`` to begin with, without holes.
         pool: ``(P, D)`` other rows, without holes, from which numbers are drawn; None for the known cells of these rows.
+        weights: ``(N,)`` of these rows, as which often they give.
 
     Attributes:
         x: ``(R, N, D)`` without holes.
@@ -45,8 +46,15 @@ class Completion:
             lie one after the other.
     """
 
-    def __init__(self, columns: Pairwise, x: Tensor, completed: Tensor, pool: Tensor | None = None) -> None:
-        self.columns, self.pool, holes = columns, pool, x.isnan()
+    def __init__(
+        self,
+        columns: Pairwise,
+        x: Tensor,
+        completed: Tensor,
+        pool: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
+        self.columns, self.pool, self.weights, holes = columns, pool, weights, x.isnan()
         self.pool_features = None if pool is None else columns.features(pool[None])
         self.unknown = [torch.nonzero(hole)[:, 0] for hole in holes.unbind(1)]
         self.known = [largest_first(cells) for cells in x.unbind(1)]
@@ -72,7 +80,13 @@ class Completion:
         if gives is None or int(gives.sum()) < FEWEST_GIVERS:
             return None
         rows = torch.nonzero(gives)[:, 0]
-        taken = rows[streams.integers(len(rows), min(len(rows), GIVERS))]  # (R, G)
+        most, weights = min(len(rows), GIVERS), self.weights if self.pool is None else None
+        drawn = (
+            streams.integers(len(rows), most)
+            if weights is None
+            else streams.choices(weights[self.known[at][rows]], most)
+        )
+        taken = rows[drawn]  # (R, G)
         across = self.features.mT if self.pool_features is None else self.pool_features.mT.expand(len(self.x), -1, -1)
         place = self.known[at][taken] if self.pool is None else taken
         features = across.gather(-1, place[:, None].expand(-1, across.shape[1], -1)).mT

@@ -17,10 +17,11 @@ def test_neighbours_are_near_in_expectation_first_then_alike():
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(2, 400, generator=generator)
     zs = torch.randn(2, 400, 3, generator=generator)
-    near = neighbours(means[:, :50], zs[:, :50], means, zs)
+    places = torch.rand(2, 400, generator=generator)
+    near = neighbours(means[:, :50], zs[:, :50], means, zs, places[:, :50])
     assert near.shape == (2, 50, 6)
     assert bool((near == torch.arange(50)[:, None]).any(-1).all())  # each row is the most like itself
-    alone = neighbours(means, zs, means, zs, self_too=False)
+    alone = neighbours(means, zs, means, zs, places, self_too=False)
     assert not bool((alone == torch.arange(400)[:, None]).any())
     rank = means.argsort(1).argsort(1)
     apart = (rank.gather(1, near.flatten(1)).unflatten(1, (50, 6)) - rank[:, :50, None]).abs()
@@ -28,9 +29,34 @@ def test_neighbours_are_near_in_expectation_first_then_alike():
 
 
 def test_few_donors_are_enough():
-    near = neighbours(torch.zeros(1, 4), torch.zeros(1, 4, 2), torch.zeros(1, 3), torch.zeros(1, 3, 2))
+    near = neighbours(
+        torch.zeros(1, 4), torch.zeros(1, 4, 2), torch.zeros(1, 3), torch.zeros(1, 3, 2), torch.rand(1, 4)
+    )
     assert near.shape[:2] == (1, 4)
     assert int(near.max()) <= 2
+
+
+def test_all_rows_with_the_same_expectation_can_be_donors():
+    """Two groups and nothing else: of 500 rows a group hundreds give, not those that happen to be first."""
+    generator = torch.Generator().manual_seed(0)
+    group = (torch.arange(1000) % 2).to(torch.get_default_dtype())[None]
+    places = torch.rand(1, 1000, generator=generator)
+    near = neighbours(group, group[..., None], group, group[..., None], places)
+    assert bool((group[0, near] == group[..., None]).all())
+    assert len(near.unique()) > 500
+
+
+def test_rows_give_as_often_as_they_weigh():
+    rng = np.random.default_rng(4)
+    y = np.where(np.arange(400) < 200, 0.0, 10.0) + rng.random(400)
+    hidden = np.arange(400) % 4 == 0
+    columns = {"x": rng.normal(size=400), "y": np.where(hidden, np.nan, y)}
+    table = Table(columns, Schema((Column("x", "real"), Column("y", "real"))))
+    weighted = table.with_weights(np.where(np.arange(400) < 200, 3.0, 1.0))
+    options = {"model": "chained_equations", "m": 20, "matching": "values", **QUICK}
+    for one, share in ((table, 0.5), (weighted, 0.75)):
+        drawn = np.stack([made.values[hidden, 1] for made in pg.impute(one, **options)])
+        assert (drawn < 5).mean() == pytest.approx(share, abs=0.04)
 
 
 def test_a_residual_goes_with_the_new_expectation_and_a_value_as_it_is():

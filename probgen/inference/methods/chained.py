@@ -26,10 +26,10 @@ __all__ = ["Chained"]
 
 FEWEST, ENOUGH, MOST = 12, 48, 192  # sweeps: doubled while chains are apart, beyond what is enough while they drift
 HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regression between sweeps
-CLIMBS = (0, 4)  # sweeps in which chains move to where the posterior is
+CLIMBS = (0, 6)  # sweeps in which chains move to where the posterior is
+EARLY, EARLY_ROWS, ROWS_A_SLOPE = 6, 5000, 40  # sweeps in which so many rows at random are enough for the parameters
 LAST = 10  # draws of the parameters of columns without holes
 SHOWN = 256  # rows whose density is the objective
-STILL = 0.05  # share of sweeps in which slopes that are proposed should have moved
 
 
 class Chained(Method):
@@ -112,20 +112,27 @@ class Chained(Method):
             if group.x is None:
                 donors, streams = donors_among(self.rows), streams_of(self.task.seed, group.chains, "start")
                 group.x = started(self.columns, self.rows, donors, self.task.seed, streams)
-            group.completion = Completion(self.columns, self.rows, group.x)
+            group.completion = Completion(self.columns, self.rows, group.x, weights=self.weights)
         return group.completion
 
     def redraw(self, group: Group, at: int, sweep: int) -> None:
         """One column's parameters, given the rows in which it is known."""
         completion, response = self.completion(group), self.columns.responses[at]
-        rows, before = completion.known[at], group.theta.get(at)
+        rows, before = self.seen(completion.known[at], at, sweep), group.theta.get(at)
         design = self.columns.design(completion.features_of(rows), at)
         weights = None if self.weights is None else self.weights[rows]
         streams = streams_of(self.task.seed, group.chains, "parameters", sweep, at)
         theta, first = before or response.start(len(group.chains)), before is None or sweep in CLIMBS
         group.theta[at] = response.redraw(theta, design, self.rows[rows, at], weights, streams, first)
-        if before is not None and not first:
-            group.moves[at] = group.moves.get(at, torch.zeros(len(streams))) + moved(before, group.theta[at])
+
+    def seen(self, rows: Tensor, at: int, sweep: int) -> Tensor:
+        """From which of the rows parameters are drawn: in early sweeps, which only lead there, from some; in their order."""
+        response = self.columns.responses[at]
+        enough = max(EARLY_ROWS, ROWS_A_SLOPE * (1 + response.mains + response.products))
+        if sweep >= EARLY or len(rows) <= enough:
+            return rows
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(at), device="cpu")[:enough]
+        return rows[chosen.sort().values.to(rows.device)]
 
     @torch.no_grad()
     def finish(self, group: Group) -> None:
@@ -166,10 +173,18 @@ class Chained(Method):
             for key in filter(lambda key: not key.endswith(HELPERS), done[0].theta[at]):
                 sites[f"{name}.{key}"] = together(torch.cat([group.theta[at][key] for group in done]))[None]
         x = torch.cat([group.x for group in done if group.x is not None])
-        pool = together(x[:, torch.linspace(0, len(self.rows) - 1, POOL).long()])
+        pool = together(x[:, self.spread(POOL)])
         numbers = torch.arange(POOL)
         self.columns.pool = pool[numbers % len(pool), numbers]
         return Posterior({}, sites, False, cells=together(x[:, self.rows.isnan()]))
+
+    def spread(self, many: int) -> Tensor:
+        """Rows at even distances, along the sum of their weights."""
+        weights = torch.ones(len(self.rows)) if self.weights is None else self.weights
+        upto = weights.cumsum(0)
+        return torch.searchsorted(upto, torch.linspace(0.5, many - 0.5, many) / many * upto[-1]).clamp_max(
+            len(upto) - 1
+        )
 
     def traces(self) -> np.ndarray:
         """``(chains, sweeps, 2, C)``, of all processes."""
@@ -192,17 +207,7 @@ class Chained(Method):
                 f"chains have not settled after {self.sweeps} sweeps (R-hat {found.rhat:.2f}): columns follow from each other"
                 " almost exactly, or are hardly ever known together. Drop one of them, or ask for more sweeps."
             )
-        still = [at for at in range(len(self.columns.schema)) if self.stands_still(at)]
-        if still:
-            names = ", ".join(repr(self.columns.schema.names[at]) for at in still)
-            return f"proposed slopes of {names} were hardly ever taken: their draws stay where they began; use fewer products."
         return ""
-
-    def stands_still(self, at: int) -> bool:
-        """Whether some chain hardly moved in one column."""
-        moves = [group.moves[at] for group in self.groups if at in group.moves]
-        few = STILL * (self.sweeps - len(CLIMBS))
-        return at in self.visited and few >= 0.9 and any(bool((found < few).any()) for found in moves)
 
     @property
     def visited(self) -> list[int]:
@@ -245,14 +250,12 @@ class Group:
         self.x: Tensor | None = None  # (R, N, D), without holes
         self.completion: Completion | None = None  # of the same cells, while it is this group's turn
         self.theta: dict[int, Theta] = {}
-        self.moves: dict[int, Tensor] = {}  # of every column, (R,) how often slopes changed
         self.trace: list[Tensor] = []
 
     def pack(self) -> dict[str, Tensor]:
         """As named tensors."""
         state = {"swept": torch.tensor(self.swept)}
         state |= {f"theta|{at}|{key}": value for at, theta in self.theta.items() for key, value in theta.items()}
-        state |= {f"moves|{at}": value for at, value in self.moves.items()}
         state |= {"trace": torch.stack(self.trace)} if self.trace else {}
         return state | ({} if self.x is None else {"x": self.x})
 
@@ -260,17 +263,9 @@ class Group:
         """Go on from there."""
         self.swept, self.x, self.completion = int(tensors["swept"]), tensors.get("x"), None
         self.trace = list(tensors["trace"]) if "trace" in tensors else []
-        self.theta, self.moves = {}, {}
+        self.theta = {}
         for path, value in tensors.items():
             what, _, place = path.partition("|")
             number, _, key = place.partition("|")
             if what == "theta":
                 self.theta.setdefault(int(number), {})[key] = value
-            elif what == "moves":
-                self.moves[int(number)] = value
-
-
-def moved(before: Theta, after: Theta) -> Tensor:
-    """``(R,)``: 1 where all slopes of a chain's regressions changed."""
-    changed = [(before[key] != after[key]).any(-1) for key in before if key.endswith("slopes")]
-    return torch.stack(changed).all(0).to(torch.get_default_dtype())
