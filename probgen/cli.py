@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,6 +165,7 @@ def score(given: argparse.Namespace) -> None:
 
 def impute(given: argparse.Namespace) -> None:
     """Fill the holes; known cells stay as they are."""
+    given.out = given.out or beside(given.table, "imputed", WRITERS)
     paths = numbered(given.out, given.draws)
     for path in paths:
         check_ending(path)
@@ -172,6 +173,9 @@ def impute(given: argparse.Namespace) -> None:
     if given.sequence is not None or given.time is not None:
         raise CapabilityError("impute writes rows that stand alone; fill sequences in Python, with fit.fill.")
     if given.report is not None:
+        given.report = given.report or beside(given.table, "imputations", (".html",))
+        if Path(given.report).suffix not in (".html", ".htm"):
+            raise DataError(f"--report {given.report!r}: a page's name ends in .html; put the table before --report.")
         refuse_overwriting(given.report, given.force)
         if is_saved(given.model) or given.method != "auto":
             raise CapabilityError("--report goes with the name of a model, without --method.")
@@ -514,12 +518,23 @@ def numbered(path: str, copies: int) -> list[str]:
         (['filled.csv'], ['filled_01.csv', 'filled_02.csv'])
     """
     if copies < 1:
-        raise ProbgenError(f"--draws must be at least 1, it is {copies}.")
+        raise ProbgenError(f"-m (--draws) must be at least 1, it is {copies}.")
     place = Path(path)
     if copies == 1:
         return [path]
     numbers = (f"{i:0{max(2, len(str(copies)))}}" for i in range(1, copies + 1))
     return [str(place.with_name(f"{place.stem}_{number}{place.suffix}")) for number in numbers]
+
+
+def beside(table: str, what: str, endings: Collection[str]) -> str:
+    """The name of an output that was not named: here, after the table, with its own ending if it can be written.
+
+    Example:
+        >>> beside("data/birds.csv", "imputed", (".csv", ".tsv")), beside("birds", "imputations", (".html",))
+        ('birds_imputed.csv', 'birds_imputations.html')
+    """
+    suffix = Path(table).suffix
+    return f"{Path(table).stem}_{what}{suffix if suffix in endings else next(iter(endings))}"
 
 
 def write_table(table: Table, path: str) -> None:
@@ -635,12 +650,14 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     made.add_argument("--method", default="auto", help="em, map, svi ... (default: the model's own)")
     explain = "a keyword of the model or its method" if verb is impute else "a keyword of fit"
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=explain)
-    wants_file = verb in (fit, impute, sample)
+    wants_file = verb in (fit, sample)
     made.add_argument("-o", "--out", required=wants_file, metavar="FILE", help=OUTPUT[verb.__name__])
     if verb is impute:
         made.add_argument("--uncertainty", metavar="HOW", help=UNCERTAINTY)
         explain = "also an HTML page: what was missing, what was imputed, whether hidden known cells are found again"
-        made.add_argument("--report", metavar="PAGE", help=explain)
+        made.add_argument(
+            "--report", nargs="?", const="", metavar="PAGE", help=f"{explain} (default TABLE_imputations.html)"
+        )
     if verb is sample:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
@@ -689,7 +706,7 @@ UNCERTAINTY = (
 
 OUTPUT = {
     "fit": "the saved model, NAME.probgen",
-    "impute": "the completed table, .csv, .tsv or .parquet",
+    "impute": "the completed table, .csv, .tsv or .parquet (default TABLE_imputed.csv)",
     "sample": "the new table, .csv, .tsv or .parquet",
     "score": "CSV file (default: standard output)",
     "embed": "CSV file (default: standard output)",

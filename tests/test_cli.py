@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,17 @@ def test_impute_keeps_known_cells(run, small_csv, tmp_path):
     ]
     assert all(a == b or float(a) == float(b) for a, b in pairs)
     assert len(pairs) == 60 * 3 - 2
+
+
+def test_impute_names_what_is_not_named(run, small_csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    order = ("impute", small_csv, "-m", 2, "--set", "sweeps=1", "--report", "--quiet")
+    assert run(*order)[0] == 0
+    stem = Path(small_csv).stem
+    made = {f"{stem}_imputed_01.csv", f"{stem}_imputed_02.csv", f"{stem}_imputations.html"}
+    assert made <= {path.name for path in tmp_path.iterdir()}
+    assert "is left as it is" in run(*order)[2]
+    assert "put the table before --report" in run("impute", small_csv, "--report", "page")[2]
 
 
 def test_impute_numbers_several_draws(run, small_csv, tmp_path):

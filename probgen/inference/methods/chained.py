@@ -29,7 +29,7 @@ HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regres
 CLIMBS = (0, 6)  # sweeps in which chains move to where the posterior is
 EARLY, EARLY_ROWS, ROWS_A_SLOPE = 6, 5000, 40  # sweeps in which so many rows at random are enough for the parameters
 LAST = 10  # draws of the parameters of columns without holes
-SHOWN = 256  # rows whose density is the objective
+SHOWN = 100  # rows whose density is the objective
 
 
 class Chained(Method):
