@@ -65,7 +65,7 @@ class Starting(Messenger):
         family, name = message["args"]
         self.theta[name] = family.start()
         self.natural[name] = leaves_of(family, self.theta[name])
-        message["value"], message["done"] = Table(family, self.natural[name], self.theta[name]), True
+        message["value"], message["done"] = Table(family, self.natural[name]), True
 
 
 def leaves_of(family: Family, theta: Parameters) -> Natural:

@@ -91,7 +91,8 @@ def compare_imputations(
 
     Args:
         table: a Table, or anything a Table can be made of; some of its rows have holes.
-        models: names; or name -> model, or name -> dictionary with ``model`` and options of :func:`probgen.impute`.
+        models: names; or name -> model, or name -> dictionary with ``model`` ("auto" where it has
+            none) and other options of :func:`probgen.impute`.
         folds: rounds; in each one a part of the rows borrows a pattern, and every model is fitted anew.
         m: imputations of every hidden cell.
         seed: of patterns and draws; the same for all models.
@@ -144,9 +145,6 @@ def read_candidates(models: Mapping[str, Any] | Iterable[str]) -> dict[str, dict
     found = {name: dict(what) if isinstance(what, Mapping) else {"model": what} for name, what in named.items()}
     if not found:
         raise CapabilityError("There is no model to compare; name at least one.")
-    for name, what in found.items():
-        if "model" not in what:
-            raise CapabilityError(f"{name!r} has options but no model: expected {{'model': ..., ...}}, got {what!r}.")
     check_common(found)
     return found
 

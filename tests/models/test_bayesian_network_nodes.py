@@ -600,6 +600,20 @@ def test_standard_errors_of_a_logistic_node_are_those_of_its_information(likelih
     np.testing.assert_allclose(found, peer, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["count", "semicontinuous"])
+def test_columns_without_parents_and_without_levels(kind):
+    """Nothing but numbers of a family of their own, and beside levels: the first update has their own statistics."""
+    rng = np.random.default_rng(0)
+    k = rng.poisson(3.0, 400).astype(float)
+    k = k if kind == "count" else np.where(k > 2, k, 0.0)
+    columns = Schema((Column("k", kind),))
+    alone = pg.fit("bayesian_network", Table({"k": k}, columns), progress=False)
+    both = Schema((Column("k", kind), Column("c", "binary", ("a", "b"))))
+    beside = pg.fit("bayesian_network", Table({"k": k, "c": rng.choice(["a", "b"], 400)}, both), progress=False)
+    assert alone.sample(4000, seed=1).values[:, 0].mean() == pytest.approx(k.mean(), rel=0.06)
+    assert beside.sample(4000, seed=1).values[:, 0].mean() == pytest.approx(k.mean(), rel=0.06)
+
+
 # ----------------------------------------------------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     ("structure", "nodes", "told"),

@@ -265,14 +265,20 @@ def test_a_model_that_fails_is_told_and_the_others_go_on():
         pg.compare_imputations(holed, {"bad": models["bad"]}, folds=2, m=3, progress=False)
 
 
+def test_options_without_a_model_are_of_the_default(pair):
+    holed = pair.with_values(np.where((np.arange(len(pair)) % 4 == 0)[:, None] & [True, False], np.nan, pair.values))
+    candidates = {"all products": {"products": "all"}, "a mixture": {"model": "gaussian_mixture", "components": 1}}
+    found = pg.compare_imputations(holed, candidates, folds=2, m=3, progress=False)
+    assert set(found.energy_scores) == set(candidates)
+    assert not found.failures
+
+
 def test_bad_requests_of_comparison(pair):
     with pytest.raises(DataError, match="no holes"):
         pg.compare_imputations(pair, ["gaussian_mixture"])
     holed = {"a": [1.0, np.nan, 3.0], "b": [1.0, 2.0, np.nan]}
     with pytest.raises(CapabilityError, match="no model to compare"):
         pg.compare_imputations(holed, [])
-    with pytest.raises(CapabilityError, match="has options but no model"):
-        pg.compare_imputations(holed, {"x": {"components": 2}})
     for wrong in ({"folds": 1}, {"m": 1}):
         with pytest.raises(CapabilityError, match=next(iter(wrong))):
             pg.compare_imputations(holed, ["gaussian_mixture"], **wrong)
