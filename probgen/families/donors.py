@@ -18,7 +18,7 @@ __all__ = ["MANNERS", "Donors", "chosen", "fair_crps", "given_by", "neighbours",
 
 MANNERS = ("none", "residuals", "values")  # as which donors give
 WIDEST, NARROWEST = 20, 5  # rows on each side; between them the root of the number of rows
-NEAREST = 6  # of those, among which one is chosen
+NEAREST = 5  # of those, among which one is chosen, as many as in mice
 NUMBERS = 500_000  # regressors of candidates that are looked at together: few enough for a processor's cache
 
 
