@@ -1,11 +1,12 @@
 """The guide's example beside R's mice: what goes with diabetes, with half of the insulin unknown.
 
-``python -m benchmarks.pima docs/figures/pima_beside_mice.png`` imputes and draws; ``python -m benchmarks pima`` prints. What mice
+``python -m benchmarks.pima docs/figures/pima_beside_mice.png`` imputes, draws and prints; ``python -m benchmarks pima`` prints. What mice
 makes of it, five runs of 200 imputations, is in results/pima_mice.csv: ``Rscript benchmarks/_pima_mice.R pima.csv``.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -87,19 +88,24 @@ def joined(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def cases() -> Iterator[dict[str, Any]]:
-    """A line a method, analysis and term; differences to mice's normal regressions in Monte-Carlo and in standard errors."""
-    everything = joined(pd.concat([complete_cases(), theirs(), ours()]))
-    anchor = everything[everything["method"] == "mice, norm"].drop(columns=["method", "fmi"])
-    both = everything.merge(anchor, on=["analysis", "term"], suffixes=("", "_mice"))
+    """A line a method, analysis and term."""
+    yield from compared(everything())
+
+
+def everything() -> pd.DataFrame:
+    return joined(pd.concat([complete_cases(), theirs(), ours()]))
+
+
+def compared(found: pd.DataFrame) -> list[dict[str, Any]]:
+    """With differences to mice's normal regressions, in Monte-Carlo errors (of imputations) and in standard errors."""
+    anchor = found[found["method"] == "mice, norm"].drop(columns=["method", "fmi"])
+    both = found.merge(anchor, on=["analysis", "term"], suffixes=("", "_mice"))
     gap = both["estimate"] - both["estimate_mice"]
-    both["monte_carlo_errors"] = gap / np.hypot(both["error"], both["error_mice"]).where(
-        both["method"] != "mice, norm"
-    )
-    both["standard_errors"], both["se_ratio"] = (
-        gap / both["std.error_mice"],
-        both["std.error"] / both["std.error_mice"],
-    )
-    yield from both.drop(columns=["estimate_mice", "std.error_mice", "error_mice"]).to_dict("records")
+    imputes = (both["method"] != "mice, norm") & (both["error"] > 0)
+    both["monte_carlo_errors"] = gap / np.hypot(both["error"], both["error_mice"]).where(imputes)
+    both["standard_errors"] = gap / both["std.error_mice"]
+    both["se_ratio"] = both["std.error"] / both["std.error_mice"]
+    return both.drop(columns=["estimate_mice", "std.error_mice", "error_mice"]).to_dict("records")
 
 
 # -------------------------------------------------------------------------------------------------------- the figure
@@ -130,4 +136,6 @@ def forest(found: pd.DataFrame, axes: Axes) -> None:
 
 
 if __name__ == "__main__":
-    figure(joined(pd.concat([complete_cases(), theirs(), ours()])), sys.argv[1])
+    drawn_from = everything()
+    figure(drawn_from, sys.argv[1])
+    print(*map(json.dumps, compared(drawn_from)), sep="\n")

@@ -30,7 +30,7 @@ Theta = dict[str, Tensor]
 
 CONSTANT, SLAB = 10.0, 2.0  # standard deviations of the constants and of the slab
 WIDE, FEW = 3.0, 10  # standard deviation of main effects, where there are ten rows for each of them
-STRONG = 3  # products that are expected to matter
+STRONG = 1  # product that is expected to matter, of those of one regression
 LEAST, MOST = 1e-6, 1e12  # of precisions
 
 
