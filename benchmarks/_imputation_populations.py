@@ -183,6 +183,7 @@ GROUPS = {
         "service": ("Other-service", "Priv-house-serv", "Protective-serv", "Armed-Forces"),
     },
 }  # fmt: skip
+ENOUGH = 500  # rows for a logistic regression that has an answer in every sample
 FEMALE, MARRIED, DEGREE = "(sex == 'Female')", "(marital == 'married')", "education.cat.codes"
 PEOPLE = (
     ("age", "(age - 40) / 10"), ("education", DEGREE), ("female", FEMALE), ("married", MARRIED),
@@ -223,12 +224,16 @@ def inverted(groups: dict[str, tuple[str, ...]]) -> dict[str, str]:
     return {member: group for group, members in groups.items() for member in members}
 
 
-def mixed() -> dict[str, Case]:
-    """1 000 people; 30 % at random in columns of every kind, outcomes too, by age, sex and occupation."""
+def mixed(rows: int = 1000) -> dict[str, Case]:
+    """So many people; 30 % at random in columns of every kind, outcomes too, by age, sex and occupation.
+
+    A logistic regression is among what is asked where rows are enough for one.
+    """
+    logistic = ("income:", Logistic("income == '>50K'", (*PEOPLE, ("hours", "(hours - 40) / 10"))))
     asked = Together(
         (
             ("hours:", Linear("hours", PEOPLE, robust=True)),
-            ("income:", Logistic("income == '>50K'", (*PEOPLE, ("hours", "(hours - 40) / 10")))),
+            *([logistic] if rows >= ENOUGH else []),
             ("share:", Shares(SHARES)),
         )
     )
@@ -236,7 +241,7 @@ def mixed() -> dict[str, Case]:
         ("education", "age"), ("marital", "occupation"), ("hours+weight", "-age"), ("gain", "sex"), ("income", "occupation"),
     )  # fmt: skip
     truth = {term: float(value) for term, value in asked(adult().to_pandas())["estimate"].items() if "(" not in term}
-    return {"adult": Case(adult(), Driven(pairs, 0.3), asked, truth, rows=1000, m=20)}
+    return {"adult": Case(adult(), Driven(pairs, 0.3), asked, truth, rows=rows, m=20)}
 
 
 # -------------------------------------------------------------------------------------------------------- single tables

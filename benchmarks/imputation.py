@@ -27,6 +27,17 @@ OURS: dict[str, Any] = json.loads(os.environ.get("OURS", '{"model": "auto"}'))
 """What stands for us; options of ``pg.impute``."""
 
 IMPROPER = {**OURS, "uncertainty": "none"}
+CANDIDATES: dict[str, dict[str, Any]] = {
+    "chained equations": {"model": "chained_equations"},
+    "chained, main effects": {"model": "chained_equations", "products": "none"},
+    "chained, normal noise": {"model": "chained_equations", "matching": "none"},
+    "one normal distribution": {"model": "gaussian_mixture", "components": 1},
+    "mixture of three": {"model": "gaussian_mixture", "components": 3},
+    "copula": {"model": "gaussian_copula"},
+    "mixture of three copulas": {"model": "gaussian_copula", "components": 3},
+    "network": {"model": "bayesian_network"},
+}
+"""For the default; mixtures with families of their own for columns that are not continuous, bootstrap but for the first three."""
 WORKERS = int(os.environ.get("WORKERS", 1))
 METHODS = [name for name in os.environ.get("METHODS", "").split(",") if name]
 Line = dict[str, Any]
@@ -42,7 +53,7 @@ def asked_for(methods: dict[str, Any]) -> dict[str, Any]:
 
 def cases() -> Iterator[Line]:
     """The lines of all cases that were asked for."""
-    for name in os.environ.get("CASES", ",".join(CASES)).split(","):
+    for name in os.environ.get("CASES", ",".join(name for name in CASES if name != "candidates")).split(","):
         for line in CASES[name]():
             yield {"case": name, **line}
 
@@ -69,6 +80,12 @@ def scenarios() -> Iterator[Line]:
 def mixed() -> Iterator[Line]:
     peers = {"mice default": "default", "mice cart": "cart"}
     yield from studies("mixed", populations.mixed(), {"ours": OURS}, peers, 200)
+
+
+def candidates() -> Iterator[Line]:
+    """What could be the default, on columns of numbers and on mixed ones, few and many rows."""
+    made = {**populations.scenarios(), "adult, 200 rows": populations.mixed(200)["adult"], **populations.mixed()}
+    yield from studies("candidates", made, CANDIDATES, {}, 40)
 
 
 def studies(
@@ -130,5 +147,5 @@ def time() -> Iterator[Line]:
 
 
 CASES: dict[str, Callable[[], Iterator[Line]]] = {
-    case.__name__: case for case in (fimd_a, fimd_c, fimd_d, scenarios, mixed, six_sets, miwae, time)
+    case.__name__: case for case in (fimd_a, fimd_c, fimd_d, scenarios, mixed, six_sets, miwae, time, candidates)
 }
