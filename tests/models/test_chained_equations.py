@@ -182,6 +182,17 @@ def test_small_tables_with_more_columns_than_rows_work():
     assert all(np.isfinite(t.values).all() and np.abs(t.values).max() < 20 for t in imputed)
 
 
+def test_few_sweeps_of_many_rows_end_with_all_of_them():
+    """Early sweeps draw parameters from some rows; what is kept has the standard error of all."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=20_000)
+    y = np.where(np.arange(20_000) % 4 == 0, np.nan, x + rng.normal(size=20_000))
+    for sweeps in (1, 4):
+        fit = pg.fit("chained_equations", {"x": x, "y": y}, draws=40, sweeps=sweeps, products=0, **QUICK)
+        slopes = fit.posterior.sites["y.value.slopes"][0, :, 1]
+        assert float(slopes.std()) == pytest.approx(1 / np.sqrt(15_000 * 2), rel=0.3)  # standardised by sqrt(2)
+
+
 def test_weighted_rows_count_as_often_as_they_weigh():
     rng = np.random.default_rng(5)
     x = rng.normal(size=60)

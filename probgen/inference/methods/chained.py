@@ -26,7 +26,6 @@ __all__ = ["Chained"]
 
 FEWEST, ENOUGH, MOST = 12, 48, 192  # sweeps: doubled while chains are apart, beyond what is enough while they drift
 HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regression between sweeps
-CLIMBS = (0, 6)  # sweeps in which chains move to where the posterior is
 EARLY, EARLY_ROWS, ROWS_A_SLOPE = 6, 5000, 40  # sweeps in which so many rows at random are enough for the parameters
 LAST = 10  # draws of the parameters of columns without holes
 SHOWN = 100  # rows whose density is the objective
@@ -64,6 +63,7 @@ class Chained(Method):
         size = chains_at_once(self.columns, len(self.rows))
         self.groups = [Group(list(own)[at : at + size]) for at in range(0, len(own), size)]
         self.sweeps = FEWEST if sweeps == "auto" else sweeps  # to which all groups go before chains are compared
+        self.early = min(EARLY, self.sweeps // 2)  # sweeps that only lead to where the posterior is
         self.current: Group | None = None
         self.agreement: Agreement | None = None
 
@@ -122,14 +122,14 @@ class Chained(Method):
         design = self.columns.design(completion.features_of(rows), at)
         weights = None if self.weights is None else self.weights[rows]
         streams = streams_of(self.task.seed, group.chains, "parameters", sweep, at)
-        theta, first = before or response.start(len(group.chains)), before is None or sweep in CLIMBS
+        theta, first = before or response.start(len(group.chains)), before is None or sweep == self.early
         group.theta[at] = response.redraw(theta, design, self.rows[rows, at], weights, streams, first)
 
     def seen(self, rows: Tensor, at: int, sweep: int) -> Tensor:
-        """From which of the rows parameters are drawn: in early sweeps, which only lead there, from some; in their order."""
+        """From which of the rows parameters are drawn: in early sweeps from some; in their order."""
         response = self.columns.responses[at]
         enough = max(EARLY_ROWS, ROWS_A_SLOPE * (1 + response.mains + response.products))
-        if sweep >= EARLY or len(rows) <= enough:
+        if sweep >= self.early or len(rows) <= enough:
             return rows
         chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(at), device="cpu")[:enough]
         return rows[chosen.sort().values.to(rows.device)]
