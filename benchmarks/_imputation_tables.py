@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
-SIMULATED = ("fimd_a", "fimd_c", "fimd_d", "scenarios", "mixed")
+SIMULATED = ("fimd_a", "fimd_c", "fimd_d", "scenarios", "mixed", "candidates")
 SCORES = {"energy": ("energy distance x 1000", 2), "crps": ("CRPS", 3), "rmse_draw": ("RMSE of a draw", 3)}
 SCORES |= {"rmse_mean": ("RMSE of the mean of five", 3), "seconds": ("CPU seconds, m = 5", 1)}
 
@@ -61,12 +61,28 @@ def shown(value: Any) -> str:
 
 
 def simulated(lines: list[Line]) -> Iterator[str]:
-    """Bias, coverage and width of every estimand, and means over them."""
-    columns = (
-        "population", "method", "term", "truth", "bias", "bias_error", "coverage", "coverage_error", "coverage_worst",
-        "width", "se_ratio", "fmi", "seconds", "simulations", "failed",
-    )  # fmt: skip
-    yield from table([column for column in columns if any(column in line for line in lines)], lines)
+    """A table a population: bias, coverage and width of each estimand by each method; means over estimands last."""
+    for population in dict.fromkeys(line["population"] for line in lines):
+        own = [line for line in lines if line["population"] == population and "missing" not in line]
+        methods, terms = (list(dict.fromkeys(line[key] for line in own)) for key in ("method", "term"))
+        found = {(line["term"], line["method"]): line for line in own}
+        yield from ("", f"**{population}** (bias / coverage / width)", "", "| | truth | " + " | ".join(methods) + " |")
+        yield "|" + "---|" * (len(methods) + 2)
+        for term in sorted(terms, key=lambda term: term == "all"):
+            here = {method: found.get((term, method), {}) for method in methods}
+            truth = shown(next(iter(here.values())).get("truth"))
+            yield f"| {term} | {truth} | " + " | ".join(map(summary, here.values())) + " |"
+        for name in ("se_ratio", "fmi", "seconds", "simulations", "failed"):
+            last = [found[terms[-1], method].get(name) for method in methods]
+            if any(isinstance(value, int | float) and value for value in last):
+                yield f"| {name.replace('_', ' ')} | | " + " | ".join(map(shown, last)) + " |"
+
+
+def summary(line: Line) -> str:
+    """Of one estimand, or of all of them."""
+    if "bias" in line:
+        return f"{line['bias']:.4f} ({line['bias_error']:.4f}) / {line['coverage']:.3f} / {line['width']:.4g}"
+    return f"mean {line['coverage']:.3f}, worst {line['coverage_worst']:.3f} / {line['width']:.4g}" if line else ""
 
 
 def scored(lines: list[Line]) -> Iterator[str]:
