@@ -65,6 +65,11 @@ class Posterior:
         parameters = {name: {k: v[one] for k, v in theta.items()} for name, theta in self.parameters.items()}
         return Posterior(parameters, {k: v[one] for k, v in self.sites.items()}, self.point)
 
+    def mean(self) -> Posterior:
+        """The mean of all draws as a point estimate."""
+        middle = lambda values: {key: value.mean((0, 1), keepdim=True) for key, value in values.items()}  # noqa: E731
+        return Posterior({name: middle(theta) for name, theta in self.parameters.items()}, middle(self.sites))
+
     def spread(self, most: int) -> Iterator[Theta]:
         """At most ``most`` draws, evenly spaced over all of them."""
         total = len(self)

@@ -184,7 +184,7 @@ def check_method(able: Sequence[str], uncertainty: str, method: Any) -> None:
 def check_draws(draws: Any, m: int, uncertainty: str) -> None:
     """Draws of the parameters, where there is one for each imputation."""
     if uncertainty == "none" and draws != 1:
-        raise CapabilityError(f"uncertainty='none' has one draw of the parameters; leave out draws={draws!r}.")
+        raise CapabilityError(f"uncertainty='none' has one estimate of the parameters; leave out draws={draws!r}.")
     if uncertainty != "none" and draws != m:
         raise CapabilityError(
             f"There is one draw of the parameters for each imputation, m={m}; leave out draws={draws!r}, or say m={draws!r}."

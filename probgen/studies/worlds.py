@@ -17,6 +17,8 @@ from probgen.studies.planning import POSTERIOR, able_to
 
 __all__ = ["completed", "drawn", "drawn_weights", "reweighed", "world_of", "worlds"]
 
+AVERAGED = 20  # draws, for one estimate
+
 
 def worlds(
     model: Any, rows: Table, m: int, uncertainty: str, seed: int, progress: bool, options: Mapping[str, Any]
@@ -30,7 +32,7 @@ def worlds(
             ImproperWarning,
             stacklevel=3,
         )
-        return (fit(model, rows, **(common | ({"draws": 1} if "chained" in able else {}))),)
+        return (one_estimate(model, rows, common, able),)
     if uncertainty == "ensemble":
         return tuple(member(model, rows, number, seed, common) for number in range(m))
     if uncertainty == "bootstrap":
@@ -39,6 +41,14 @@ def worlds(
         return (fit(model, rows, method="laplace", **common),)
     method = next(name for name in POSTERIOR if name in able)
     return (fit(model, rows, **{"method": method, **common, **({"draws": m} if method == "chained" else {})}),)
+
+
+def one_estimate(model: Any, rows: Table, common: Mapping[str, Any], able: Sequence[str]) -> Fit:
+    """The model's own; of chained equations, which draw, the mean of draws."""
+    if "chained" not in able:
+        return fit(model, rows, **common)
+    drawn = fit(model, rows, method="chained", draws=AVERAGED, **common)
+    return replace(drawn, posterior=drawn.posterior.mean())
 
 
 def member(model: Any, rows: Table, number: int, seed: int, common: Mapping[str, Any]) -> Fit:
