@@ -24,7 +24,7 @@ GAUSSIAN = {"model": "gaussian_mixture", "components": 1}
         ({"uncertainty": "bootstrap"}, r"no method 'bootstrap' \(chained\); use uncertainty='posterior'"),
         ({"uncertainty": "laplace"}, r"no method 'laplace' \(chained\); use uncertainty='posterior'"),
         ({"draws": 3}, r"for each imputation, m=4; leave out draws=3, or say m=3"),
-        ({"draws": 5, "uncertainty": "none"}, r"one draw of the parameters; leave out draws=5"),
+        ({"draws": 5, "uncertainty": "none"}, r"one estimate of the parameters; leave out draws=5"),
         ({"sweeps": 0}, r"sweeps must be .auto. or a whole number of at least 1, got 0"),
         ({**GAUSSIAN, "draws": 3}, r"for each imputation, m=4; leave out draws=3"),
         ({**GAUSSIAN, "method": "em"}, r"uncertainty='bootstrap' has a method of its own; leave out method='em'"),
