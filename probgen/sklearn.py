@@ -51,6 +51,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     * A column with one known value is filled with that value.
     * A column without a known value is left out, with a warning, as by ``SimpleImputer``; ``keep_empty_features``.
+    * Under ``options={"design": ...}`` derived columns that are new come after the others; auxiliary ones do not come out.
     * A value in new rows that its column's kind cannot hold (a label that was never seen) stays, tells nothing of the rest of its
       row, and is warned of. Infinite numbers are refused.
 
@@ -126,6 +127,10 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._modelled = [at for at, values in enumerate(seen) if len(values) > 1]
         self._tell_of_empty(cells)
         self.imputations_ = self._imputed(cells) if self._modelled else None
+        told = self._told.names if self.imputations_ else ()
+        returned = self.imputations_[0].names if self.imputations_ else ()
+        self._helpers = {at for at, name in zip(self._modelled, told) if name not in returned}
+        self._derived = [name for name in returned if name not in told]
         return self
 
     def transform(self, X: Any) -> Any:
@@ -151,7 +156,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns that ``transform`` returns."""
         names = super().get_feature_names_out(input_features)
-        return np.array([*names[self._kept()], *indicators(names[self._holed])], dtype=object)
+        return np.array([*names[self._kept()], *self._derived, *indicators(names[self._holed])], dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -203,6 +208,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         chosen = [names[at] for at in self._modelled]
         rows = cells.columns(self._modelled, chosen)
         table = Table(rows, schema=None if self.schema is None else self.schema.select(chosen))
+        self._told = table
         options = {**(self.options or {}), "progress": False}
         seed = seed_from(self.random_state)
         return impute(table, self.model, m=int(self.m), uncertainty=self.uncertainty, seed=seed, **options)
@@ -213,7 +219,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         cells = Cells(self._validated(X, reset=False))
         if self.imputations_ is None:
             return cells, [None] * self.m
-        schema = self.imputations_.table.schema
+        schema = self._told.schema
         rows, told = held(cells.columns(self._modelled, schema.names), schema)
         if told:
             warnings.warn(
@@ -222,22 +228,27 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         table = Table(rows, schema=schema)
-        if np.array_equal(table.values, self.imputations_.table.values, equal_nan=True):
-            return cells, [table.with_values(one.values) for one in self.imputations_]
+        if np.array_equal(table.values, self._told.values, equal_nan=True):
+            same = self.imputations_[0].names == table.names
+            return cells, [table.with_values(one.values) if same else one for one in self.imputations_]
         return cells, self.imputations_.transform(table)
 
     # -- writing -----------------------------------------------------------------------------------------------
     def _kept(self) -> list[int]:
         """Places of the columns that come out."""
-        return [at for at in range(self.n_features_in_) if self.keep_empty_features or at not in self._empty]
+        left_out = self._helpers | set(() if self.keep_empty_features else self._empty)
+        return [at for at in range(self.n_features_in_) if at not in left_out]
 
     def _written(self, cells: Cells, table: Any) -> Any:
         """The rows as the kind of table that is wanted."""
-        drawn = {} if table is None else dict(zip(self._modelled, cells.series(table), strict=True))
+        filled = {} if table is None else dict(zip(table.names, cells.series(table), strict=True))
+        names = self._told.names if filled else ()
+        drawn = {at: filled[name] for at, name in zip(self._modelled, names) if name in filled}
         values = {**self._constants, **self._empty, **drawn}
         marks = indicators([cells.labels[at] for at in self._holed])
-        added = dict(zip(marks, cells.unknown[:, self._holed].T, strict=True))
-        own = [*(cells.labels[at] for at in self._kept()), *marks]
+        added = {name: filled[name].array for name in self._derived}
+        added |= dict(zip(marks, cells.unknown[:, self._holed].T, strict=True))
+        own = [*(cells.labels[at] for at in self._kept()), *self._derived, *marks]
         labels = self.get_feature_names_out() if all(isinstance(label, str) for label in cells.labels) else own
         wanted = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
         return cells.filled({at: values[at] for at in self._kept()}, added, wanted, labels)

@@ -394,3 +394,17 @@ def test_found_when_it_is_first_named():
 def test_without_scikit_learn():
     told = run("import sys; sys.modules['sklearn'] = None; import probgen; probgen.sklearn")
     assert "ImportError: probgen.sklearn needs scikit-learn 1.6 or later; pip install scikit-learn." in told
+
+
+def test_a_design_adds_what_it_derives_and_leaves_out_what_only_helps():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"w": rng.normal(70, 9, 80), "h": rng.normal(1.7, 0.1, 80), "s": rng.choice(list("ab"), 80)})
+    frame.loc[::5, "w"] = np.nan
+    design = pg.Design(derived={"bmi": "w / h**2"}, auxiliary="s")
+    imputer = Imputer(m=2, random_state=0, options={"design": design}, add_indicator=True).fit(frame)
+    assert list(imputer.get_feature_names_out()) == ["w", "h", "bmi", "missingindicator_w"]
+    for rows in (frame, frame.tail(7)):
+        made = imputer.transform(rows)
+        assert list(made.columns) == list(imputer.get_feature_names_out())
+        np.testing.assert_allclose(made["bmi"], made["w"] / made["h"] ** 2)
+        assert made.index.equals(rows.index)

@@ -67,7 +67,7 @@ class Cells:
         """Some columns, under these names."""
         return self.frame.iloc[:, list(places)].set_axis(list(names), axis=1)
 
-    def filled(self, filling: Mapping[int, Any], added: Mapping[str, np.ndarray], kind: str, labels: Any) -> Any:
+    def filled(self, filling: Mapping[int, Any], added: Mapping[str, Any], kind: str, labels: Any) -> Any:
         """The columns that have a filling, with the unknown cells taken from there.
 
         Args:
