@@ -100,8 +100,12 @@ def sliced(
 
 
 def ascended(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likelihood) -> tuple[Tensor, Normal]:
-    """Slopes at the top of the posterior, by Newton steps that are halved where they would fall, and the normal there."""
+    """Slopes at the top of the posterior, by Newton steps that are halved where they would fall, and the normal there.
+
+    A chain that has arrived stays where it is, so that it does not depend on others that climb beside it.
+    """
     value, ahead = stepped(prior, slopes, design, likelihood)
+    climbs = torch.ones_like(value, dtype=torch.bool)
     for _ in range(NEWTON):
         step, size = ahead.mean - slopes, torch.ones_like(value)
         for _ in range(HALVINGS):
@@ -110,9 +114,10 @@ def ascended(prior: Tensor, slopes: Tensor, design: Tensor, likelihood: Likeliho
             if bool((risen >= 0).all()):
                 break
             size = torch.where(risen >= 0, size, size / 2)
-        slopes = torch.where((risen >= 0)[:, None], there, slopes)
+        slopes = torch.where((climbs & (risen >= 0))[:, None], there, slopes)
         value, ahead = stepped(prior, slopes, design, likelihood)
-        if bool((risen < RISE).all()):
+        climbs = climbs & (risen >= RISE)
+        if not bool(climbs.any()):
             break
     return slopes, ahead
 
