@@ -30,7 +30,7 @@ Theta = dict[str, Tensor]
 
 CONSTANT, SLAB = 10.0, 2.0  # standard deviations of the constants and of the slab
 WIDE, FEW = 3.0, 10  # standard deviation of main effects, where there are ten rows for each of them
-STRONG = 1  # product that is expected to matter, of those of one regression
+SHARE = 0.1  # of products, that is expected to matter
 LEAST, MOST = 1e-6, 1e12  # of precisions
 
 
@@ -65,8 +65,7 @@ class Shrinkage:
     @property
     def overall_scale(self) -> float:
         r""":math:`\tau_0`, as in Piironen and Vehtari (2017)."""
-        strong = min(STRONG, self.products / 2)
-        return self.noise * strong / max(self.products - strong, 0.5) / math.sqrt(max(self.rows, 1))
+        return self.noise * SHARE / (1 - SHARE) / math.sqrt(max(self.rows, 1))
 
     def start(self, chains: int) -> Theta:
         """No slopes, and scales in the middle of their priors."""
