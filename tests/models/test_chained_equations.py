@@ -298,6 +298,18 @@ def test_columns_that_are_unknown_together_stay_related(likeness):
         assert np.mean(spread) == pytest.approx(x[~hidden, 0].std(), rel=0.15)
 
 
+def test_columns_that_follow_from_each_other_are_told():
+    """A third number computed from two others: where two of them are unknown, neither moves given the other."""
+    rng = np.random.default_rng(0)
+    weight, height = rng.normal(70, 8, 300), rng.normal(1.7, 0.08, 300)
+    people = {"weight": weight, "height": height, "index": weight / height**2}
+    apart = {name: np.where(np.arange(300) % 10 == at, np.nan, x) for at, (name, x) in enumerate(people.items())}
+    assert not pg.impute(apart, m=2, **QUICK).fits[0].diagnostics["unsettled"]
+    together = apart | {"index": np.where(np.isnan(apart["height"]), np.nan, people["index"])}
+    with pytest.warns(pg.ConvergenceWarning, match="follow from each other almost exactly, and in 30 rows several"):
+        pg.impute(together, m=2, sweeps=12, **QUICK)
+
+
 def test_weights_say_how_rows_stand_to_each_other():
     table = related("real").with_values(
         np.where(np.arange(len(related("real")))[:, None] % 4 == 0, np.nan, related("real").values)

@@ -27,6 +27,7 @@ __all__ = ["Chained"]
 FEWEST, ENOUGH, MOST = 12, 48, 192  # sweeps: doubled while chains are apart, beyond what is enough while they drift
 HELPERS = ("anchor", "information")  # of proposals, in what is kept of a regression between sweeps
 EARLY, EARLY_ROWS, ROWS_A_SLOPE = 6, 5000, 40  # sweeps in which so many rows at random are enough for the parameters
+CLOSE, EXACT = 1e-2, 1e-3  # shares of a number's variance that others leave over, where chains hardly move it
 LAST = 10  # draws of the parameters of columns without holes
 SHOWN = 100  # rows whose density is the objective
 
@@ -202,12 +203,32 @@ class Chained(Method):
 
     def unsettled(self, found: Agreement) -> str:
         """What a reader should not overlook; empty where all is well."""
-        if not found.settled:
-            return (
-                f"chains have not settled after {self.sweeps} sweeps (R-hat {found.rhat:.2f}): columns follow from each other"
-                " almost exactly, or are hardly ever known together. Drop one of them, or ask for more sweeps."
-            )
-        return ""
+        if self.tied() or found.settled:
+            return self.tied()
+        return (
+            f"chains have not settled after {self.sweeps} sweeps (R-hat {found.rhat:.2f}): columns follow from each other"
+            " almost exactly, or are hardly ever known together. Drop one of them, or ask for more sweeps."
+        )
+
+    def tied(self) -> str:
+        """Which columns follow from each other so closely that chains can hardly move them where several are unknown."""
+        left = {at: self.left_over(at) for at in self.visited}
+        close, unknown = [at for at, share in left.items() if share < CLOSE], self.rows.isnan()
+        exact = [at for at in close if left[at] < EXACT]
+        rows = int((unknown[:, exact].any(1) & (unknown[:, close].sum(1) > 1)).sum())
+        if not rows:
+            return ""
+        names = ", ".join(repr(self.columns.schema.names[at]) for at in close)
+        return (
+            f"{names} follow from each other almost exactly, and in {rows} rows several of them are unknown: draws of these rows"
+            " may lie far from the data. Say how one is computed, pg.Design(derived=...), or leave one out."
+        )
+
+    def left_over(self, at: int) -> float:
+        """The share of a number's variance that the others do not explain; 1 of what is no number."""
+        own = [group.theta[at] for group in self.groups]
+        found = [theta[key].mean() for theta in own for key in theta if key.endswith("variance")]
+        return float(torch.stack(found).mean()) if found else 1.0
 
     @property
     def visited(self) -> list[int]:
