@@ -165,8 +165,19 @@ class GeneralisedRegression(Regression):
             slopes, there = ascended(self.prior.precision(theta), theta["slopes"], some, likelihood)
             drawn = self.prior.redraw({**theta, "slopes": there.draw(normal)}, exponential, gamma)
             theta = self.beside({**drawn, "slopes": slopes}, predictor(some, slopes), seen, heavy, streams)
-        information = self.likelihood(theta, y, weights)(predictor(design, slopes))[2]
+        likelihood = self.likelihood(theta, y, weights)
+        if some is not design:  # one step more, from the top of some rows to near that of all
+            _, ahead = stepped(self.prior.precision(theta), slopes, design, likelihood)
+            slopes = torch.where(self.rises(theta, slopes, ahead.mean, design, likelihood), ahead.mean, slopes)
+            theta = {**theta, "slopes": slopes}
+        information = likelihood(predictor(design, slopes))[2]
         return {**theta, "anchor": slopes, "information": informed(design, information)}
+
+    def rises(self, theta: Theta, here: Tensor, there: Tensor, design: Tensor, likelihood: Likelihood) -> Tensor:
+        """``(R, 1)``: whether the log posterior is higher there than here."""
+        prior = self.prior.precision(theta)
+        low, high = (likelihood(predictor(design, at))[0] - (prior * at.square()).sum(-1) / 2 for at in (here, there))
+        return (high > low)[:, None]
 
     def mode(self, design: Tensor, y: Tensor) -> Theta:
         """The top of the posterior where all scales stay where they start: a quick estimate, ``design (1, N, P)``."""
