@@ -151,4 +151,4 @@ def test_the_anchor_is_near_the_top_of_all_rows_where_they_are_many():
         regression.prior.precision(theta), theta["anchor"], design, regression.likelihood(theta, y, None)
     )
     away = (there.root.mT @ (theta["anchor"] - top)[..., None]).square().sum()
-    assert float(away) < 0.3  # of 7 on average for a draw of the posterior; for the top of 2 000 rows about 60
+    assert float(away) < 0.3  # of 7 on average for a draw of the posterior; for the top of 2 000 rows 21
