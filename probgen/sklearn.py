@@ -127,7 +127,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._modelled = [at for at, values in enumerate(seen) if len(values) > 1]
         self._tell_of_empty(cells)
         self.imputations_ = self._imputed(cells) if self._modelled else None
-        told = self._told.names if self.imputations_ else ()
+        told = self._training.names if self.imputations_ else ()
         returned = self.imputations_[0].names if self.imputations_ else ()
         self._helpers = {at for at, name in zip(self._modelled, told) if name not in returned}
         self._derived = [name for name in returned if name not in told]
@@ -208,7 +208,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         chosen = [names[at] for at in self._modelled]
         rows = cells.columns(self._modelled, chosen)
         table = Table(rows, schema=None if self.schema is None else self.schema.select(chosen))
-        self._told = table
+        self._training = table
         options = {**(self.options or {}), "progress": False}
         seed = seed_from(self.random_state)
         return impute(table, self.model, m=int(self.m), uncertainty=self.uncertainty, seed=seed, **options)
@@ -219,7 +219,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         cells = Cells(self._validated(X, reset=False))
         if self.imputations_ is None:
             return cells, [None] * self.m
-        schema = self._told.schema
+        schema = self._training.schema
         rows, told = held(cells.columns(self._modelled, schema.names), schema)
         if told:
             warnings.warn(
@@ -228,7 +228,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         table = Table(rows, schema=schema)
-        if np.array_equal(table.values, self._told.values, equal_nan=True):
+        if np.array_equal(table.values, self._training.values, equal_nan=True):
             same = self.imputations_[0].names == table.names
             return cells, [table.with_values(one.values) if same else one for one in self.imputations_]
         return cells, self.imputations_.transform(table)
@@ -242,7 +242,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _written(self, cells: Cells, table: Any) -> Any:
         """The rows as the kind of table that is wanted."""
         filled = {} if table is None else dict(zip(table.names, cells.series(table), strict=True))
-        names = self._told.names if filled else ()
+        names = self._training.names if filled else ()
         drawn = {at: filled[name] for at, name in zip(self._modelled, names) if name in filled}
         values = {**self._constants, **self._empty, **drawn}
         marks = indicators([cells.labels[at] for at in self._holed])

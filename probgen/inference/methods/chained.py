@@ -203,8 +203,9 @@ class Chained(Method):
 
     def unsettled(self, found: Agreement) -> str:
         """What a reader should not overlook; empty where all is well."""
-        if self.tied() or found.settled:
-            return self.tied()
+        tied = self.tied()
+        if tied or found.settled:
+            return tied
         return (
             f"chains have not settled after {self.sweeps} sweeps (R-hat {found.rhat:.2f}): columns follow from each other"
             " almost exactly, or are hardly ever known together. Drop one of them, or ask for more sweeps."
