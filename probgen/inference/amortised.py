@@ -7,10 +7,10 @@ Discrete sites of the program are summed out inside, so that a program may have 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import pyro
 import torch
@@ -23,24 +23,62 @@ from probgen.families.base import Parameters
 from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.tracing import Given, observe
 
-__all__ = ["Proposal", "has_guide", "log_weights", "propose", "resample"]
+__all__ = ["Proposal", "Weighted", "has_guide", "propose", "resample", "shares", "weighted", "with_gradient_of"]
+
+Gradients = Literal["paths", "densities", "twice"]
 
 
 @dataclass
 class Proposal:
-    """Draws of the local latents and their log density under the guide, ``(B,)`` or ``(S, B)``."""
+    """Draws of the local latents, their log density under the guide, ``(B,)`` or ``(S, B)``, and the guide's distributions."""
 
     sites: dict[str, Tensor]
     log_q: Tensor
+    distributions: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Weighted:
+    """Draws of the local latents and what they are worth: log weights ``(B,)`` or ``(S, B)``; without local latents the log evidence itself."""
+
+    evidence: Evidence
+    proposal: Proposal
+
+    @property
+    def log_weights(self) -> Tensor:
+        return self.evidence.rows - self.proposal.log_q
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Of the draws."""
+        sites = self.evidence.trace.sites
+        return sum(sites[name].distribution.log_prob(z) for name, z in self.proposal.sites.items())  # type: ignore[return-value]
+
+
+def shares(log_weights: Tensor) -> Tensor:
+    """Each draw's share of a row's weight; no gradient runs through it."""
+    return log_weights.detach().softmax(0) if log_weights.dim() > 1 else torch.ones_like(log_weights)
+
+
+def with_gradient_of(value: Tensor, terms: Tensor) -> Tensor:
+    """``(B,)``: a value that is shown, with the gradient of the sum of some terms ``(B,)`` or ``(S, B)``."""
+    total = terms if terms.dim() == 1 else terms.sum(0)
+    return value.detach() + total - total.detach()
 
 
 class GuideTracer(Messenger):
-    """Collect the guide's draws and their log density."""
+    """Collect the guide's draws and their log density.
 
-    def __init__(self, given: Mapping[str, Tensor] | None = None) -> None:
+    Args:
+        given: draws that are there already.
+        paths: whether gradients run along the paths of the draws.
+    """
+
+    def __init__(self, given: Mapping[str, Tensor] | None = None, paths: bool = True) -> None:
         super().__init__()
-        self.given = given or {}
+        self.given, self.paths = given or {}, paths
         self.sites: dict[str, Tensor] = {}
+        self.distributions: dict[str, Any] = {}
         self.log_q: Tensor | None = None
 
     def _pyro_sample(self, message: dict) -> None:
@@ -50,7 +88,9 @@ class GuideTracer(Messenger):
     def _pyro_post_sample(self, message: dict) -> None:
         if is_bookkeeping(message):
             return
-        self.sites[message["name"]] = message["value"]
+        if not self.paths:
+            message["value"] = message["value"].detach()
+        self.sites[message["name"]], self.distributions[message["name"]] = message["value"], message["fn"]
         term = message["fn"].log_prob(message["value"])
         self.log_q = term if self.log_q is None else self.log_q + term
 
@@ -111,28 +151,64 @@ def draws_plate(draws: int) -> Any:
     return nullcontext() if draws == 1 else pyro.plate("draws", draws, dim=-2)
 
 
-def propose(program: Any, batch: Any, draws: int) -> Proposal:
+def propose(program: Any, batch: Any, draws: int, paths: bool = True) -> Proposal:
     """Draw the local latents from the guide."""
-    with GuideTracer() as tracer, draws_of(batch), draws_plate(draws):
+    with GuideTracer(paths=paths) as tracer, draws_of(batch), draws_plate(draws):
         program.guide(batch)
     log_q = batch.x.new_zeros(()) if tracer.log_q is None else tracer.log_q
-    return Proposal(tracer.sites, log_q)
+    return Proposal(tracer.sites, log_q, tracer.distributions)
 
 
-def log_weights(
+def proposed_again(program: Any, batch: Any, draws: int, proposal: Proposal) -> Proposal:
+    """The same draws, their density by a guide whose parameters stand still: gradients run along paths alone."""
+    sites = {name: value.clone() for name, value in proposal.sites.items()}
+    with GuideTracer(sites) as tracer, draws_plate(draws), standing_still(program):
+        program.guide(batch)
+    log_q = proposal.log_q if tracer.log_q is None else tracer.log_q
+    return Proposal(sites, log_q, tracer.distributions)
+
+
+@contextmanager
+def standing_still(program: Any) -> Iterator[None]:
+    """What is computed here has no gradient by the program's weights."""
+    moving = [weight for weight in program.parameters() if weight.requires_grad]
+    for weight in moving:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in moving:
+            weight.requires_grad_(True)
+
+
+def weighted(
     program: Any,
     batch: Any,
     draws: int = 1,
     theta: Mapping[str, Parameters] | None = None,
     sites: Mapping[str, Tensor] | None = None,
     settle: bool = False,
-) -> tuple[Tensor, Evidence, Proposal]:
-    """Log importance weights ``(B,)`` or ``(S, B)``; without local latents the log evidence itself."""
-    proposal = propose(program, batch, draws)
+    gradients: Gradients = "paths",
+) -> Weighted:
+    """Draws of the local latents with their log importance weights.
+
+    Args:
+        program: a Model.
+        batch: the rows.
+        draws: S, a row.
+        theta: parameters of families by their name in the program.
+        sites: values of global sites.
+        settle: look fully known discrete sites up.
+        gradients: of log weights by the guide's weights: along the "paths" of draws and by the guide's densities, by
+            "densities" alone, or along paths alone, as doubly reparameterised gradients ("twice") need them.
+    """
+    proposal = propose(program, batch, draws, paths=gradients != "densities")
+    if gradients == "twice":
+        proposal = proposed_again(program, batch, draws, proposal)
     values = {**(sites or {}), **proposal.sites}
     with draws_plate(draws if proposal.sites else 1):
         evidence = log_evidence(program, batch, theta=theta, sites=values, settle=settle)
-    return evidence.rows - proposal.log_q, evidence, proposal
+    return Weighted(evidence, proposal)
 
 
 def has_guide(program: Any, batch: Any) -> bool:

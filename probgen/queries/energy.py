@@ -12,7 +12,7 @@ from probgen.data.batches import Batch, Batches
 from probgen.data.table import Table
 from probgen.estimate import Estimate
 from probgen.families.harmonium import Harmonium
-from probgen.inference.amortised import log_weights
+from probgen.inference.amortised import weighted
 from probgen.inference.annealing import Annealed, annealed, enumerable, enumerated, log_normaliser
 from probgen.inference.gibbs_chains import complete, generate
 from probgen.inference.runtime import seeded
@@ -87,7 +87,7 @@ def bounded(program: Any, batch: Batch, draws: int) -> Annealed:
     terms, left = [], draws
     while left > 0:
         now = min(left, max(1, 2**17 // len(batch)))
-        found, _, _ = log_weights(program, batch, now)
+        found = weighted(program, batch, now).log_weights
         terms.append(found if found.dim() == 2 else found[None])
         left -= now
     return Annealed.averaged(torch.cat(terms))

@@ -13,7 +13,7 @@ from probgen.data.sequences import spans
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
-from probgen.inference.amortised import log_weights
+from probgen.inference.amortised import weighted
 from probgen.inference.patterns import affordable
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
@@ -92,12 +92,12 @@ def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:
         left = draws if local else 1
         while left > 0:
             now = min(step, left)
-            found, evidence, _ = log_weights(fit.program, batch, now, theta=theta, settle=not local)
-            tighter = evidence.log_weights(max(draws, 2))
+            found = weighted(fit.program, batch, now, theta=theta, settle=not local)
+            tighter = found.evidence.log_weights(max(draws, 2))
             if tighter is not None:  # a bound that draws of what it approximates come up from
                 yield tighter
                 break
-            yield found if found.dim() == 2 else found[None]
+            yield found.log_weights if found.log_weights.dim() == 2 else found.log_weights[None]
             left -= now
 
 

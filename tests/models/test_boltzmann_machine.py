@@ -14,7 +14,7 @@ from probgen.data import Column, Schema, Table
 from probgen.data.batches import Batch
 from probgen.families.harmonium import Harmonium
 from probgen.inference import annealing
-from probgen.inference.amortised import log_weights
+from probgen.inference.amortised import weighted
 from probgen.inference.annealing import anneal, annealed, enumerated, forward, log_normaliser, reverse, visible_states
 from probgen.inference.gibbs_chains import TemperedChains, complete, generate, settle
 from probgen.inference.objectives.contrastive import gap
@@ -142,7 +142,7 @@ def test_the_program_states_the_same_energy():
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
-            weights, _, _ = log_weights(program, Batch(x, MIXED), 4)
+            weights = weighted(program, Batch(x, MIXED), 4).log_weights
     finally:
         torch.set_default_dtype(torch.float32)
     features, _, log_jacobian = layer.units.read(x)

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from probgen.data.batches import Batch, Batches
 from probgen.errors import ConvergenceWarning, FitError
-from probgen.inference.amortised import log_weights
 from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.methods.base import Method, Step, Task
@@ -33,6 +32,8 @@ from probgen.inference.runtime import seed_of, seeded
 from probgen.inference.users_guide import UsersGuide
 
 __all__ = ["VariationalInference"]
+
+OF_OBJECTIVES = ("beta", "beta_steps", "free_bits")
 
 
 class MeanField(torch.nn.Module):
@@ -58,8 +59,9 @@ class VariationalInference(Method):
     guide's noise is that of the whole minibatch. A user's own data are one batch, which every process has in full.
 
     Options:
-        objective: "elbo" or "iwae".
-        draws: importance draws a row for the objective.
+        objective: "elbo", "iwae", "dreg" or "wake_sleep".
+        draws: importance draws a row; None for as many as the objective is usually given.
+        beta, beta_steps, free_bits: of "elbo": the weight of divergences, the steps over which it rises, nats that are free.
         batch_size, learning_rate: of the optimiser.
         validate_every: steps between looks at the held-out rows.
         patience: looks without improvement before stopping; the best weights are kept.
@@ -69,7 +71,10 @@ class VariationalInference(Method):
 
     defaults = {
         "objective": "elbo",
-        "draws": 1,
+        "draws": None,
+        "beta": 1.0,
+        "beta_steps": 0,
+        "free_bits": 0.0,
         "batch_size": 128,
         "learning_rate": 1e-3,
         "validate_every": 50,
@@ -86,7 +91,9 @@ class VariationalInference(Method):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.rows: Communicator = task.rows if isinstance(task.batches, Batches) else OneProcess()
-        self.objective = objective(task.options["objective"])
+        given = {name: task.options[name] for name in OF_OBJECTIVES if task.options[name] != self.defaults[name]}
+        self.objective = objective(task.options["objective"], **given)
+        self.draws = task.options["draws"] or self.objective.draws
         self.best, self.stale, self.count = -math.inf, 0, 0
         self.best_state: dict[str, Any] | None = None
         self.skipped = 0
@@ -146,20 +153,20 @@ class VariationalInference(Method):
             self.epoch, self.place = self.epoch + 1, 0
 
     # -- one step ----------------------------------------------------------------------------------------------
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, step: int | None = None) -> Tensor:
         """Minus the objective in nats a row: of one process's rows, their term of the whole minibatch's."""
         if self.guide is None:
-            weights, _, _ = log_weights(self.task.program, batch, self.task.options["draws"])
-            return -row_mean(self.objective(weights), batch)
+            found = self.objective.weigh(self.task.program, batch, self.draws)
+            return -row_mean(self.objective.per_row(found, step), batch)
         u, log_q = self.guide.draw()
         if not isinstance(batch, Batch):
             return log_q - self.guide.potential.log_posterior(u)
         sites, log_jacobian = self.guide.potential.constrain(u)
-        weights, evidence, _ = log_weights(self.task.program, batch, self.task.options["draws"], sites=sites)
-        mean = row_mean(self.objective(weights), batch)
+        found = self.objective.weigh(self.task.program, batch, self.draws, sites)
+        mean = row_mean(self.objective.per_row(found, step), batch)
         if not self.rows.leads:  # the first process, which always has rows, counts what is none of the rows'
             return -mean
-        prior = sum(s.distribution.log_prob(s.value).sum() for s in evidence.trace.global_sites.values())
+        prior = sum(s.distribution.log_prob(s.value).sum() for s in found.evidence.trace.global_sites.values())
         return -mean - (prior + log_jacobian - log_q) / batch.total
 
     def step(self) -> Step:
@@ -167,7 +174,7 @@ class VariationalInference(Method):
         with seeded(self.task.seed, "svi", self.count):
             batch = next(self.stream)
             empty = isinstance(batch, Batch) and not len(batch)
-            loss = torch.zeros(()) if empty else self.loss(batch)
+            loss = torch.zeros(()) if empty else self.loss(batch, self.count)
         if loss.requires_grad:
             loss.backward()
         value = self.added_up(float(loss.detach()))

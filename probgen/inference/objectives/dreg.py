@@ -1,0 +1,39 @@
+r"""The importance-weighted bound with doubly reparameterised gradients (Tucker, Lawson, Gu and Maddison, 2019).
+
+.. math::
+    \nabla_\theta = \sum_s \tilde w_s \nabla_\theta \log p(x, z_s), \qquad
+    \nabla_\phi = \sum_s \tilde w_s^2 \frac{\partial \log w_s}{\partial z_s} \nabla_\phi z_s, \qquad
+    \tilde w_s = w_s / \textstyle\sum_r w_r
+
+The same bound as ``iwae``. Its gradient for the guide does not drown in noise as draws become many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from probgen.inference.amortised import Weighted, shares, weighted, with_gradient_of
+from probgen.inference.objectives import Objective
+from probgen.inference.objectives.iwae import log_mean
+
+__all__ = ["DoublyReparameterised"]
+
+
+class DoublyReparameterised(Objective):
+    """The log of the mean weight, with a guide whose densities are taken at fixed parameters."""
+
+    draws = 5
+
+    def weigh(self, program: Any, batch: Any, draws: int, sites: Mapping[str, Tensor] | None = None) -> Weighted:
+        return weighted(program, batch, draws, sites=sites, gradients="twice")
+
+    def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
+        share = shares(found.log_weights)
+        for value in found.proposal.sites.values():
+            if value.requires_grad:
+                wide = share.reshape(share.shape + (1,) * (value.dim() - share.dim()))
+                value.register_hook(lambda gradient, wide=wide: gradient * wide)
+        return with_gradient_of(log_mean(found.log_weights), share * found.log_weights)
