@@ -322,6 +322,11 @@ class Family(nn.Module, ABC):
     def outputs(self) -> int:
         """How many numbers a decoder has to give for one row."""
 
+    @property
+    def dispersions(self) -> list[int]:
+        """Which outputs of a decoder say how far values spread, and not where they lie."""
+        return []
+
     @abstractmethod
     def head(self, output: Tensor) -> Parameters:
         """Parameters from a decoder's output of shape ``(..., outputs)``."""

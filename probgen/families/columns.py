@@ -188,6 +188,15 @@ class Columns(nn.Module):
         """How many numbers a decoder has to give for one row."""
         return sum(block.family.outputs for block in self.parts())
 
+    @property
+    def dispersions(self) -> list[int]:
+        """Which of them say how far values spread, and not where they lie."""
+        found, first = [], 0
+        for block in self.parts():
+            found += [first + at for at in block.family.dispersions]
+            first += block.family.outputs
+        return found
+
     def forward(self, output: Tensor) -> Joint:
         """The distribution that a decoder's output of shape ``(..., outputs)`` describes."""
         pieces = output.split([block.family.outputs for block in self.parts()], -1)

@@ -152,6 +152,10 @@ class NormalGamma(ExponentialFamily):
     def outputs(self) -> int:
         return 2 * self.columns
 
+    @property
+    def dispersions(self) -> list[int]:
+        return list(range(self.columns, 2 * self.columns))
+
     def head(self, output: Tensor) -> Parameters:
         loc, raw = output.chunk(2, -1)
         return {"loc": loc, "precision": (softplus(raw + 0.5) + 1e-2) ** -2}  # standard deviation near 1 at 0

@@ -91,6 +91,10 @@ class Hurdle(TwoParts, ExponentialFamily):
     def outputs(self) -> int:
         return self.occurrence.outputs + self.amount.outputs
 
+    @property
+    def dispersions(self) -> list[int]:
+        return [self.occurrence.outputs + at for at in self.amount.dispersions]
+
     def head(self, output: Tensor) -> Parameters:
         logits, rest = output.split([self.occurrence.outputs, self.amount.outputs], -1)
         return {**self.occurrence.head(logits), **self.amount.head(rest)}

@@ -130,6 +130,10 @@ class TwoParameters(ColumnwiseFamily):
     def outputs(self) -> int:
         return 2 * self.columns
 
+    @property
+    def dispersions(self) -> list[int]:
+        return list(range(self.columns))  # of the first one, a logarithm of shape or concentration
+
     def head(self, output: Tensor) -> Parameters:
         """Linear near zero, within reach of float32 everywhere."""
         first, second = output.chunk(2, -1)

@@ -231,6 +231,10 @@ class StudentT(CoupledGaussian):
     def outputs(self) -> int:
         return self.gaussian.outputs + 1
 
+    @property
+    def dispersions(self) -> list[int]:
+        return [*self.gaussian.dispersions, self.gaussian.outputs]
+
     def head(self, output: Tensor) -> Parameters:
         """The Gaussian's parameters, and degrees above 2."""
         degrees = 2.0 + softplus(output[..., -1] + FIRST)

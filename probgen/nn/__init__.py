@@ -1,5 +1,6 @@
 """Networks; no probability in here."""
 
+from probgen.nn.constants import Constants
 from probgen.nn.mlp import mlp
 
-__all__ = ["mlp"]
+__all__ = ["Constants", "mlp"]

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from probgen.data.batches import Batch, Batches
 from probgen.errors import ConvergenceWarning, FitError
+from probgen.inference.averaging import MovingAverage
 from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
+from probgen.inference.latent_use import LatentUse, latent_use
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.objectives import objective
 from probgen.inference.pareto import GOOD_ENOUGH, pareto_shape
@@ -34,6 +36,7 @@ from probgen.inference.users_guide import UsersGuide
 __all__ = ["VariationalInference"]
 
 OF_OBJECTIVES = ("beta", "beta_steps", "free_bits")
+ENOUGH = 200  # steps after which latents should say something
 
 
 class MeanField(torch.nn.Module):
@@ -67,6 +70,7 @@ class VariationalInference(Method):
         patience: looks without improvement before stopping; the best weights are kept.
         guide_draws: posterior draws kept of global sites.
         clip: largest norm of the gradient.
+        average: decay of an exponential moving average of the weights, which is then what is kept; 0 for none.
     """
 
     defaults = {
@@ -81,6 +85,7 @@ class VariationalInference(Method):
         "patience": 20,
         "guide_draws": 400,
         "clip": 100.0,
+        "average": 0.0,
         "start": None,
     }
     max_steps = 4000
@@ -98,6 +103,7 @@ class VariationalInference(Method):
         self.best_state: dict[str, Any] | None = None
         self.skipped = 0
         self.khat: float | None = None  # of a user's program
+        self.use: LatentUse | None = None
 
     def init(self) -> None:
         task, options = self.task, self.task.options
@@ -112,6 +118,7 @@ class VariationalInference(Method):
         rate = options["learning_rate"] * (10.0 if self.guide else 1.0)
         fused = all(p.is_floating_point() for p in self.parameters)
         self.optimiser = torch.optim.Adam(self.parameters, lr=rate, fused=fused)
+        self.average = MovingAverage(self.parameters, task.options["average"])
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.learning_rate_factor)
         self.epoch, self.place = 0, 0
         self.stream = self.minibatches()
@@ -180,6 +187,7 @@ class VariationalInference(Method):
         value = self.added_up(float(loss.detach()))
         if clip(self.parameters, self.task.options["clip"]):
             self.optimiser.step()
+            self.average.update()
         else:
             self.skipped += 1
             if self.skipped > 50:
@@ -206,24 +214,28 @@ class VariationalInference(Method):
         """Score the held-out rows, keep the best weights, and say whether patience is exhausted."""
         if self.task.validation is None:
             return False
-        with torch.no_grad(), seeded(self.task.seed, "validation"):
+        with torch.no_grad(), seeded(self.task.seed, "validation"), self.average.applied():
             pieces = [
                 (piece.share(self.rows.rank, self.rows.size), len(piece)) for piece in self.task.validation.pieces()
             ]
             scores = [(-float(self.loss(part)) if len(part) else 0.0, rows) for part, rows in pieces]
-        value = self.rows.all_reduce(sum(s * n for s, n in scores) / sum(n for _, n in scores))
-        values["validation"] = value
-        if value > self.best:
-            self.best, self.stale = value, 0
-            self.best_state = copy.deepcopy(self.modules.state_dict())
-        else:
-            self.stale += 1
+            value = self.rows.all_reduce(sum(s * n for s, n in scores) / sum(n for _, n in scores))
+            values["validation"] = value
+            if value > self.best:
+                self.best, self.stale = value, 0
+                self.best_state = copy.deepcopy(self.modules.state_dict())
+            else:
+                self.stale += 1
         return self.stale >= self.task.options["patience"]
 
     # -- the end -----------------------------------------------------------------------------------------------
     def result(self) -> Posterior:
         if self.best_state is not None:
             self.modules.load_state_dict(self.best_state)
+        elif self.average.decay:
+            self.average.write(self.average.mean)
+        if isinstance(self.task.batches, Batches):
+            self.look_at_latents()
         if self.guide is None:
             return Posterior()
         potential = self.guide.potential
@@ -232,6 +244,19 @@ class VariationalInference(Method):
             if potential.users is not None:
                 self.judge(np.array([float(potential.log_posterior(u) - log_q) for u, log_q in drawn]))
             return stack_draws([[potential.theta(u) for u, _ in drawn]])
+
+    def look_at_latents(self) -> None:
+        """How much they say; aloud where that is nothing."""
+        with seeded(self.task.seed, "latents"):
+            self.use = latent_use(self.task.program, self.task.batches)
+        if self.use.collapsed and self.count >= ENOUGH:
+            warnings.warn(
+                f"{self.task.program.name}: the latents have collapsed: they say {sum(self.use.nats.values()):.3f} nats of a row. Let"
+                " the decoder learn to read them before they cost anything (beta_steps=1000), make some nats free (free_bits=0.5),"
+                " or give it less to do without them (smaller hidden).",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def judge(self, log_weights: np.ndarray) -> None:
         """How well the guide covers the posterior, said aloud where it does not."""
@@ -248,7 +273,8 @@ class VariationalInference(Method):
     def diagnostics(self) -> dict[str, Any]:
         shape = {} if self.khat is None else {"khat": self.khat}
         best = None if self.best == -math.inf else self.best
-        return {"skipped_steps": self.skipped, "best_validation": best, **shape}
+        use = {} if self.use is None else self.use.record()
+        return {"skipped_steps": self.skipped, "best_validation": best, **shape, **use}
 
     def pack(self) -> dict[str, Tensor]:
         packed = {f"module|{k}": v for k, v in self.modules.state_dict().items()}
@@ -256,14 +282,19 @@ class VariationalInference(Method):
             packed |= {f"optimiser|{number}|{key}": torch.as_tensor(value) for key, value in state.items()}
         if self.best_state is not None:
             packed |= {f"best|{k}": v for k, v in self.best_state.items()}
-        return packed | {
-            "count": torch.tensor([self.count, self.stale, self.skipped, self.epoch, self.place]),
-            "best_value": torch.tensor(self.best, dtype=torch.float64),
-        }
+        return (
+            packed
+            | self.average.pack()
+            | {
+                "count": torch.tensor([self.count, self.stale, self.skipped, self.epoch, self.place]),
+                "best_value": torch.tensor(self.best, dtype=torch.float64),
+            }
+        )
 
     def unpack(self, tensors: dict[str, Tensor]) -> None:
         self.count, self.stale, self.skipped, self.epoch, self.place = tensors["count"].tolist()
         self.best = float(tensors["best_value"])
+        self.average.unpack(tensors)
         self.modules.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("module|")})
         best = {k[5:]: v for k, v in tensors.items() if k.startswith("best|")}
         self.best_state = best or None

@@ -1,0 +1,123 @@
+r"""Continuous latents of a row: a network's output as their distribution, and priors that are learnt.
+
+.. math::
+    p(z) = \mathcal N(0, I_L), \qquad
+    p(z) = \sum_k \pi_k \mathcal N(\mu_k, \mathrm{diag}\,\sigma_k^2), \qquad
+    p(z) = \frac1K \sum_k q(z \mid u_k)
+
+The second is a mixture of K normals; the third the mixture of the guide at K made-up rows :math:`u_k`, which start as rows of the
+data: a prior that goes with the guide (VampPrior; Tomczak and Welling, 2018).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from probgen.data.batches import features, first_rows
+from probgen.errors import CapabilityError
+from probgen.families.columns import Columns
+from probgen.nn import Constants, mlp
+
+__all__ = ["LatentPrior", "decoder", "normal_of", "prior_named"]
+
+LEAST, MOST = -8.0, 4.0  # log standard deviations of latents
+
+
+def normal_of(output: Tensor) -> Any:
+    """Independent normals by a network's output ``(..., 2 L)``: means, then log standard deviations."""
+    loc, log_scale = output.chunk(2, -1)
+    return dist.Normal(loc, log_scale.clamp(LEAST, MOST).exp()).to_event(1)
+
+
+def decoder(*widths: int, columns: Columns, spread: str = "row") -> nn.Module:
+    """A network of some widths whose output describes columns.
+
+    Args:
+        widths: of what it reads, and of its layers.
+        columns: what it describes.
+        spread: their dispersions are decoded for every "row", are constants of each "column", or one constant, the "same".
+    """
+    if spread not in ("row", "column", "same"):
+        raise CapabilityError(f"spread must be 'row', 'column' or 'same', got {spread!r}.")
+    net = mlp(*widths, columns.outputs)
+    if spread == "row" or not columns.dispersions:
+        return net
+    return nn.Sequential(net, Constants(columns.outputs, columns.dispersions, spread == "same"))
+
+
+class LatentPrior(nn.Module, ABC):
+    """What latents are drawn from before anything is known of the row."""
+
+    @abstractmethod
+    def forward(self) -> Any:
+        """The distribution of one row's latents, ``(L,)``."""
+
+    def learn(self, batches: Any) -> None:
+        """Where to begin, from the training rows."""
+
+
+class StandardNormal(LatentPrior):
+    """Mean 0, variance 1."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(latent), persistent=False)
+        self.zero: Tensor
+
+    def forward(self) -> Any:
+        return dist.Normal(self.zero, 1.0).to_event(1)
+
+
+class MixturePrior(LatentPrior):
+    """K normals."""
+
+    def __init__(self, latent: int, components: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.output = nn.Parameter(torch.cat([torch.randn(components, latent), torch.zeros(components, latent)], -1))
+
+    def forward(self) -> Any:
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), normal_of(self.output))
+
+
+class VampPrior(LatentPrior):
+    """The guide at K made-up rows.
+
+    Args:
+        components: K.
+        features: numbers that the guide reads of a row.
+        guide: what it says of such rows: a distribution of their latents.
+    """
+
+    def __init__(self, components: int, features: int, guide: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(components, features))
+        self.guide = [guide]  # in a list: its weights belong to the model
+
+    def learn(self, batches: Any) -> None:
+        x, _ = first_rows(batches.pieces(), 100 * len(self.rows))
+        chosen = torch.randperm(len(x), device="cpu")[: len(self.rows)]
+        chosen = chosen.repeat(math.ceil(len(self.rows) / len(chosen)))[: len(self.rows)]
+        self.rows.data = features(x[chosen.to(x.device)], batches.schema).to(self.rows)
+
+    def forward(self) -> Any:
+        which = dist.Categorical(logits=self.rows.new_zeros(len(self.rows)))
+        return dist.MixtureSameFamily(which, self.guide[0](self.rows))
+
+
+def prior_named(kind: str, latent: int, components: int, features: int, guide: Callable[[Tensor], Any]) -> LatentPrior:
+    """By name: "normal", "mixture" or "vamp"."""
+    if kind == "normal":
+        return StandardNormal(latent)
+    if kind == "mixture":
+        return MixturePrior(latent, components)
+    if kind == "vamp":
+        return VampPrior(components, features, guide)
+    raise CapabilityError(f"latent_prior must be 'normal', 'mixture' or 'vamp', got {kind!r}.")

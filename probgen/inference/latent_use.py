@@ -1,0 +1,70 @@
+r"""How much the latents of a row say of it, and whether they have collapsed.
+
+A decoder that can do without its latents leaves their guide at the prior (Bowman et al., 2016): the divergence is zero nats a row,
+and no unit is active, that is, the variance over rows of its posterior mean is below 0.01 (Burda, Grosse and Salakhutdinov, 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from probgen.data.batches import Batches, first_rows
+from probgen.inference.amortised import has_guide, weighted
+
+__all__ = ["LatentUse", "latent_use"]
+
+ROWS, DRAWS = 2000, 8
+ACTIVE = 0.01  # variance over rows of the posterior mean of an active unit
+NOTHING = 0.05  # nats a row
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """Of a fitted program with a guide.
+
+    Attributes:
+        nats: by site, the divergence of the guide from the prior, mean over rows.
+        active: by site, the number of active units.
+        units: by site, how many there are.
+    """
+
+    nats: dict[str, float]
+    active: dict[str, int]
+    units: dict[str, int]
+
+    @property
+    def collapsed(self) -> bool:
+        """The latents say nothing."""
+        return bool(self.nats) and sum(self.nats.values()) < NOTHING
+
+    def record(self) -> dict[str, Any]:
+        """For a fit's diagnostics."""
+        if not self.nats:
+            return {}
+        return {
+            "latent_nats": {name: round(value, 4) for name, value in self.nats.items()},
+            "active_units": {name: f"{self.active[name]} of {self.units[name]}" for name in self.nats},
+        }
+
+
+def latent_use(program: Any, batches: Batches) -> LatentUse:
+    """From the first training rows."""
+    batch = next(batches.pieces())
+    if not has_guide(program, batch):
+        return LatentUse({}, {}, {})
+    if not batch.in_sequences:
+        x, _ = first_rows([batch], ROWS)
+        batch = batch.minibatch(torch.arange(min(ROWS, len(x)), device=x.device), batch.total)
+    with torch.no_grad():
+        found = weighted(program, batch, DRAWS)
+    nats, active, units = {}, {}, {}
+    for name, z in found.proposal.sites.items():
+        q, p = found.proposal.distributions[name], found.evidence.trace.sites[name].distribution
+        nats[name] = float((q.log_prob(z) - p.log_prob(z)).mean())
+        means = q.mean.expand(z.shape).mean(0).flatten(1)  # (B, L), over draws of the latents before
+        spread = means.var(0)
+        active[name], units[name] = int((spread > ACTIVE).sum()), spread.numel()
+    return LatentUse(nats, active, units)

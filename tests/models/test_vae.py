@@ -1,0 +1,138 @@
+"""The VAE beside what is exact, its priors, and what is told when it fails."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import probgen as pg
+from probgen.data import Column, Schema, Table
+
+QUICK = {"progress": False, "seed": 0}
+BITS = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(6)))
+
+
+def bits(rows=300):
+    rng = np.random.default_rng(0)
+    z = rng.integers(2, size=rows)
+    return Table.from_codes((rng.random((rows, 6)) < 0.1 + 0.8 * z[:, None]).astype(float), BITS)
+
+
+def factors(rows=1000, seed=0):
+    """Two directions and noise; the columns have one variance, so that standardising does not change the noise."""
+    rng = np.random.default_rng(seed)
+    loadings = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-0.8, 0.6], [0.6, -0.8]])
+    x = rng.normal(size=(rows, 2)) @ loadings.T + 0.6 * rng.normal(size=(rows, 5))
+    return pg.Table({f"x{at}": column for at, column in enumerate((x / x.std(0)).T)})
+
+
+def quiet(*arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pg.fit(*arguments, **{**QUICK, **options})
+
+
+@pytest.mark.parametrize(("spread", "linear"), [("same", "probabilistic_pca"), ("column", "factor_analysis")])
+def test_a_linear_vae_reaches_the_exact_likelihood_of_linear_factors(spread, linear):
+    """Lucas, Tucker, Grosse and Norouzi (2019): its bound is tight where the likelihood is highest."""
+    table = factors()
+    exact = quiet(linear, table, latent=2, prior=None, max_steps=2000, tolerance=1e-10).log_prob(table).mean().value
+    fit = quiet(
+        "vae", table, latent=2, hidden=(), spread=spread, max_steps=2000, learning_rate=2e-2, validation_fraction=0.0,
+        batch_size=1000, draws=10, dtype="float64",
+    )  # fmt: skip
+    estimate = fit.log_prob(table, draws=400).mean()
+    assert estimate.value == pytest.approx(exact, abs=0.01)
+    assert fit.history["objective"][-1] == pytest.approx(exact - offset(fit, table), abs=0.01)
+
+
+def offset(fit, table):
+    """Between the objective's coordinates and the table's units, nats a row."""
+    return fit.standardiser.log_jacobian(table.known).mean()
+
+
+@pytest.mark.parametrize("prior", ["mixture", "vamp"])
+def test_learnt_priors_are_densities_and_are_drawn_from(prior):
+    fit = quiet("vae", bits(), latent=2, hidden=(16,), latent_prior=prior, components=5, max_steps=400)
+    every = Table.from_codes(np.array(list(itertools.product([0.0, 1.0], repeat=6))), BITS)
+    estimate = fit.log_prob(every, draws=2000)
+    weights = np.exp(estimate.value)
+    error = np.sqrt(((weights * estimate.standard_error) ** 2).sum())
+    assert abs(weights.sum() - 1) < 4 * error + 0.01
+    drawn = fit.sample(4000).values.mean(0)
+    assert drawn == pytest.approx(bits().values.mean(0), abs=0.06)
+
+
+def test_a_vamp_prior_starts_at_rows_of_the_data():
+    fit = quiet("vae", bits(), latent=2, hidden=(4,), latent_prior="vamp", components=5, max_steps=1)
+    known = {tuple(row) for row in bits().values}
+    assert all(tuple(row) in known for row in fit.program.prior.rows.detach().round().tolist())
+    assert fit.program.prior.rows.shape == (5, 6)
+
+
+def test_latents_that_say_nothing_are_told():
+    rng = np.random.default_rng(0)
+    noise = pg.Table({f"x{at}": rng.normal(size=3000) for at in range(3)})
+    with pytest.warns(pg.ConvergenceWarning, match=r"latents have collapsed.*beta_steps=1000"):
+        fit = pg.fit("vae", noise, latent=3, hidden=(16,), max_steps=600, learning_rate=1e-2, **QUICK)
+    assert fit.diagnostics["latent_nats"]["z"] < 0.05
+
+
+def test_how_much_latents_say_is_told():
+    fit = quiet("vae", bits(), latent=4, hidden=(16,), max_steps=600, learning_rate=3e-3)
+    assert 0.3 < fit.diagnostics["latent_nats"]["z"] < 3
+    assert fit.diagnostics["active_units"]["z"].endswith(" of 4")
+
+
+def test_averaged_weights_are_kept_and_go_on_from_a_checkpoint(tmp_path):
+    part = {"latent": 2, "hidden": (8,), "max_steps": 60, "average": 0.9, "validation_fraction": 0.0}
+    whole = quiet("vae", bits(), **part)
+    last = quiet("vae", bits(), **part | {"average": 0.0})
+    assert not np.array_equal(whole.log_prob(bits()).value, last.log_prob(bits()).value)
+
+    def stop(step, _values, _method):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    quiet("vae", bits(), **part, callback=stop, checkpoint=tmp_path / "state")
+    again = quiet("vae", bits(), **part, checkpoint=tmp_path / "state")
+    np.testing.assert_array_equal(again.log_prob(bits()).value, whole.log_prob(bits()).value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"latent_prior": "flat"}, "latent_prior must be"), ({"spread": "cell"}, "spread must be")],
+)
+def test_wrong_options_are_told(options, said):
+    with pytest.raises(pg.CapabilityError, match=said):
+        pg.fit("vae", bits(), **options, **QUICK)
+
+
+def test_the_posterior_of_a_row_is_that_of_nuts():
+    """Draws of the latents by importance resampling beside Markov chains on the same program."""
+    import pyro
+
+    from probgen.data.batches import Batch
+    from probgen.inference.amortised import resample
+
+    fit = quiet("vae", bits(), latent=2, hidden=(16,), max_steps=800, learning_rate=3e-3)
+    x = torch.tensor(bits().values[:1])
+    program = fit.program.double()
+
+    def one_row(data):
+        z = pyro.sample("z", program.prior())
+        pyro.sample("x", program.columns(program.decoder(z)), obs=data)
+
+    found = pg.fit(pg.program(one_row), x[0], method="nuts", draws=1000, warmup=500, chains=4, **QUICK)
+    chains = found.posterior.sites["z"].flatten(0, 1).double().numpy()
+    with torch.no_grad():
+        batch = Batch(x.repeat(4000, 1), BITS)
+        drawn = resample(program, batch, {}, candidates=256)["z"].double().numpy()
+    size = found.diagnose().numbers["ess_bulk"].min()
+    error = np.sqrt(chains.var(0) / size + drawn.var(0) / len(drawn))
+    assert np.abs((chains.mean(0) - drawn.mean(0)) / error).max() < 4.5
+    assert chains.std(0) == pytest.approx(drawn.std(0), rel=0.1)
