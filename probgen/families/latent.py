@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from probgen.data.batches import features, first_rows
 from probgen.errors import CapabilityError
+from probgen.families.base import Factor, Observable, Symbol
 from probgen.families.columns import Columns
 from probgen.nn import Constants, mlp
 
-__all__ = ["LatentPrior", "decoder", "normal_of", "prior_named"]
+__all__ = ["GivenLevel", "LatentPrior", "decoder", "normal_of", "prior_named"]
 
 LEAST, MOST = -8.0, 4.0  # log standard deviations of latents
 
@@ -50,6 +51,49 @@ def decoder(*widths: int, columns: Columns, spread: str = "row") -> nn.Module:
     if spread == "row" or not columns.dispersions:
         return net
     return nn.Sequential(net, Constants(columns.outputs, columns.dispersions, spread == "same"))
+
+
+class GivenLevel(Observable):
+    """Columns whose decoder also reads a discrete site; where that is summed out, every level is tried.
+
+    Args:
+        of: makes the distribution of a level, or of one level a row, ``(B,)``.
+        level: a symbol, or the levels.
+        width: of the columns.
+    """
+
+    def __init__(self, of: Callable[[Tensor], Any], level: Symbol | Tensor, width: int) -> None:
+        self.of, self.level = of, level
+        super().__init__(torch.Size(), torch.Size([width]), validate_args=False)
+
+    @property
+    def known(self) -> Any:
+        """The distribution at the levels, where they are known."""
+        level = self.level.codes if isinstance(self.level, Symbol) else self.level
+        assert level is not None
+        return self.of(level)
+
+    def factor(self, value: Tensor | Symbol) -> Factor:
+        assert isinstance(value, Tensor)  # columns are observed, never summed out
+        if not isinstance(self.level, Symbol) or self.level.codes is not None:
+            return Factor((), self.known.log_prob(value))
+        tried = [self.of(torch.tensor(at, device=value.device)).log_prob(value) for at in range(self.level.size)]
+        return Factor((self.level,), torch.stack(tried))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return self.known.log_prob(value)
+
+    def fill(self, x: Tensor) -> Tensor:
+        """X with its NaN cells drawn given the known ones."""
+        return self.known.fill(x)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        return self.known.sample()
+
+    @property
+    def mean(self) -> Tensor:
+        """Of the columns."""
+        return self.known.mean
 
 
 class LatentPrior(nn.Module, ABC):

@@ -1,0 +1,86 @@
+r"""Conditional, and semi-supervised, variational autoencoder (Kingma, Mohamed, Rezende and Welling, 2014).
+
+.. math::
+    y \sim \mathrm{Categorical}(\pi), \qquad
+    z \sim \mathcal N(0, I_L), \qquad
+    x_d \mid z, y \sim p_d(f_\theta(z, y)) \text{ for every other column } d
+
+The label y may be known, and then z is what rows of one label differ in; or unknown, in some rows or in those asked about, and is then
+summed out: every level is tried. So rows of a level are drawn by giving it, and classified by leaving it out. The encoder reads
+the known cells, the label among them.
+"""
+
+import pyro
+import torch
+from pyro.distributions import Normal
+from torch import nn
+from torch.nn.functional import one_hot
+
+from probgen.data.batches import n_features
+from probgen.data.schema import Schema
+from probgen.errors import CapabilityError
+from probgen.families import SUM_OUT, Categorical, Columns
+from probgen.families.latent import GivenLevel, decoder, normal_of
+from probgen.nn import mlp
+from probgen.program import Model, Traits
+
+
+class ConditionalVAE(Model):
+    """L continuous latents beside a label.
+
+    Args:
+        schema: the columns.
+        label: name of a column with levels.
+        latent: L.
+        hidden: widths of the encoder, and from behind of the decoder.
+        spread: as for ``vae``.
+    """
+
+    traits = Traits("lower_bound", ("svi",), "mean", "a label, and latents in which rows of one label differ")
+
+    def __init__(
+        self,
+        schema: Schema,
+        label: str = "auto",
+        latent: int = 8,
+        hidden: tuple[int, ...] = (128, 128),
+        spread: str = "row",
+    ) -> None:
+        super().__init__(schema)
+        self.label = checked_label(schema, label)
+        self.others = tuple(name for name in schema.names if name != self.label)
+        self.levels, self.latent = schema[self.label].cardinality, latent
+        self.columns = Columns([schema[name] for name in self.others])
+        self.level = Categorical(self.levels)
+        self.logits = nn.Parameter(torch.zeros(self.levels))
+        self.encoder = mlp(n_features(schema), *hidden, 2 * latent)
+        self.decoder = decoder(latent + self.levels, *reversed(hidden), columns=self.columns, spread=spread)
+
+    def described(self, z, y):
+        """The other columns given latents and levels."""
+        hot = one_hot(y.long(), self.levels).to(z)
+        return self.columns(self.decoder(torch.cat([z, hot.expand(*z.shape[:-1], -1)], -1)))
+
+    def model(self, batch):
+        zero = batch.x.new_zeros(self.latent)
+        with batch.rows():
+            y = pyro.sample("y", self.level(self.logits), obs=batch.column(self.label), infer=SUM_OUT)
+            z = pyro.sample("z", Normal(zero, 1.0).to_event(1))
+            x = GivenLevel(lambda y: self.described(z, y), y, len(self.others))
+            pyro.sample("x", x, obs=batch.select(self.others))
+
+    def guide(self, batch):
+        with batch.rows():
+            pyro.sample("z", normal_of(self.encoder(batch.features())))
+
+
+def checked_label(schema, label):
+    """The name of a column with levels; "auto" is the last one."""
+    discrete = [column.name for column in schema if column.is_discrete]
+    if label == "auto" and discrete:
+        return discrete[-1]
+    if label not in discrete or len(schema) < 2:
+        raise CapabilityError(
+            f"conditional_vae needs a label, a column with levels beside others: {', '.join(discrete) or 'there is none'}. Got {label!r}."
+        )
+    return label

@@ -1,0 +1,85 @@
+r"""Hierarchical variational autoencoder with a guide that goes down with the program (Sønderby et al., 2016; Kingma et al., 2016).
+
+.. math::
+    z_L \sim \mathcal N(0, I), \qquad
+    z_\ell \mid z_{>\ell} \sim \mathcal N\bigl(\mu_\ell(h_\ell), \mathrm{diag}\,\sigma_\ell^2(h_\ell)\bigr), \qquad
+    x_d \mid z \sim p_d(f(h_0)), \qquad h_{\ell - 1} = h_\ell + g_\ell(h_\ell, z_\ell)
+
+The guide reads a row upwards once, :math:`e_\ell = u_\ell(e_{\ell - 1})`, and then draws from the top down,
+:math:`q(z_\ell \mid z_{>\ell}, x) = \mathcal N` of a network of :math:`h_\ell` and :math:`e_\ell`: both share the way down, so that lower layers
+need only say what the upper ones have left over.
+"""
+
+import pyro
+import torch
+from torch import nn
+
+from probgen.data.batches import n_features
+from probgen.data.schema import Schema
+from probgen.families import Columns
+from probgen.families.latent import decoder, normal_of
+from probgen.nn import mlp
+from probgen.program import Model, Traits
+
+
+class HierarchicalVAE(Model):
+    """Layers of continuous latents, of the given sizes from the columns upwards.
+
+    Args:
+        schema: the columns.
+        latent: sizes of z_1, .., z_L.
+        hidden: widths of the networks that read and write the columns; the last is that of the states between layers.
+        spread: as for ``vae``.
+    """
+
+    traits = Traits("lower_bound", ("svi",), "mean", "layers of continuous latents, each given those above it")
+
+    def __init__(
+        self, schema: Schema, latent: tuple[int, ...] = (8, 4), hidden: tuple[int, ...] = (128,), spread: str = "row"
+    ) -> None:
+        super().__init__(schema)
+        latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        width = hidden[-1]
+        self.sizes = latent
+        self.columns = Columns(schema)
+        self.top = nn.Parameter(torch.zeros(width))
+        self.up = nn.ModuleList(
+            [mlp(n_features(schema), *hidden, width)] + [mlp(width, width, width) for _ in latent[1:]]
+        )
+        self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent)
+        self.posterior = nn.ModuleList(mlp(2 * width, width, 2 * size) for size in latent)
+        self.down = nn.ModuleList(mlp(width + size, width, width) for size in latent)
+        self.decoder = decoder(width, *reversed(hidden), columns=self.columns, spread=spread)
+
+    def layers(self):
+        """Numbers of the layers, from the top down."""
+        return reversed(range(len(self.sizes)))
+
+    def below(self, at, h, z):
+        """The state under a layer."""
+        return h + self.down[at](side_by_side(h, z))
+
+    def model(self, batch):
+        h = self.top
+        with batch.rows():
+            for at in self.layers():
+                top = at == len(self.sizes) - 1
+                output = h.new_zeros(2 * self.sizes[at]) if top else self.prior[at](h)
+                h = self.below(at, h, pyro.sample(f"z{at + 1}", normal_of(output)))
+            pyro.sample("x", self.columns(self.decoder(h)), obs=batch.x)
+
+    def guide(self, batch):
+        read = [self.up[0](batch.features())]
+        for up in self.up[1:]:
+            read.append(read[-1] + up(read[-1]))
+        h = self.top
+        with batch.rows():
+            for at in self.layers():
+                output = self.posterior[at](side_by_side(h, read[at]))
+                h = self.below(at, h, pyro.sample(f"z{at + 1}", normal_of(output)))
+
+
+def side_by_side(one, other):
+    """Rows of both, ``(..., F + G)``."""
+    shape = torch.broadcast_shapes(one.shape[:-1], other.shape[:-1])
+    return torch.cat([one.expand(*shape, -1), other.expand(*shape, -1)], -1)

@@ -1,0 +1,149 @@
+"""Autoencoders, layers of latents and labels beside what they have to equal."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import probgen as pg
+from probgen.data import Column, Schema, Table
+from probgen.models.autoencoder import steepness
+
+QUICK = {"progress": False, "seed": 0}
+BITS = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(6)))
+LABELLED = Schema((*BITS, Column("group", "categorical", levels=("a", "b", "c"), incomplete=True)))
+RATES = np.array([[0.9, 0.9, 0.1, 0.1, 0.5, 0.5], [0.1, 0.9, 0.9, 0.1, 0.2, 0.8], [0.1, 0.1, 0.1, 0.9, 0.8, 0.2]])
+
+
+def bits(rows=300):
+    rng = np.random.default_rng(0)
+    z = rng.integers(2, size=rows)
+    return Table.from_codes((rng.random((rows, 6)) < 0.1 + 0.8 * z[:, None]).astype(float), BITS)
+
+
+def labelled(rows=600, known=0.5):
+    rng = np.random.default_rng(1)
+    group = rng.integers(3, size=rows)
+    x = (rng.random((rows, 6)) < RATES[group]).astype(float)
+    told = np.where(rng.random(rows) < known, group, np.nan)
+    return Table.from_codes(np.column_stack([x, told]), LABELLED), group
+
+
+def every():
+    return np.array(list(itertools.product([0.0, 1.0], repeat=6)))
+
+
+def fitted(*arguments, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pg.fit(*arguments, **{**QUICK, **options})
+
+
+def total(estimate):
+    """Sum of densities, and its Monte-Carlo error."""
+    weights = np.exp(estimate.value)
+    return weights.sum(), np.sqrt(((weights * estimate.standard_error) ** 2).sum())
+
+
+# ------------------------------------------------------------------------------------------------- layers of latents
+def test_the_hierarchy_is_a_density():
+    fit = fitted("hierarchical_vae", bits(), latent=(3, 2), hidden=(16,), max_steps=400)
+    found, error = total(fit.log_prob(Table.from_codes(every(), BITS), draws=2000))
+    assert abs(found - 1) < 4 * error + 0.01
+    assert fit.embed(bits()).shape == (300, 5)
+
+
+def test_free_bits_keep_the_upper_layer_in_use():
+    options = {"latent": (2, 2), "hidden": (16,), "max_steps": 800, "learning_rate": 3e-3}
+    free = fitted("hierarchical_vae", bits(), free_bits=0.3, **options)
+    assert min(free.diagnostics["latent_nats"].values()) > 0.2
+    assert set(free.diagnostics["latent_nats"]) == {"z2", "z1"}
+
+
+def test_one_layer_is_a_vae():
+    """With one layer and no hidden layer between, both reach the same bound on the same rows."""
+    one = fitted("hierarchical_vae", bits(), latent=(2,), hidden=(16,), max_steps=1500, learning_rate=3e-3)
+    vae = fitted("vae", bits(), latent=2, hidden=(16,), max_steps=1500, learning_rate=3e-3)
+    values = [fit.log_prob(bits(), draws=300).mean().value for fit in (one, vae)]
+    assert values[0] == pytest.approx(values[1], abs=0.08)
+
+
+# ------------------------------------------------------------------------------------------------------------- labels
+def test_an_unknown_label_is_summed_out():
+    table, _ = labelled()
+    fit = fitted("conditional_vae", table, label="group", latent=2, hidden=(16,), max_steps=400)
+    rows = every()[:40]
+    hidden = fit.log_prob(Table.from_codes(np.column_stack([rows, np.full(40, np.nan)]), LABELLED), draws=3000)
+    each = [
+        fit.log_prob(Table.from_codes(np.column_stack([rows, np.full(40, level)]), LABELLED), draws=3000)
+        for level in range(3)
+    ]
+    summed = np.logaddexp.reduce([one.value for one in each])
+    error = np.hypot(hidden.standard_error, np.max([one.standard_error for one in each], 0))
+    assert np.abs((hidden.value - summed) / error).max() < 4.5
+
+
+def test_labels_are_told_from_some_and_rows_drawn_of_the_asked_one():
+    table, group = labelled()
+    fit = fitted("conditional_vae", table, label="group", latent=2, hidden=(32,), max_steps=1500, learning_rate=3e-3)
+    left = np.isnan(table.values[:, 6])
+    told = pg.class_probabilities(fit, table.hide("group"), "group")[left]
+    log_rates = table.values[:, :6] @ np.log(RATES.T) + (1 - table.values[:, :6]) @ np.log(1 - RATES.T)
+    best = (log_rates[left].argmax(1) == group[left]).mean()  # by the truth
+    assert (told.argmax(1) == group[left]).mean() > best - 0.03
+    for level in range(3):
+        asked = Table.from_codes(np.column_stack([np.full((2000, 6), np.nan), np.full(2000, level)]), LABELLED)
+        assert fit.fill(asked, 1)[0].values[:, :6].mean(0) == pytest.approx(RATES[level], abs=0.12)
+
+
+@pytest.mark.parametrize(("label", "said"), [("x", "needs a label"), ("height", "needs a label")])
+def test_a_label_has_levels(label, said):
+    with pytest.raises(pg.CapabilityError, match=said):
+        pg.fit("conditional_vae", bits(), label=label, **QUICK)
+
+
+# ------------------------------------------------------------------------------------------------------- autoencoders
+def test_a_linear_autoencoder_finds_the_principal_plane():
+    """Baldi and Hornik (1989)."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 2)) @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(400, 5))
+    x = (x - x.mean(0)) / x.std(0)
+    table = pg.Table({f"x{at}": column for at, column in enumerate(x.T)})
+    fit = fitted(
+        "autoencoder", table, latent=2, hidden=(), spread="same", max_steps=2000, learning_rate=1e-2, batch_size=400,
+        validation_fraction=0.0,
+    )  # fmt: skip
+    error = ((fit.decode(fit.embed(table)).values - x) ** 2).mean()
+    least = (np.linalg.svd(x)[1][2:] ** 2).sum() / x.size
+    assert least < error < 1.05 * least + 1e-4
+
+
+def test_the_steepness_is_the_squared_jacobian():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+    row = torch.randn(1, 4)
+    exact = torch.autograd.functional.jacobian(net, row).square().sum()
+    drawn = steepness(net, row.expand(20_000, 4)).detach()
+    assert float(drawn.mean()) == pytest.approx(float(exact), abs=4 * float(drawn.std()) / 20_000**0.5)
+
+
+def test_contraction_makes_codes_less_steep_and_noise_is_not_asked_about():
+    steep = {}
+    for weight in (0.0, 1.0):
+        fit = fitted("autoencoder", bits(), latent=2, hidden=(16,), contraction=weight, noise=0.2, max_steps=600)
+        read = torch.tensor(bits().values, dtype=torch.float32)
+        steep[weight] = float(torch.stack([steepness(fit.program.encoder, read).detach() for _ in range(50)]).mean())
+        np.testing.assert_array_equal(fit.embed(bits()), fit.embed(bits()))
+    assert steep[1.0] < 0.5 * steep[0.0]
+
+
+def test_an_autoencoder_has_no_density():
+    fit = fitted("autoencoder", bits(), latent=2, hidden=(8,), max_steps=20)
+    with pytest.raises(pg.CapabilityError, match="has no density"):
+        fit.log_prob(bits())
+    with pytest.raises(pg.CapabilityError, match="noise must be in"):
+        pg.fit("autoencoder", bits(), noise=1.5, **QUICK)
