@@ -30,8 +30,8 @@ class Traits:
     """What a model can do.
 
     Attributes:
-        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "exact_short" (exact for
-            short sequences, as "lower_bound" for others), "annealed" (known up to a normaliser that has to be
+        density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "bound" (a lower bound that no
+            draws bring nearer), "exact_short" (exact for short sequences, as "lower_bound" for others), "annealed" (known up to a normaliser that has to be
             estimated), "annealed_bound" (a bound of such a density), or "none".
         methods: the ways it can be fitted; the first is its default.
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
@@ -123,6 +123,9 @@ class Model(nn.Module, ABC):
 
     def guide(self, batch: Any) -> Any:
         """q(z | x) for continuous local latents; nothing where there are none."""
+
+    def after_step(self, rows: Any) -> None:
+        """What is learnt by statistics and not by gradients, after a step of the optimiser; ``rows`` adds up over processes."""
 
     def canonical(self, theta: dict) -> dict:
         """Of all parameters under which the data have the same density, those with the highest prior density."""

