@@ -22,10 +22,12 @@ def main(paths: Sequence[str]) -> None:
     lines = [json.loads(text) for path in paths for text in Path(path).read_text().splitlines() if text.strip()]
     for case in SIMULATED:
         print_all(simulated(latest(lines, case, "population", "method", "term")))
-    print_all(scored(latest(lines, "six_sets", "set", "mechanism", "method")))
+    for case in ("six_sets", "candidates_distance"):
+        print_all(scored(latest(lines, case, "set", "mechanism", "method")))
     print_all(
         table(("set", "mse", "mse_error", "published", "ratio", "masks", "seconds"), latest(lines, "miwae", "set"))
     )
+    print_all(table(("set", "attainable", "published", "patterns"), latest(lines, "miwae_attainable", "set")))
     timed = [line for line in latest(lines, "time", "table", "rows") if "ours" in line]
     print_all(
         table(("table", "rows", "columns", "ours", "megabytes", "peer", "theirs", "peer_timed_m", "ratio"), timed)

@@ -1,0 +1,139 @@
+"""Deep latent-variable models: objectives on one pair, codes, imputation with half of the cells, and binarised MNIST.
+
+``CASES=objectives,codes`` chooses; ``EPOCHS`` is the length of training on MNIST, ``ROWS`` how many of its test rows are scored.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import probgen as pg
+from benchmarks._imputation_accuracy import PUBLISHED, miwae_sets
+from benchmarks._imputation_populations import AtRandom
+from probgen.data import Column, Schema, Table
+from probgen.inference.runtime import seed_of
+
+Line = dict[str, Any]
+DIGITS = {"latent": 8, "hidden": (128,), "max_steps": 3000, "learning_rate": 1e-3, "batch_size": 100}
+OBJECTIVES = (("elbo", 1), ("iwae", 5), ("iwae", 20), ("dreg", 20), ("wake_sleep", 5), ("wake_sleep", 20))
+MNIST: dict[str, dict[str, Any]] = {
+    "VAE": {"model": "vae"},
+    "VAE, IWAE-5": {"model": "vae", "objective": "dreg", "draws": 5},
+    "VAE, VampPrior 200": {"model": "vae", "latent_prior": "vamp", "components": 200},
+    "hierarchical": {"model": "hierarchical_vae", "latent": (32, 16), "hidden": (300, 300), "beta_steps": 4000},
+}  # fmt: skip
+DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}
+
+
+def cases() -> Iterator[Line]:
+    """The lines of all cases that were asked for."""
+    for name in os.environ.get("CASES", ",".join(CASES)).split(","):
+        for line in CASES[name]():
+            yield {"case": name, **line}
+
+
+def fitted(model: str, table: Table, **options: Any) -> tuple[pg.Fit, float]:
+    """A fit and its CPU seconds."""
+    before = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = pg.fit(model, table, progress=False, seed=options.pop("seed", 0), **options)
+    return found, time.process_time() - before
+
+
+def digits() -> tuple[Table, Table]:
+    """1437 and 360 images of eight by eight pixels, black or white."""
+    from sklearn.datasets import load_digits
+
+    x = (load_digits().data > 7.5).astype(float)[np.random.default_rng(0).permutation(1797)]
+    schema = Schema(tuple(Column(f"p{at}", "binary", levels=(0, 1)) for at in range(64)))
+    return Table.from_codes(x[:1437], schema), Table.from_codes(x[1437:], schema)
+
+
+def objectives() -> Iterator[Line]:
+    """One pair, five seeds: the test density that each objective ends with."""
+    train, test = digits()
+    for name, draws in OBJECTIVES:
+        values, seconds = [], 0.0
+        for seed in range(5):
+            fit, taken = fitted(
+                "vae", train, objective=name, draws=draws, seed=seed, validation_fraction=0.0, **DIGITS
+            )
+            values.append(fit.log_prob(test, draws=2000).mean().value)
+            seconds += taken / 5
+        error = np.std(values, ddof=1) / np.sqrt(len(values))
+        yield {
+            "objective": name,
+            "draws": draws,
+            "test": float(np.mean(values)),
+            "error": float(error),
+            "seconds": seconds,
+        }
+
+
+def codes() -> Iterator[Line]:
+    """Eight slots of sixteen codes."""
+    train, test = digits()
+    for prior in ("independent", "recurrent"):
+        fit, seconds = fitted(
+            "vq_vae", train, slots=8, codes=16, width=8, hidden=(128,), prior=prior, max_steps=3000, learning_rate=2e-3
+        )
+        book = fit.program.book
+        yield {
+            "prior": prior, "bound": fit.log_prob(test).mean().value, "perplexity": book.perplexity, "of": book.codes,
+            "seconds": seconds,
+        }  # fmt: skip
+
+
+def miwae() -> Iterator[Line]:
+    """Half of the cells completely at random, the mean of 50 draws (Mattei and Frellsen, 2019)."""
+    steps, masks = int(os.environ.get("STEPS", 10_000)), int(os.environ.get("SIMULATIONS", 5))
+    for title, complete in miwae_sets().items():
+        errors, seconds = [], 0.0
+        for number in range(masks):
+            seed = seed_of(0, "miwae", title, number) % 2**31
+            holed = AtRandom(complete.names, 0.5)(complete, seed)
+            cells, some = ~holed.known, np.flatnonzero(holed.known.any(1))
+            fit, taken = fitted("vae", holed.take(some), max_steps=steps, patience=200, seed=seed, **DEEP)
+            drawn = np.mean([table.values[cells] for table in fit.fill(holed, 50)], 0)
+            errors.append(float(np.mean((drawn - complete.values[cells]) ** 2)))
+            seconds += taken / masks
+        error = float(np.std(errors, ddof=1) / np.sqrt(masks)) if masks > 1 else float("nan")
+        yield {
+            "set": title,
+            "mse": float(np.mean(errors)),
+            "error": error,
+            "published": PUBLISHED[title],
+            "seconds": seconds,
+        }
+
+
+def mnist() -> Iterator[Line]:
+    """Static binarised MNIST, nats a test image by 5000 importance draws, at the lengths of training that were asked for."""
+    train, test = (pg.load_dataset("binarized_mnist", split=split) for split in ("train", "test"))
+    rows = np.random.default_rng(0).permutation(len(test))[: int(os.environ.get("ROWS", 1000))]
+    asked = os.environ.get("METHODS", "").split(",")
+    for name, options in MNIST.items():
+        if asked != [""] and name not in asked:
+            continue
+        for epochs in map(int, os.environ.get("EPOCHS", "10,40").split(",")):
+            settings = {"latent": 40, "hidden": (300, 300), **options}
+            fit, seconds = fitted(
+                settings.pop("model"), train, batch_size=128, max_steps=epochs * len(train) // 128,
+                learning_rate=1e-3, validation_fraction=0.02, validate_every=500, patience=1000, **settings,
+            )  # fmt: skip
+            found = fit.log_prob(test.take(rows), draws=5000)
+            yield {
+                "method": name, "epochs": epochs, "nats": -found.mean().value, "error": found.mean().standard_error,
+                "spread": float(np.std(found.value) / np.sqrt(len(rows))), "rows": len(rows), "seconds": seconds,
+                **{key: str(fit.diagnostics[key]) for key in ("latent_nats", "active_units")},
+            }  # fmt: skip
+
+
+CASES: dict[str, Callable[[], Iterator[Line]]] = {case.__name__: case for case in (objectives, codes, miwae, mnist)}
