@@ -84,7 +84,7 @@ def codes() -> Iterator[Line]:
         fit, seconds = fitted(
             "vq_vae", train, slots=8, codes=16, width=8, hidden=(128,), prior=prior, max_steps=3000, learning_rate=2e-3
         )
-        book = fit.program.book
+        book: Any = fit.program.book
         yield {
             "prior": prior, "bound": fit.log_prob(test).mean().value, "perplexity": book.perplexity, "of": book.codes,
             "seconds": seconds,

@@ -1,4 +1,4 @@
-"""What the models learnt: embeddings of the rows, seen in two dimensions and probed for the target."""
+"""What the models learnt: embeddings of the rows, probed for the target, beside the data themselves and principal components."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
+from probgen.data.batches import Standardiser, features
 from probgen.data.table import Table
 from probgen.queries import Fit
+from probgen.studies.neighbourhoods import continuity, trustworthiness
+from probgen.studies.partitions import adjusted_rand, clustered, normalised_information
+from probgen.studies.probes import linear_probe, neighbour_probe
 
-__all__ = ["RepresentationStudy", "nearest_neighbour_accuracy", "principal_plane", "representation_study"]
+__all__ = ["RepresentationStudy", "principal_plane", "representation_study"]
+
+DATA, COMPONENTS = "the columns", "principal components"  # what embeddings have to be better than
+GROUPS = 30  # most levels that clusters are compared with
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +29,12 @@ class RepresentationStudy:
     Attributes:
         embeddings: model -> ``(N, L)``.
         projection: model -> ``(N, 2)``, the two directions of largest variance.
-        scores: one record a model: dimensions, and how often the ten nearest neighbours tell a row's target.
+        scores: one record for each model, the columns as networks read them, and as many of their principal components as the largest
+            embedding has coordinates:
+
+            ``dimensions``; ``linear`` and ``neighbours``, the share of the target that a probe tells (accuracy, or R squared), with
+            ``linear_error``, ``neighbours_error``, ``baseline`` (what is told without codes) and ``measure``; ``ari`` and ``nmi`` of a mixture on the codes with
+            the target's levels; ``trustworthiness`` and ``continuity`` of their neighbourhoods.
     """
 
     embeddings: dict[str, np.ndarray]
@@ -29,39 +42,65 @@ class RepresentationStudy:
     scores: list[dict[str, Any]]
 
 
-def representation_study(fits: Mapping[str, Fit], table: Table, target: str | None = None) -> RepresentationStudy:
-    """Embed the table with the target hidden, so that the embedding cannot simply repeat it."""
+def representation_study(
+    fits: Mapping[str, Fit], table: Table, target: str | None = None, seed: int = 0
+) -> RepresentationStudy:
+    """Embed a table, its target hidden so that no embedding can repeat it, and judge what the embeddings hold.
+
+    Args:
+        fits: by name; those that do not embed are passed over.
+        table: the rows.
+        target: a column that embeddings are probed for.
+        seed: of the folds.
+    """
     asked = table if target is None else table.hide(target)
     embeddings = {name: fit.embed(asked) for name, fit in fits.items() if fit.traits.embedding != "none"}
     projection = {name: principal_plane(values) for name, values in embeddings.items()}
-    scores = []
-    for name, values in embeddings.items():
-        accuracy = None
-        if target is not None and table.schema[target].is_discrete:
-            labels = table.values[:, table.schema.index(target)]
-            known = ~np.isnan(labels)
-            accuracy = nearest_neighbour_accuracy(values[known], labels[known].astype(int))
-        scores.append({"model": name, "dimensions": int(values.shape[1]), "knn_accuracy": accuracy})
+    if not embeddings:
+        return RepresentationStudy({}, {}, [])
+    read = as_read(table if target is None else table.drop([target]))
+    most = max(values.shape[1] for values in embeddings.values())
+    compared = {**embeddings, COMPONENTS: principal_components(read, most), DATA: read}
+    scores = [{"model": name, **judged(values, read, table, target, seed)} for name, values in compared.items()]
     return RepresentationStudy(embeddings, projection, scores)
+
+
+def judged(codes: np.ndarray, read: np.ndarray, table: Table, target: str | None, seed: int) -> dict[str, Any]:
+    """All scores of one representation."""
+    found: dict[str, Any] = {
+        "dimensions": int(codes.shape[1]),
+        "trustworthiness": trustworthiness(read, codes),
+        "continuity": continuity(read, codes),
+    }
+    if target is None:
+        return found
+    column, values = table.schema[target], table.values[:, table.schema.index(target)]
+    for name, probe in (("linear", linear_probe), ("neighbours", neighbour_probe)):
+        told = probe(codes, values, column.is_discrete, seed)
+        found |= {name: told.score, f"{name}_error": told.error, "baseline": told.baseline, "measure": told.measure}
+    if column.is_discrete and column.cardinality <= GROUPS:
+        known = ~np.isnan(values)
+        groups = clustered(codes[known], column.cardinality, seed)
+        if groups is not None:
+            labels = values[known].astype(int)
+            found |= {"ari": adjusted_rand(groups, labels), "nmi": normalised_information(groups, labels)}
+    return found
+
+
+def as_read(table: Table) -> np.ndarray:
+    """``(N, F)``: the columns as networks read them, standardised, levels one-hot, holes zero."""
+    x = torch.as_tensor(Standardiser.of(table).forward(table.values))
+    return features(x, table.schema).nan_to_num().numpy()
+
+
+def principal_components(values: np.ndarray, count: int) -> np.ndarray:
+    """``(N, count)``, or as many as there are."""
+    centred = values - values.mean(0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    return centred @ directions[:count].T
 
 
 def principal_plane(values: np.ndarray) -> np.ndarray:
     """Coordinates on the first two principal components; the second is zero for one-dimensional embeddings."""
-    centred = values - values.mean(0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
-    plane = centred @ directions[:2].T
+    plane = principal_components(values, 2)
     return plane if plane.shape[1] == 2 else np.column_stack([plane, np.zeros(len(plane))])
-
-
-def nearest_neighbour_accuracy(
-    values: np.ndarray, labels: np.ndarray, neighbours: int = 10, most: int = 5000
-) -> float:
-    """Leave-one-out accuracy of the vote of the nearest neighbours."""
-    values, labels = values[:most], labels[:most]
-    neighbours = min(neighbours, len(values) - 1)
-    squares = (values**2).sum(1)
-    distance = squares[:, None] + squares - 2 * values @ values.T
-    np.fill_diagonal(distance, np.inf)
-    near = labels[np.argpartition(distance, neighbours - 1, axis=1)[:, :neighbours]]
-    votes = np.stack([(near == level).sum(1) for level in range(labels.max() + 1)], 1)
-    return float((votes.argmax(1) == labels).mean())

@@ -8,7 +8,7 @@ from probgen.errors import CapabilityError
 from probgen.studies.classification import classification_study
 from probgen.studies.density import compare_densities
 from probgen.studies.filled_cells import fill_study
-from probgen.studies.representation import nearest_neighbour_accuracy, principal_plane, representation_study
+from probgen.studies.representation import principal_plane, representation_study
 
 
 @pytest.fixture
@@ -121,13 +121,6 @@ def test_principal_plane_keeps_a_planes_distances():
     assert apart[0] == pytest.approx(apart[1])
     assert plane[:, 0].std() > plane[:, 1].std()
     assert principal_plane(turned[:, :1]).shape == (50, 2)
-
-
-def test_neighbours_tell_separate_groups_and_not_noise():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(2, size=400)
-    assert nearest_neighbour_accuracy(10.0 * labels[:, None] + rng.normal(size=(400, 1)), labels) == 1.0
-    assert nearest_neighbour_accuracy(rng.normal(size=(400, 3)), labels) == pytest.approx(0.5, abs=0.1)
 
 
 def test_tables_with_one_kind_of_column(independent):
