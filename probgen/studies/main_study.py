@@ -160,13 +160,16 @@ def in_words(found: Study) -> list[str]:
     if found.failures:
         told = "; ".join(f"{name}: {message}" for name, message in found.failures.items())
         sentences.append(f"Not fitted: {told}")
-    bounds = [name for name, kind in found.density.kind.items() if kind != "exact"]
-    if bounds:
+    estimated = [name for name, kind in found.density.kind.items() if kind not in ("exact", "lower_bound")]
+    if estimated:
         error = found.density.standard_error.mean(1).max()
         sentences.append(
-            f"The density of {', '.join(bounds)} is an integral, estimated by importance sampling"
+            f"The density of {', '.join(estimated)} is an integral, estimated by importance sampling"
             f" (mean Monte-Carlo error {error:.2g} nats a row); it errs towards too low."
         )
+    bounds = [name for name, kind in found.density.kind.items() if kind == "lower_bound"]
+    if bounds:
+        sentences.append(f"That of {', '.join(bounds)} is a lower bound.")
     return sentences
 
 

@@ -95,7 +95,8 @@ def judged(told: np.ndarray, y: np.ndarray, discrete: bool) -> tuple[float, floa
     """Accuracy or R squared, and its standard error."""
     if discrete:
         right = told == y
-        return float(right.mean()), float(right.std() / np.sqrt(len(y)))
+        rate = (right.sum() + 2) / (len(y) + 4)  # Agresti and Coull (1998): no error of zero where all are right
+        return float(right.mean()), float(np.sqrt(rate * (1 - rate) / (len(y) + 4)))
     left, spread = (told - y) ** 2, max(float(y.var()), 1e-300)
     return float(1 - left.mean() / spread), float(left.std() / spread / np.sqrt(len(y)))
 

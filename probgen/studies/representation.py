@@ -29,8 +29,8 @@ class RepresentationStudy:
     Attributes:
         embeddings: model -> ``(N, L)``.
         projection: model -> ``(N, 2)``, the two directions of largest variance.
-        scores: one record for each model, the columns as networks read them, and as many of their principal components as the largest
-            embedding has coordinates:
+        scores: one record for each model, the columns as networks read them, and as many of their principal components as the middle
+            one of the embeddings has coordinates:
 
             ``dimensions``; ``linear`` and ``neighbours``, the share of the target that a probe tells (accuracy, or R squared), with
             ``linear_error``, ``neighbours_error``, ``baseline`` (what is told without codes) and ``measure``; ``ari`` and ``nmi`` of a mixture on the codes with
@@ -59,8 +59,8 @@ def representation_study(
     if not embeddings:
         return RepresentationStudy({}, {}, [])
     read = as_read(table if target is None else table.drop([target]))
-    most = max(values.shape[1] for values in embeddings.values())
-    compared = {**embeddings, COMPONENTS: principal_components(read, most), DATA: read}
+    middle = sorted(values.shape[1] for values in embeddings.values())[len(embeddings) // 2]
+    compared = {**embeddings, COMPONENTS: principal_components(read, middle), DATA: read}
     scores = [{"model": name, **judged(values, read, table, target, seed)} for name, values in compared.items()]
     return RepresentationStudy(embeddings, projection, scores)
 
