@@ -241,6 +241,14 @@ class Batch:
         weights = None if self.weights is None or self.in_sequences else self.weights[index]
         return Batch(x, self.schema, total=total, weights=weights, features=x if read is self.x else read[index])
 
+    def sequences(self, index: Tensor) -> Batch:
+        """Some sequences that stand for the whole table."""
+        steps, rows = self.steps.select(index)
+        made = self.minibatch(rows, self.total)
+        made._steps = steps
+        made.weights = None if self.weights is None else self.weights[index]
+        return made
+
     @property
     def weight(self) -> float:
         """The number of rows (sequences) in the mean over them, or the sum of their weights."""
@@ -351,14 +359,20 @@ class Batches:
         return Batch(x, self.schema, total=len(x), weights=weights, steps=steps)
 
     def epoch(self, seed: int, number: int = 0, of: int = 1) -> Iterator[Batch]:
-        """Minibatches in an order drawn from the seed; a folder is shuffled within its pieces.
+        """Minibatches of rows (of whole sequences) in an order drawn from the seed; a folder is shuffled within its pieces.
 
         Of several processes, each with its ``number``, every one has its share of the rows of the same minibatches.
         """
         generator = torch.Generator().manual_seed(seed)
         for piece in self.pieces():
-            if piece.in_sequences:  # they stay whole
-                yield piece.share(number, of)
+            if piece.in_sequences:
+                order = torch.randperm(len(piece.steps), generator=generator).to(self.device)
+                some = order.split(self.batch_size or len(order))
+                yield from (
+                    (piece.sequences(index).share(number, of) for index in some)
+                    if len(some) > 1
+                    else [piece.share(number, of)]
+                )
                 continue
             order = torch.randperm(len(piece), generator=generator).to(self.device)
             for index in order.split(self.batch_size or len(piece)):

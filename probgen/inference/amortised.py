@@ -39,20 +39,34 @@ class Proposal:
 
 @dataclass
 class Weighted:
-    """Draws of the local latents and what they are worth: log weights ``(B,)`` or ``(S, B)``; without local latents the log evidence itself."""
+    """Draws of the local latents and what they are worth.
+
+    Log weights are ``(B,)`` or ``(S, B)``, of rows or of sequences; without local latents they are the log evidence itself.
+    """
 
     evidence: Evidence
     proposal: Proposal
+    batch: Any
 
     @property
     def log_weights(self) -> Tensor:
-        return self.evidence.rows - self.proposal.log_q
+        return self.of_units(self.evidence.rows - self.proposal.log_q)
+
+    def of_units(self, rows: Tensor) -> Tensor:
+        """Values of rows, those of time steps added up over each sequence."""
+        return of_units(self.batch, rows)
 
     @property
     def log_prior(self) -> Tensor:
         """Of the draws."""
         sites = self.evidence.trace.sites
         return sum(sites[name].distribution.log_prob(z) for name, z in self.proposal.sites.items())  # type: ignore[return-value]
+
+
+def of_units(batch: Any, rows: Tensor) -> Tensor:
+    """``(..., N)`` values of time steps added up over each sequence; those of rows that stand alone, and of sequences, as they are."""
+    steps = getattr(batch, "steps", None) if getattr(batch, "in_sequences", False) else None
+    return rows if steps is None or rows.shape[-1] != steps.rows or rows.shape[-1] == len(steps) else steps.total(rows)
 
 
 def shares(log_weights: Tensor) -> Tensor:
@@ -208,7 +222,7 @@ def weighted(
     values = {**(sites or {}), **proposal.sites}
     with draws_plate(draws if proposal.sites else 1):
         evidence = log_evidence(program, batch, theta=theta, sites=values, settle=settle)
-    return Weighted(evidence, proposal)
+    return Weighted(evidence, proposal, batch)
 
 
 def has_guide(program: Any, batch: Any) -> bool:
@@ -233,7 +247,11 @@ def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidat
     with draws_plate(2 * half):
         evidence = log_evidence(program, batch, theta=theta, sites=both)
     prior = sum(evidence.trace.sites[name].distribution.log_prob(both[name]) for name in names)
-    weights = evidence.rows - torch.logaddexp(guide.log_q, prior)
-    chosen = torch.distributions.Categorical(logits=weights.mT).sample()  # (B,)
+    assert guide.log_q is not None
+    total, log_q, log_p = (of_units(batch, rows) for rows in (evidence.rows, guide.log_q, prior))
+    weights = total - torch.logaddexp(log_q, log_p)
+    chosen = torch.distributions.Categorical(logits=weights.mT).sample()  # (B,), or one a sequence
+    if len(chosen) < len(batch):
+        chosen = chosen[batch.steps.sequence]
     row = torch.arange(len(batch), device=chosen.device)
     return {name: value[chosen, row] for name, value in both.items()}

@@ -2,6 +2,6 @@
 
 from probgen.nn.constants import Constants
 from probgen.nn.mlp import mlp
-from probgen.nn.recurrent import Recurrence
+from probgen.nn.recurrent import BackwardRecurrence, Recurrence
 
-__all__ = ["Constants", "Recurrence", "mlp"]
+__all__ = ["BackwardRecurrence", "Constants", "Recurrence", "mlp"]

@@ -11,6 +11,8 @@ import torch
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.data.sequences import Steps
+from probgen.families.deep_path import DeepPath
 from probgen.models.autoencoder import steepness
 
 QUICK = {"progress": False, "seed": 0}
@@ -196,4 +198,103 @@ def test_codes_go_on_from_a_checkpoint(tmp_path):
     fitted("vq_vae", bits(), **part, callback=stop, checkpoint=tmp_path / "state")
     again = fitted("vq_vae", bits(), **part, checkpoint=tmp_path / "state")
     np.testing.assert_array_equal(again.log_prob(bits()).value, whole.log_prob(bits()).value)
+    assert again.history["objective"] == whole.history["objective"]
+
+
+# ----------------------------------------------------------------------------------------------------------- sequences
+def turns(sequences=60, seed=0):
+    """Sequences of two columns that turn, of different lengths, with holes."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for length in rng.integers(2, 9, size=sequences):
+        phase = rng.uniform(0, 6) + 0.7 * np.arange(length)
+        made.append(np.column_stack([np.sin(phase), np.cos(phase)]) + 0.1 * rng.normal(size=(length, 2)))
+    values = np.concatenate(made)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    lengths = [len(one) for one in made]
+    return Table.from_codes(values, Schema((Column("a", "real"), Column("b", "real"))), lengths=np.array(lengths))
+
+
+def test_states_of_a_sequence_have_the_density_of_one_step_after_the_other():
+    torch.manual_seed(0)
+    steps, start = Steps(torch.tensor([2, 4, 1])), torch.tensor([0.3, -0.2])
+    nudge = torch.randn(7, 2)
+
+    def following(before, rows):
+        return 0.5 * before.sin() + nudge[rows], 0.3 + before.abs()
+
+    path = DeepPath(following, start, steps).expand(torch.Size([5, 7]))
+    z = path.rsample()
+    assert z.shape == (5, 7, 2)
+    expected = torch.zeros(5, 7)
+    for sequence, (first, length) in enumerate([(0, 2), (2, 4), (6, 1)]):
+        del sequence
+        before = start.expand(5, 2)
+        for row in range(first, first + length):
+            loc, scale = 0.5 * before.sin() + nudge[row], 0.3 + before.abs()
+            expected[:, row] = torch.distributions.Normal(loc, scale).log_prob(z[:, row]).sum(-1)
+            before = z[:, row]
+    torch.testing.assert_close(path.log_prob(z), expected)
+    many = path.expand(torch.Size([40_000, 7])).rsample()
+    first = torch.distributions.Normal(0.5 * start.sin() + nudge[[0, 2, 6]], 0.3 + start.abs())
+    torch.testing.assert_close(many[:, [0, 2, 6]].mean(0), first.mean, rtol=0, atol=0.02)
+    torch.testing.assert_close(many[:, [0, 2, 6]].std(0), first.stddev, rtol=0.03, atol=0)
+
+
+def test_the_density_of_a_short_sequence_is_an_integral_over_its_states():
+    table = turns()
+    fit = fitted("deep_markov", table, latent=1, hidden=(8,), recurrent=8, max_steps=300, learning_rate=5e-3)
+    chosen = int(np.flatnonzero(table.lengths == 3)[0])
+    first = int(table.lengths[:chosen].sum())
+    row = Table.from_codes(table.values[first : first + 3], table.schema, lengths=np.array([3]))
+    grid = torch.linspace(-8, 8, 400, dtype=torch.float32)
+    with torch.no_grad(), fit.setting():
+        x = next(fit.batches(row, 10).pieces()).x
+        program, width = fit.program.float(), float(grid[1] - grid[0])
+        loc, scale = program.following(grid[:, None], None)
+        log_step = torch.distributions.Normal(loc, scale).log_prob(grid)  # (before, after)
+        loc, scale = program.following(program.before[None], None)
+        log_alpha = torch.distributions.Normal(loc, scale).log_prob(grid)[0]
+        emitted = program.columns(program.decoder(grid[:, None]))
+        for time in range(3):
+            if time:
+                log_alpha = (log_alpha[:, None] + log_step).logsumexp(0) + np.log(width)
+            log_alpha = log_alpha + emitted.log_prob(x[time].float())
+        exact = float(log_alpha.logsumexp(0)) + np.log(width) + fit.standardiser.log_jacobian(row.known).sum()
+    estimate = fit.log_prob(row, draws=20_000)
+    assert estimate.value[0] == pytest.approx(exact, abs=4 * estimate.standard_error[0] + 0.01)
+
+
+def test_deep_states_predict_better_than_rows_alone_and_fill_between():
+    table = turns(200)
+    settings = {
+        "latent": 3,
+        "hidden": (32,),
+        "recurrent": 32,
+        "max_steps": 800,
+        "learning_rate": 5e-3,
+        "batch_size": 50,
+    }
+    chain = fitted("deep_markov", table, **settings)
+    rows = Table.from_codes(table.values[table.known.any(1)], table.schema)
+    alone = fitted("vae", rows, latent=2, hidden=(32,), max_steps=800)
+    together, apart = chain.log_prob(table, draws=200).sum().value, alone.log_prob(rows, draws=200).sum().value
+    assert together / len(rows) > apart / len(rows) + 0.2
+    filled = chain.fill(table, 1)[0]
+    np.testing.assert_array_equal(filled.values[table.known], table.values[table.known])
+    assert np.abs(np.hypot(*filled.values.T) - 1).mean() < 0.35  # rows lie around the circle
+    assert chain.embed(table).shape == (len(table.values), 3)
+    assert chain.sample(5, steps=4).values.shape == (20, 2)
+
+
+def test_minibatches_of_sequences_go_on_from_a_checkpoint(tmp_path):
+    part = {"latent": 2, "hidden": (8,), "recurrent": 8, "max_steps": 40, "validation_fraction": 0.0, "batch_size": 7}
+    whole = fitted("deep_markov", turns(), **part)
+
+    def stop(step, _values, _method):
+        if step == 15:
+            raise KeyboardInterrupt
+
+    fitted("deep_markov", turns(), **part, callback=stop, checkpoint=tmp_path / "state")
+    again = fitted("deep_markov", turns(), **part, checkpoint=tmp_path / "state")
     assert again.history["objective"] == whole.history["objective"]

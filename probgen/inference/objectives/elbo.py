@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from probgen.errors import CapabilityError
+from probgen.families.deep_path import DeepPath
 from probgen.inference.amortised import Weighted
 from probgen.inference.objectives import Objective
 
@@ -47,10 +48,10 @@ class EvidenceLowerBound(Objective):
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
         if not found.proposal.sites:
             return found.evidence.rows
-        value, weight = found.evidence.rows - found.log_prior, self.weight(step)
+        value, weight = found.of_units(found.evidence.rows - found.log_prior), self.weight(step)
         for gap in divergences(found).values():
             free = gap.clamp_min(self.free_bits) if self.free_bits else gap
-            value = value - weight * free
+            value = value - weight * found.of_units(free)
         return value if value.dim() == 1 else value.mean(0)
 
 
@@ -66,6 +67,8 @@ def divergences(found: Weighted) -> dict[str, Tensor]:
     gaps = {}
     for name in names:
         q, p, z = proposal.distributions[name], sites[name].distribution, proposal.sites[name]
+        if isinstance(q, DeepPath) and isinstance(p, DeepPath):
+            q, p = q.given(z), p.given(z)
         exact = ordered and is_normal(q) and is_normal(p)
         gaps[name] = torch.distributions.kl_divergence(q, p) if exact else q.log_prob(z) - p.log_prob(z)
     return gaps
