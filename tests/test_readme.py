@@ -31,6 +31,7 @@ def blocks(language, text=README):
                 "posteriors",
                 "samplers",
                 "calibration",
+                "latent_variables",
             )
         ),
     ],
