@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from probgen.data.reading import read_table as read_table
     from probgen.data.schema import Column as Column
     from probgen.data.schema import Schema as Schema
+    from probgen.data.sprites import sprites as sprites
     from probgen.data.streams import ParquetFolder as ParquetFolder
     from probgen.data.table import Table as Table
     from probgen.errors import CapabilityError as CapabilityError
@@ -72,6 +73,8 @@ if TYPE_CHECKING:
     from probgen.studies.classification import classification_study as classification_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.design import Design as Design
+    from probgen.studies.disentanglement import Disentanglement as Disentanglement
+    from probgen.studies.disentanglement import disentanglement as disentanglement
     from probgen.studies.filled_cells import fill_study as fill_study
     from probgen.studies.imputation_comparison import ImputationComparison as ImputationComparison
     from probgen.studies.imputation_comparison import compare_imputations as compare_imputations
@@ -108,6 +111,7 @@ __version__ = "0.1.0"
 HOME = {
     "probgen.data.amputation": ("ampute_patterns",),
     "probgen.data.datasets": ("load as load_dataset",),
+    "probgen.data.sprites": ("sprites",),
     "probgen.data.limits": ("Censored", "Limits", "censored"),
     "probgen.data.missing": ("ampute", "flux", "missing_patterns"),
     "probgen.data.reading": ("read_table",),
@@ -147,6 +151,7 @@ HOME = {
     "probgen.studies.design": ("Design",),
     "probgen.studies.imputation_comparison": ("ImputationComparison", "compare_imputations"),
     "probgen.studies.main_study": ("study",),
+    "probgen.studies.disentanglement": ("Disentanglement", "disentanglement"),
     "probgen.studies.mask_mechanism": ("Mechanism",),
     "probgen.studies.multiple_imputation": ("Imputations", "impute"),
     "probgen.studies.overimputation": ("Overimputation", "overimpute"),
