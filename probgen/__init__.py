@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from probgen.errors import ProbgenWarning as ProbgenWarning
     from probgen.errors import SchemaError as SchemaError
     from probgen.estimate import Estimate as Estimate
+    from probgen.inference.logs import CsvLog as CsvLog
+    from probgen.inference.logs import TensorBoardLog as TensorBoardLog
     from probgen.program import Model as Model
     from probgen.program import Traits as Traits
     from probgen.program import available as available
@@ -144,6 +146,7 @@ HOME = {
     "probgen.queries.answers": ("Answer",),
     "probgen.structure.graph": ("Graph",),
     "probgen.queries.trees": ("trees",),
+    "probgen.inference.logs": ("CsvLog", "TensorBoardLog"),
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.density": ("density_study",),

@@ -181,7 +181,7 @@ def impute(given: argparse.Namespace) -> None:
             raise CapabilityError("--report goes with the name of a model, without --method.")
     table, tables = completed(given)
     for path, filled in zip(paths, tables):
-        write_filled(filled, table, path)
+        write_filled(filled, table, path, given)
         print(path)
     if given.report is not None:
         report_on(tables, given)
@@ -545,8 +545,9 @@ def write_table(table: Table, path: str) -> None:
     WRITERS[Path(path).suffix](table.to_pandas(), path)
 
 
-def write_filled(filled: Table, table: Table, path: str) -> None:
-    """A completed table with the decimals of the known cells; in text, whole numbers as such."""
+def write_filled(filled: Table, table: Table, path: str, given: argparse.Namespace) -> None:
+    """A completed table with the decimals of the known cells; in text, whole numbers as such, and known cells letter by letter."""
+    from probgen.data.reading import as_written
     from probgen.data.rounding import rounded, whole_as_integers
 
     if not leading():
@@ -554,7 +555,8 @@ def write_filled(filled: Table, table: Table, path: str) -> None:
     frame = rounded(filled, table).to_pandas()
     if Path(path).suffix != ".parquet":
         holed = [name for name, column in zip(table.names, table.known.T) if not column.all()]
-        frame = whole_as_integers(frame, holed)
+        levels = [column.name for column in table.schema if column.is_discrete]
+        frame = as_written(whole_as_integers(frame, holed), table.known, given.table, levels, [given.weights or ""])
     WRITERS[Path(path).suffix](frame, path)
 
 

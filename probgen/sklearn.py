@@ -145,6 +145,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises:
             DataError: an infinite number, ...
         """
+        self._check_parameters()
         cells, tables = self._completed(X)
         return self._written(cells, average(tables) if self.draw == "mean" else tables[int(self.draw)])
 

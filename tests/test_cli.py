@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import probgen as pg
@@ -182,6 +183,25 @@ def test_impute_keeps_known_cells(run, small_csv, tmp_path):
     ]
     assert all(a == b or float(a) == float(b) for a, b in pairs)
     assert len(pairs) == 60 * 3 - 2
+
+
+def test_impute_leaves_known_cells_letter_by_letter(run, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "zip": [f"0{code}" for code in rng.choice([1234, 5678, 9012], 60)], "flag": rng.choice(["TRUE", "FALSE"], 60),
+        "tiny": [f"{value:.3e}" for value in rng.uniform(1e-5, 9e-5, 60)], "sampled": rng.integers(1, 5, 60),
+        "when": [f"2021-03-{day:02d} 03:15:00" for day in rng.integers(2, 28, 60)], "b": rng.normal(size=60).round(1),
+    })  # fmt: skip
+    frame.loc[:9, "b"], frame.loc[20:29, "flag"] = np.nan, ""
+    frame.to_csv(tmp_path / "all.csv", index=False)
+    run("impute", tmp_path / "all.csv", "--weights", "sampled", "--quiet", "-o", tmp_path / "full.csv")
+    before, after = (
+        pd.read_csv(tmp_path / f"{name}.csv", dtype=str, keep_default_na=False) for name in ("all", "full")
+    )
+    assert list(after) == list(before)  # the weights, too
+    assert ((before == after) | (before == "")).all(axis=None)
+    assert not (after == "").any(axis=None)
+    assert set(after["flag"]) == {"TRUE", "FALSE"}
 
 
 def test_impute_names_what_is_not_named(run, small_csv, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from probgen.errors import DataError, SchemaError
 
 __all__ = ["infer_column"]
 
+EXACT = 2**53  # from where on not all whole numbers are numbers of double precision
 UNKNOWN_TEXT = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 
 
@@ -74,6 +75,7 @@ def looks_like_dates(labels: list[str]) -> bool:
 def from_numbers(values: pd.Series, found: dict[str, Any]) -> Column:
     x = values.to_numpy(dtype=float)
     check_finite(values, found["name"])
+    check_exact(values, found["name"])
     distinct = np.unique(x)
     whole = bool(np.all(x == np.round(x)))
     if len(distinct) == 2:
@@ -87,6 +89,18 @@ def from_numbers(values: pd.Series, found: dict[str, Any]) -> Column:
     if small and len(distinct) > 1:
         return Column(kind="count", reason="whole numbers from zero up", **found)
     return from_reals(x, low, high, found)
+
+
+def check_exact(values: pd.Series, name: str) -> None:
+    """Refuse whole numbers that numbers of double precision cannot tell apart."""
+    if not pd.api.types.is_integer_dtype(values.dtype):
+        return
+    large = values[values.astype(object).map(abs) >= EXACT]
+    if len(large):
+        raise SchemaError(
+            f"Column {name!r} has whole numbers as large as {large.iloc[0]}, which cannot be told apart in double precision: it looks"
+            " like an identifier. Drop it, or read it as text."
+        )
 
 
 def from_reals(x: np.ndarray, low: float, high: float, found: dict[str, Any]) -> Column:

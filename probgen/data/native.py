@@ -84,7 +84,8 @@ def restored(values: np.ndarray, column: Column, dtype: Any) -> pd.Series:
         return integers(decoded, unknown, column, dtype)
     made = pd.Series(decoded if column.kind != "datetime" else pd.to_datetime(decoded))
     if column.kind == "datetime" and not pd.api.types.is_datetime64_any_dtype(dtype):
-        made = made.dt.strftime("%Y-%m-%d").astype(object)
+        whole_days = bool((made.dropna() == made.dropna().dt.normalize()).all())
+        made = made.dt.strftime("%Y-%m-%d" if whole_days else "%Y-%m-%d %H:%M:%S").astype(object)
     if isinstance(dtype, pd.DatetimeTZDtype):
         return made.dt.tz_localize("UTC").astype(dtype)
     if isinstance(dtype, pd.CategoricalDtype):  # new rows may lack a category that was drawn for them

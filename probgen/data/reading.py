@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from probgen.data.infer import UNKNOWN_TEXT
@@ -74,8 +75,7 @@ def read_frame(place: Path) -> pd.DataFrame:
         )
     try:
         if kinds[-1] in TEXT:
-            separator = TEXT[kinds[-1]]
-            engine: dict[str, Any] = {"sep": separator} if separator else {"sep": None, "engine": "python"}
+            engine = separated_by(TEXT[kinds[-1]])
             header = pd.read_csv(place, nrows=1, header=None, dtype=str, **engine).iloc[0].tolist()
             repeated = sorted({str(name) for name in header if header.count(name) > 1})
             if repeated:
@@ -86,6 +86,44 @@ def read_frame(place: Path) -> pd.DataFrame:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{place} cannot be read as {kinds[-1][1:]}: {error}") from error
+
+
+def separated_by(separator: str | None) -> dict[str, Any]:
+    """How pandas is told; None where it has to find out."""
+    return {"sep": separator} if separator else {"sep": None, "engine": "python"}
+
+
+def as_written(
+    frame: pd.DataFrame, known: np.ndarray, path: str | Path, levels: Collection[str] = (), taken: Collection[str] = ()
+) -> pd.DataFrame:
+    """A completed data frame whose known cells have the text of the file they were read from, letter by letter.
+
+    Args:
+        frame: with the columns that were read, and others behind them.
+        known: ``(N, D)`` mask of the columns that were read, in the frame's order.
+        path: of the file; anything but text is left as pandas has it.
+        levels: columns with levels, whose drawn cells are written as known ones of the same level are.
+        taken: columns of the file that are not in the frame, which come back to where they stood.
+    """
+    place = Path(path)
+    kinds = [suffix for suffix in place.suffixes if suffix in TEXT]
+    if not kinds:
+        return frame
+    text = pd.read_csv(place, dtype=str, keep_default_na=False, skipinitialspace=True, **separated_by(TEXT[kinds[-1]]))
+    if len(text) != len(frame):
+        return frame
+    seen = dict(zip(frame.columns, known.T))
+    made = {}
+    for name in text.columns:
+        if name in seen:
+            own, told = frame[name].reset_index(drop=True).astype(object), pd.Series(seen[name])
+            if name in levels:
+                own = own.replace(dict(zip(own[told], text[name][told])))
+            made[name] = own.where(~told, text[name])
+        elif name in taken:
+            made[name] = text[name]
+    behind = {name: frame[name].reset_index(drop=True) for name in frame.columns if name not in made}
+    return pd.DataFrame({**made, **behind})
 
 
 def require(frame: pd.DataFrame, names: Sequence[str], place: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = ["Outcome", "find_method", "method_names", "methods_of", "run"]
 
 Callback = Callable[[int, dict[str, float], Method], None]
 
+IN_NATS = ("objective", "log_likelihood", "validation")  # numbers of a step that are log densities a row
 FALL = -1e-6  # of the objective in one step, nats a row
 
 
@@ -144,7 +145,7 @@ def run(
     )
     loop = Loop(
         kind, program, max_steps or kind.max_steps, kind.tolerance if tolerance is None else tolerance,
-        given, progress and processes.leads, kept, checkpoint_seconds, callback, processes,
+        given, progress and processes.leads, kept, checkpoint_seconds, callback, processes, units_offset(program, standardiser),
     )  # fmt: skip
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
@@ -158,6 +159,14 @@ def run(
         program, posterior, name, best.history, best.diagnostics, time.perf_counter() - began, found_dtype, where,
         given, best.memory,
     )  # fmt: skip
+
+
+def units_offset(program: Model, standardiser: Standardiser | None) -> float:
+    """From a log density in model coordinates to one in the data's own units, mean nats a row."""
+    if standardiser is None or standardiser.offsets is None:
+        return 0.0
+    modelled = [name not in program.inputs for name in program.schema.names]
+    return float(standardiser.offsets[modelled].sum())
 
 
 def purpose(program: Model, method: str, seed: int, options: dict[str, Any], source: Any) -> dict[str, Any]:
@@ -262,6 +271,7 @@ class Loop:
     checkpoint_seconds: float
     callback: Callback | None
     processes: Communicator = field(default_factory=OneProcess)
+    offset: float = 0.0  # from model coordinates to the data's units, nats a row, of what is told
     attempts: list[Progress] = field(default_factory=list)
 
     def best_of(self, restarts: int, training: Any, validation: Any, seed: int) -> Attempt:
@@ -335,9 +345,10 @@ class Loop:
         record(reached.history, step.values)
         reached.steps, reached.done, reached.converged = reached.steps + 1, step.done, step.converged
         bar.update()
-        bar.set_postfix({k: f"{v:.4f}" for k, v in list(step.values.items())[:1]}, refresh=False)
+        told = {key: value + self.offset if key in IN_NATS else value for key, value in step.values.items()}
+        bar.set_postfix({k: f"{v:.4f}" for k, v in list(told.items())[:1]}, refresh=False)
         if self.callback is not None:
-            self.callback(reached.steps - 1, step.values, method)
+            self.callback(reached.steps - 1, told, method)
 
     def is_due(self, saved: float, reached: Progress) -> bool:
         """Whether to save; the first process decides for all, on this and on the end, where they go in step."""

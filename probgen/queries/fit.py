@@ -22,7 +22,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
 from probgen.estimate import Estimate
 from probgen.inference.communication import communicator
-from probgen.inference.fit import Outcome, find_method, methods_of, run
+from probgen.inference.fit import IN_NATS, Outcome, find_method, methods_of, run, units_offset
 from probgen.inference.posterior import Posterior
 from probgen.inference.programs import users_data
 from probgen.inference.runtime import seeded, setting
@@ -490,10 +490,7 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         "versions": versions(),
         "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
     }
-    offset = 0.0
-    if standardiser is not None and standardiser.offsets is not None:
-        modelled = [name not in outcome.program.inputs for name in outcome.program.schema.names]
-        offset = float(standardiser.offsets[modelled].sum())
+    offset = units_offset(outcome.program, standardiser)
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
     return Fit(
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
@@ -510,4 +507,4 @@ def versions() -> dict[str, str]:
 
 def shifted(values: list[float], key: str, offset: float) -> list[float]:
     """Numbers in nats a row, from model coordinates to the data's own units."""
-    return [value + offset for value in values] if key in ("objective", "log_likelihood", "validation") else values
+    return [value + offset for value in values] if key in IN_NATS else values

@@ -25,7 +25,7 @@ UNCERTAINTIES = {
 
 POSTERIOR = ("chained", "gibbs", "chees")  # methods that draw from the posterior, in order of preference
 DRAWING = (*POSTERIOR, "nuts", "smc", "pathfinder", "advi")  # all of them, the approximate ones too
-OF_CHAINS = ("products", "scales", "sweeps")  # options that say nothing of a column that stands alone
+OF_CHAINS = ("products", "scales", "matching", "sweeps")  # options that say nothing of a column that stands alone
 
 REASON = (
     "Chosen: chained equations. Every column is regressed on all others and their products under a prior that keeps the few"
@@ -134,7 +134,7 @@ def agreed(able: Sequence[str], m: int, uncertainty: str, options: dict[str, Any
     """The options without those that only repeat what m and ``uncertainty`` say; contradictions are refused."""
     check_able(able, uncertainty)
     check_method(able, uncertainty, options.get("method"))
-    if options.get("method") == uncertainty:
+    if options.get("method") in (None, "auto", uncertainty):
         options = {name: value for name, value in options.items() if name != "method"}
     if "draws" not in options:
         return options

@@ -147,6 +147,8 @@ class Pooled(Rubin):
                 f"Tests of several terms are for rule 'rubin1987', this was pooled by {self.rule!r}."
             )
         chosen = self.places(terms)
+        if np.shape(null) not in ((), (len(chosen),)):
+            raise DataError(f"null must be one number, or {len(chosen)}, one a term; got shape {np.shape(null)}.")
         spread = self.known_covariances(chosen)
         gap = self.estimates[:, chosen] - np.broadcast_to(null, len(chosen))
         if method == "D1":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from probgen.data.coding import plain
 from probgen.data.limits import Limits
 from probgen.data.schema import Schema
 from probgen.data.table import Table
@@ -193,7 +194,7 @@ class Prepared:
         """What is known of a row, for messages."""
         known = ~np.isnan(self.values[row])
         return {
-            name: self.table.take([row]).column(name)[0]
+            name: plain(self.table.take([row]).column(name)[0])
             for place, name in enumerate(self.schema.names)
             if known[place] and self.table.known[row, place]
         }

@@ -18,6 +18,7 @@ from probgen.studies.steering import steered
 
 __all__ = ["Draw", "State", "World", "settled"]
 
+STEERED = 1000  # most tries of rows whose columns are tied, each a walk of its own
 CANDIDATES = 20_000  # rows that are drawn at once when rows are drawn again
 
 Draw = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
@@ -74,12 +75,17 @@ def settled(
     tied = rows.tied[places].any(1)
     if tied.any():
         full[tied], broken[tied] = steered(rows, draw, places[tied], seed_of(seed, "tied") % 2**62)
-    open_, tried, round_ = np.flatnonzero(broken >= 0), 1, 0
-    while len(open_) and tried < rows.design.tries:
-        copies = max(1, min(2**round_, CANDIDATES // len(open_), rows.design.tries - tried))
-        own = seed_of(seed, "try", round_) % 2**62
-        full[open_], broken[open_] = best_of(rows, draw, places[open_], copies, own)
-        tried, round_, open_ = tried + copies, round_ + 1, open_[broken[open_] >= 0]
+    tried = 1
+    for group, most in ((~tied, rows.design.tries), (tied, min(rows.design.tries, STEERED))):
+        open_, made, round_ = np.flatnonzero(group & (broken >= 0)), 1, 0
+        steers = bool(tied[open_].any())
+        while len(open_) and made < most:
+            copies = 1 if steers else max(1, min(2**round_, CANDIDATES // len(open_), most - made))
+            own = seed_of(seed, "try", round_) % 2**62
+            full[open_], broken[open_] = best_of(rows, draw, places[open_], copies, own, steers)
+            made, round_, open_ = made + copies, round_ + 1, open_[broken[open_] >= 0]
+        tried = max(tried, made)
+    open_ = np.flatnonzero(broken >= 0)
     if len(open_) and state is not None:
         kept = np.array([place in state for place in places[open_]])
         for at in open_[kept]:
@@ -87,15 +93,14 @@ def settled(
     return squeezed(rows, full, broken, places, tried, counts) if (broken >= 0).any() else full
 
 
-def best_of(rows: Prepared, draw: Draw, places: np.ndarray, copies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of several candidates for each row the first that breaks nothing, else the last."""
+def best_of(
+    rows: Prepared, draw: Draw, places: np.ndarray, copies: int, seed: int, steers: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of several candidates for each row the first that breaks nothing, else the last; rows that are tied have one, which is steered."""
     repeated = np.repeat(places, copies)
-    tied = rows.tied[places].any()
-    if tied and copies > 1:
-        return best_of(rows, draw, places, 1, seed)
     full, broken = (
         steered(rows, draw, places, seed)
-        if tied
+        if steers
         else rows.finished(repeated, draw(rows.shown[repeated], repeated, seed))
     )
     good = (broken < 0).reshape(-1, copies)

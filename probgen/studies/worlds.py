@@ -47,7 +47,7 @@ def one_estimate(model: Any, rows: Table, common: Mapping[str, Any], able: Seque
     """The model's own; of chained equations, which draw, the mean of draws."""
     if "chained" not in able:
         return fit(model, rows, **common)
-    drawn = fit(model, rows, method="chained", draws=AVERAGED, **common)
+    drawn = fit(model, rows, **{"method": "chained", **common, "draws": AVERAGED})
     return replace(drawn, posterior=drawn.posterior.mean())
 
 

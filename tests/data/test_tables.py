@@ -212,3 +212,15 @@ def test_categories_of_polars(kind):
     back = table.to_native()
     assert back["grade"].to_list() == frame["grade"].to_list()
     assert back["grade"].dtype == frame["grade"].dtype
+
+
+def test_whole_numbers_beyond_double_precision_are_not_taken_for_numbers():
+    ids = 10**17 + np.arange(50)
+    with pytest.raises(pg.SchemaError, match=r"'id' has whole numbers as large as 100000000000000000, .* identifier"):
+        pg.Table(pd.DataFrame({"a": np.arange(50.0) ** 0.5, "id": ids}))
+
+
+def test_times_of_day_come_back():
+    texts = [f"2021-03-{day:02d} 03:32:00" for day in range(1, 28)]
+    table = pg.Table(pd.DataFrame({"t": texts, "a": np.arange(27.0) ** 0.5}))
+    assert table.to_native()["t"].tolist() == texts

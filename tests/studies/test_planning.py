@@ -157,3 +157,28 @@ def test_an_imputation_has_the_draw_that_fill_gives_it(m, wanted):
     np.testing.assert_allclose(found, means, atol=4 * 1.5 / np.sqrt(20_000))
     assert np.ptp(means) > 0.2
     assert world_of([fit, worlds[1]], 1, 2) is worlds[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "method"),
+    [
+        ("gaussian_mixture", {"uncertainty": "posterior", "method": "auto", "components": 1}, "gibbs"),
+        ("gaussian_mixture", {"method": "auto", "components": 1}, "bootstrap"),
+        ("factor_analysis", {"uncertainty": "laplace", "method": None, "latent": 1}, "laplace"),
+        ("auto", {"uncertainty": "none", "method": "auto"}, "chained"),
+        ("auto", {"uncertainty": "none", "method": "chained"}, "chained"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::probgen.ImproperWarning", "ignore::probgen.ConvergenceWarning")
+def test_an_automatic_method_does_not_undo_where_parameters_come_from(model, options, method):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)) @ np.array([[1.0, 0.5, 0.2], [0.0, 1.0, 0.3], [0.0, 0.0, 1.0]])
+    x[:20, 1] = np.nan
+    found = pg.impute(pg.Table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2]}), model, m=3, progress=False, **options)
+    assert {fit.method for fit in found.fits} == {method}
+    assert found.proper == (options.get("uncertainty") != "none")
+
+
+def test_options_of_chains_say_nothing_of_a_single_column():
+    table = pg.Table({"b": np.where(np.arange(40) < 10, np.nan, np.random.default_rng(0).normal(size=40))})
+    assert len(pg.impute(table, m=2, matching="none", products="none", progress=False)) == 2

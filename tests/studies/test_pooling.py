@@ -592,3 +592,10 @@ def test_bad_rows_are_told():
         pg.pool_correlation([0.5, 1.0], 20)
     with pytest.raises(DataError, match="above 3"):
         pg.pool_correlation([0.5, 0.6], 3)
+
+
+def test_a_null_hypothesis_has_one_number_a_term():
+    rng = np.random.default_rng(0)
+    pooled = pg.pool([(rng.normal(size=2), np.eye(2))] * 3, names=["a", "b"], complete_df=50)
+    with pytest.raises(pg.DataError, match="2, one a term"):
+        pooled.test(["a", "b"], null=[1, 2, 3])
