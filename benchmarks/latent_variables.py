@@ -25,7 +25,7 @@ OBJECTIVES = (("elbo", 1), ("iwae", 5), ("iwae", 20), ("dreg", 20), ("wake_sleep
 MNIST: dict[str, dict[str, Any]] = {
     "VAE": {"model": "vae"},
     "VAE, IWAE-5": {"model": "vae", "objective": "dreg", "draws": 5},
-    "VAE, VampPrior 200": {"model": "vae", "latent_prior": "vamp", "components": 200},
+    "VAE, VampPrior 200": {"model": "vae", "latent_prior": "vamp", "prior_components": 200},
     "hierarchical": {"model": "hierarchical_vae", "latent": (32, 16), "hidden": (300, 300), "beta_steps": 4000},
 }  # fmt: skip
 DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}

@@ -127,6 +127,9 @@ class Model(nn.Module, ABC):
     def after_step(self, rows: Any) -> None:
         """What is learnt by statistics and not by gradients, after a step of the optimiser; ``rows`` adds up over processes."""
 
+    def finish(self, batches: Any) -> None:
+        """Learn what only the verbs need from the training rows, once after the last step."""
+
     def canonical(self, theta: dict) -> dict:
         """Of all parameters under which the data have the same density, those with the highest prior density."""
         return theta

@@ -71,10 +71,13 @@ class Codebook(nn.Module):
         return float(torch.distributions.Categorical(probs=self.uses.clamp_min(1e-12)).perplexity())
 
     # -- learning, without gradients -----------------------------------------------------------------------------
+    def begin(self, outputs: Tensor) -> None:
+        """Vectors at some outputs of an encoder, ``(N, M C)``."""
+        outputs = outputs.reshape(-1, self.width)
+        self.vectors = outputs[torch.linspace(0, len(outputs) - 1, self.codes).long()].clone()
+
     def remember(self, outputs: Tensor) -> None:
         """What a minibatch chose, and some of its outputs, where dead vectors may begin again."""
-        if not bool(self.uses.any()):
-            self.vectors = some_of(outputs, self.codes)
         hot = one_hot((self.vectors.square().sum(-1) - 2 * outputs @ self.vectors.mT).argmin(-1), self.codes).to(
             outputs
         )
@@ -84,16 +87,18 @@ class Codebook(nn.Module):
 
     def follow(self, rows: Any) -> None:
         """After a step: move to the mean of what chose each vector, in all processes."""
-        found = rows.all_reduce({"seen": self.seen, "sums": self.seen_sums}) if rows.size > 1 else None
-        seen, sums = (self.seen, self.seen_sums) if found is None else (found["seen"], found["sums"])
+        seen, sums, others = self.seen, self.seen_sums, self.others
+        if rows.size > 1:
+            own = {"seen": seen, "sums": sums, "others": others if rows.leads else torch.zeros_like(others)}
+            seen, sums, others = (rows.all_reduce(own)[name] for name in ("seen", "sums", "others"))
         first = not bool(self.uses.any())
         self.uses = seen if first else DECAY * self.uses + (1 - DECAY) * seen
         self.sums = sums if first else DECAY * self.sums + (1 - DECAY) * sums
         mean = self.uses.mean()
         dead = self.uses < DEAD * mean
-        self.vectors = torch.where(dead[:, None], self.others, self.sums / self.uses.clamp_min(1e-6)[:, None])
+        self.vectors = torch.where(dead[:, None], others, self.sums / self.uses.clamp_min(1e-6)[:, None])
         self.uses = torch.where(dead, mean, self.uses)
-        self.sums = torch.where(dead[:, None], mean * self.others, self.sums)
+        self.sums = torch.where(dead[:, None], mean * others, self.sums)
         self.seen, self.seen_sums = torch.zeros_like(self.seen), torch.zeros_like(self.seen_sums)
 
 
@@ -111,6 +116,7 @@ class Chosen(TorchDistribution):
 
     arg_constraints: dict = {}
     has_rsample = True
+    point = True  # and no density
 
     def __init__(self, book: Codebook, output: Tensor) -> None:
         self.book, self.output = book, output
@@ -125,10 +131,11 @@ class Chosen(TorchDistribution):
         return self.book.side_by_side(self.codes)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        return (self.output + (self.mean - self.output).detach()).expand(*sample_shape, *self.output.shape)
+        value = self.mean + (self.output - self.output.detach())  # exactly the vectors, with the output's gradient
+        return value.expand(*sample_shape, *self.output.shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        same = (self.book.nearest(value) == self.codes).all(-1)
+        same = (value.detach() == self.mean).all(-1)
         pull = self.book.commitment * (self.output - self.mean).square().sum(-1)
         return torch.where(same, pull - pull.detach(), -torch.inf)
 

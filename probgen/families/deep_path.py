@@ -59,19 +59,20 @@ class DeepPath(TorchDistribution):
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         shape = (*sample_shape, *self.batch_shape[:-1])
-        return self.walked(shape, lambda loc, scale: loc + scale * torch.randn_like(loc))
+        noise = self.start.new_empty(*shape, self.steps.rows, len(self.start)).normal_()
+        return self.walked(shape, lambda loc, scale, rows: loc + scale * noise[..., rows, :])
 
     @property
     def mean(self) -> Tensor:
         """The path on which every state is the mean given the one before."""
-        return self.walked(self.batch_shape[:-1], lambda loc, _: loc)
+        return self.walked(self.batch_shape[:-1], lambda loc, *_: loc)
 
-    def walked(self, shape: tuple[int, ...], draw: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def walked(self, shape: tuple[int, ...], draw: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """``(*shape, N, L)``: step by step."""
         made, order = [], []
         before = self.start.expand(*shape, len(self.steps), -1)
         for going, rows in self.times():
-            before = draw(*self.following(before[..., :going, :], rows))
+            before = draw(*self.following(before[..., :going, :], rows), rows)
             before = before.expand(*shape, *before.shape[-2:])
             made.append(before)
             order.append(rows)

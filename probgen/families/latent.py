@@ -11,7 +11,6 @@ data: a prior that goes with the guide (VampPrior; Tomczak and Welling, 2018).
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +25,17 @@ from probgen.families.base import Factor, Observable, Symbol
 from probgen.families.columns import Columns
 from probgen.nn import Constants, mlp
 
-__all__ = ["GivenLevel", "LatentPrior", "decoder", "normal_of", "prior_named"]
+__all__ = ["GivenLevel", "LatentPrior", "checked_sizes", "decoder", "normal_of", "prior_named"]
 
 LEAST, MOST = -8.0, 4.0  # log standard deviations of latents
+
+
+def checked_sizes(**sizes: Any) -> None:
+    """Refuse networks and latents without any units."""
+    for name, value in sizes.items():
+        every = value if isinstance(value, tuple | list) else (value,)
+        if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in every):
+            raise CapabilityError(f"{name} must be whole numbers of at least 1, got {value!r}.")
 
 
 def normal_of(output: Tensor) -> Any:
@@ -147,9 +154,8 @@ class VampPrior(LatentPrior):
 
     def learn(self, batches: Any) -> None:
         x, _ = first_rows(batches.pieces(), 100 * len(self.rows))
-        chosen = torch.randperm(len(x), device="cpu")[: len(self.rows)]
-        chosen = chosen.repeat(math.ceil(len(self.rows) / len(chosen)))[: len(self.rows)]
-        self.rows.data = features(x[chosen.to(x.device)], batches.schema).to(self.rows)
+        chosen = torch.linspace(0, len(x) - 1, len(self.rows), device=x.device).long()
+        self.rows.data = features(x[chosen], batches.schema).to(self.rows)
 
     def forward(self) -> Any:
         which = dist.Categorical(logits=self.rows.new_zeros(len(self.rows)))

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import pyro
 import torch
+from pyro.distributions import Delta
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -23,7 +24,17 @@ from probgen.families.base import Parameters
 from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.tracing import Given, observe
 
-__all__ = ["Proposal", "Weighted", "has_guide", "propose", "resample", "shares", "weighted", "with_gradient_of"]
+__all__ = [
+    "Proposal",
+    "Weighted",
+    "has_guide",
+    "is_point",
+    "propose",
+    "resample",
+    "shares",
+    "weighted",
+    "with_gradient_of",
+]
 
 Gradients = Literal["paths", "densities", "twice"]
 
@@ -67,6 +78,11 @@ def of_units(batch: Any, rows: Tensor) -> Tensor:
     """``(..., N)`` values of time steps added up over each sequence; those of rows that stand alone, and of sequences, as they are."""
     steps = getattr(batch, "steps", None) if getattr(batch, "in_sequences", False) else None
     return rows if steps is None or rows.shape[-1] != steps.rows or rows.shape[-1] == len(steps) else steps.total(rows)
+
+
+def is_point(distribution: Any) -> bool:
+    """True for guides that say one value and have no density."""
+    return isinstance(distribution, Delta) or getattr(distribution, "point", False)
 
 
 def shares(log_weights: Tensor) -> Tensor:

@@ -153,6 +153,7 @@ def run(
         rows = make(training)
         program.prepare(rows)
         best = loop.best_of(restarts or kind.restarts, rows, None if validation is None else make(validation), seed)
+        program.finish(rows)
     warn_of(best, program, name)
     posterior = best.posterior
     return Outcome(

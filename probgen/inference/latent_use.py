@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pyro.distributions import Delta
 
 from probgen.data.batches import Batches, first_rows
 from probgen.inference.amortised import has_guide, weighted
@@ -53,15 +54,20 @@ class LatentUse:
 def latent_use(program: Any, batches: Batches) -> LatentUse:
     """From the first training rows."""
     batch = next(batches.pieces())
-    if not has_guide(program, batch):
-        return LatentUse({}, {}, {})
+    with torch.no_grad():
+        return used(program, batch) if has_guide(program, batch) else LatentUse({}, {}, {})
+
+
+def used(program: Any, batch: Any) -> LatentUse:
+    """Of some rows."""
     if not batch.in_sequences:
         x, _ = first_rows([batch], ROWS)
         batch = batch.minibatch(torch.arange(min(ROWS, len(x)), device=x.device), batch.total)
-    with torch.no_grad():
-        found = weighted(program, batch, DRAWS)
+    found = weighted(program, batch, DRAWS)
     nats, active, units = {}, {}, {}
     for name, z in found.proposal.sites.items():
+        if isinstance(found.proposal.distributions[name], Delta):  # has no divergence
+            continue
         q, p = found.proposal.distributions[name], found.evidence.trace.sites[name].distribution
         nats[name] = float((q.log_prob(z) - p.log_prob(z)).mean())
         means = q.mean.expand(z.shape).mean(0).flatten(1)  # (B, L), over draws of the latents before

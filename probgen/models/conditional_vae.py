@@ -20,7 +20,7 @@ from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families import SUM_OUT, Categorical, Columns
-from probgen.families.latent import GivenLevel, decoder, normal_of
+from probgen.families.latent import GivenLevel, checked_sizes, decoder, normal_of
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -47,6 +47,7 @@ class ConditionalVAE(Model):
         spread: str = "row",
     ) -> None:
         super().__init__(schema)
+        checked_sizes(latent=latent, hidden=hidden)
         self.label = checked_label(schema, label)
         self.others = tuple(name for name in schema.names if name != self.label)
         self.levels, self.latent = schema[self.label].cardinality, latent
@@ -78,7 +79,7 @@ def checked_label(schema, label):
     """The name of a column with levels; "auto" is the last one."""
     discrete = [column.name for column in schema if column.is_discrete]
     if label == "auto" and discrete:
-        return discrete[-1]
+        label = discrete[-1]
     if label not in discrete or len(schema) < 2:
         raise CapabilityError(
             f"conditional_vae needs a label, a column with levels beside others: {', '.join(discrete) or 'there is none'}. Got {label!r}."

@@ -19,7 +19,7 @@ from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
 from probgen.families.deep_path import DeepPath
-from probgen.families.latent import decoder
+from probgen.families.latent import checked_sizes, decoder
 from probgen.nn import BackwardRecurrence, mlp
 from probgen.program import Model, Traits
 
@@ -48,6 +48,7 @@ class DeepMarkov(Model):
         spread: str = "row",
     ) -> None:
         super().__init__(schema)
+        checked_sizes(latent=latent, hidden=hidden, recurrent=recurrent)
         self.columns = Columns(schema)
         self.before, self.guided_before = nn.Parameter(torch.zeros(latent)), nn.Parameter(torch.zeros(latent))
         self.linear = nn.Linear(latent, latent)

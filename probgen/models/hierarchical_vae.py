@@ -17,7 +17,7 @@ from torch import nn
 from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
-from probgen.families.latent import decoder, normal_of
+from probgen.families.latent import checked_sizes, decoder, normal_of
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -39,6 +39,7 @@ class HierarchicalVAE(Model):
     ) -> None:
         super().__init__(schema)
         latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        checked_sizes(latent=latent or 0, hidden=hidden or 0)
         width = hidden[-1]
         self.sizes = latent
         self.columns = Columns(schema)

@@ -14,7 +14,7 @@ import pyro
 from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
-from probgen.families.latent import decoder, normal_of, prior_named
+from probgen.families.latent import checked_sizes, decoder, normal_of, prior_named
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -29,7 +29,7 @@ class VAE(Model):
         spread: how far values lie from where they are expected depends on the "row", on the "column" alone, or is one
             number, the "same" for all.
         latent_prior: "normal", "mixture" or "vamp".
-        components: K, of a mixture, or of made-up rows.
+        prior_components: K, of a mixture, or of made-up rows.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "continuous latents decoded by a network, amortised guide")
@@ -41,14 +41,15 @@ class VAE(Model):
         hidden: tuple[int, ...] = (128, 128),
         spread: str = "row",
         latent_prior: str = "normal",
-        components: int = 50,
+        prior_components: int = 50,
     ) -> None:
         super().__init__(schema)
+        checked_sizes(latent=latent, hidden=hidden, prior_components=prior_components)
         read = n_features(schema)
         self.columns = Columns(schema)
         self.encoder = mlp(read, *hidden, 2 * latent)
         self.decoder = decoder(latent, *reversed(hidden), columns=self.columns, spread=spread)
-        self.prior = prior_named(latent_prior, latent, components, read, self.posterior)
+        self.prior = prior_named(latent_prior, latent, prior_components, read, self.posterior)
 
     def prepare(self, batches):
         self.prior.learn(batches)

@@ -10,12 +10,13 @@ Because the guide is a point, the density is the bound :math:`\log p(x \mid k^*)
 """
 
 import pyro
+import torch
 
-from probgen.data.batches import n_features
+from probgen.data.batches import features, first_rows, n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
 from probgen.families.codebook import Codebook, Codes, codes_prior
-from probgen.families.latent import decoder
+from probgen.families.latent import checked_sizes, decoder
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -48,11 +49,17 @@ class VQVAE(Model):
         spread: str = "row",
     ) -> None:
         super().__init__(schema)
+        checked_sizes(slots=slots, codes=codes, width=width, hidden=hidden)
         self.columns = Columns(schema)
         self.book = Codebook(slots, codes, width, commitment)
         self.prior = codes_prior(prior, self.book, hidden[-1] if hidden else 64)
         self.encoder = mlp(n_features(schema), *hidden, slots * width)
         self.decoder = decoder(slots * width, *reversed(hidden), columns=self.columns, spread=spread)
+
+    def prepare(self, batches):
+        x, _ = first_rows(batches.pieces(), 1000)
+        with torch.no_grad():
+            self.book.begin(self.encoder(features(x, batches.schema)))
 
     def outline(self):
         return [f"codebook   {self.book.perplexity:.1f} of {self.book.codes} vectors in use (perplexity)"]

@@ -13,7 +13,7 @@ from probgen._pyro import Messenger, is_bookkeeping
 from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.families.base import Factor, Observable
+from probgen.families.base import Factor, Observable, Rows
 from probgen.families.gaussian_path import GaussianPath
 from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
@@ -37,6 +37,21 @@ class Means(Messenger):
             return
         self.found[message["name"]] = message["fn"].mean
         message["value"], message["done"] = message["fn"].mean, True
+
+
+class Likeliest(Messenger):
+    """Summed-out sites of which nothing is known are at their most probable level."""
+
+    def _pyro_sample(self, message: dict) -> None:
+        told = message["value"]
+        unknown = told is None or (isinstance(told, Tensor) and bool(told.isnan().all()))
+        if message["infer"].get("enumerate") == "parallel" and not message["done"] and unknown:
+            if not isinstance(message["fn"], Rows):
+                return
+            message["infer"]["_data"] = told if message["is_observed"] else None
+            level = message["fn"].mean.long()
+            message["value"] = level if told is None else level.expand(told.shape)
+            message["done"] = True
 
 
 def embed(fit: Any, table: Table) -> np.ndarray:
@@ -107,7 +122,7 @@ def decode(fit: Any, z: np.ndarray) -> Table:
     with torch.no_grad(), fit.setting():
         batch = Batch(torch.full((len(values), len(fit.schema)), torch.nan), fit.schema)
         sites = split_sites(fit, batch, torch.as_tensor(values).to(batch.x))
-        tracer = observe(fit.program, batch, Given(fit.posterior.theta(), sites=sites), sum_out=False)
+        tracer = observe(fit.program, batch, Given(fit.posterior.theta(), sites=sites), Likeliest(), sum_out=False)
         out = batch.x.clone()
         for site in tracer.sites.values():
             places = [] if site.data is None else batch.places(site.data)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
+from probgen.errors import DataError
+
 __all__ = ["Probe", "linear_probe", "neighbour_probe"]
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of shrinkage, for each row
@@ -49,7 +51,8 @@ def linear_probe(codes: np.ndarray, target: np.ndarray, discrete: bool, seed: in
 
 def neighbour_probe(codes: np.ndarray, target: np.ndarray, discrete: bool, seed: int = 0) -> Probe:
     """The vote, or the mean, of the nearest rows."""
-    settings = [k for k in NEIGHBOURS if k < len(codes) * (1 - 1 / FOLDS) * (1 - 1 / INNER)] or [1]
+    rows = min(int((~np.isnan(target)).sum()), MOST)
+    settings = [k for k in NEIGHBOURS if k < (rows - rows // FOLDS - 1) * (1 - 1 / INNER) - 1] or [1]
     return probed(codes, target, discrete, [(float(k), neighbour_reader(k, discrete)) for k in settings], seed)
 
 
@@ -59,6 +62,8 @@ def probed(
     """Nested cross-validation over rows whose target is known."""
     rng = np.random.default_rng(seed)
     rows = rng.permutation(np.flatnonzero(~np.isnan(target)))[:MOST]
+    if len(rows) < 2 * FOLDS:
+        raise DataError(f"{len(rows)} rows with a known target are too few for a probe; it needs {2 * FOLDS}.")
     x, y = codes[rows], target[rows].astype(int) if discrete else target[rows]
     told, base, chosen = np.empty(len(y)), np.empty(len(y)), []
     parts = np.arange(len(y)) % FOLDS

@@ -19,6 +19,7 @@ from probgen.studies.probes import linear_probe, neighbour_probe
 __all__ = ["RepresentationStudy", "principal_plane", "representation_study"]
 
 DATA, COMPONENTS = "the columns", "principal components"  # what embeddings have to be better than
+LEAST = 10  # rows with a known target, for probes
 GROUPS = 30  # most levels that clusters are compared with
 
 
@@ -75,6 +76,8 @@ def judged(codes: np.ndarray, read: np.ndarray, table: Table, target: str | None
     if target is None:
         return found
     column, values = table.schema[target], table.values[:, table.schema.index(target)]
+    if (~np.isnan(values)).sum() < LEAST:
+        return found
     for name, probe in (("linear", linear_probe), ("neighbours", neighbour_probe)):
         told = probe(codes, values, column.is_discrete, seed)
         found |= {name: told.score, f"{name}_error": told.error, "baseline": told.baseline, "measure": told.measure}

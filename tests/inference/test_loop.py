@@ -142,3 +142,25 @@ def test_rounding_does_not_choose_between_starts_that_end_alike():
     assert first_of_the_best(range(4), scores.__getitem__) == 1
     assert first_of_the_best(range(4), [1e6, 1e6 + 1e-3, 1e6 + 1.0, 0.0].__getitem__) == 2
     assert first_of_the_best(range(2), [-np.inf, -np.inf].__getitem__) == 0
+
+
+def test_svi_counts_parameters_once_for_all_weight():
+    """The spread of a mean is that of as many rows as they weigh."""
+    rng = np.random.default_rng(0)
+    table = pg.Table({"x": rng.normal(size=60)})
+    heavy = table.with_weights(np.full(60, 25.0))
+    fits = [
+        quiet(
+            "gaussian_mixture",
+            t,
+            components=1,
+            method="svi",
+            max_steps=2000,
+            learning_rate=1e-2,
+            validation_fraction=0.0,
+            seed=0,
+        )
+        for t in (table, heavy)
+    ]
+    spread = [float(fit.posterior.parameters["component.gaussian"]["loc"].std()) for fit in fits]
+    assert spread[1] == pytest.approx(spread[0] / 5, rel=0.25)

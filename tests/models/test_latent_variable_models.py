@@ -298,3 +298,77 @@ def test_minibatches_of_sequences_go_on_from_a_checkpoint(tmp_path):
     fitted("deep_markov", turns(), **part, callback=stop, checkpoint=tmp_path / "state")
     again = fitted("deep_markov", turns(), **part, checkpoint=tmp_path / "state")
     assert again.history["objective"] == whole.history["objective"]
+
+
+# --------------------------------------------------------------------------------------------- what had gone wrong once
+def test_codes_of_few_different_rows_stay_finite():
+    """Dead vectors begin again at rows, and may then be the same: the guide's point is recognised bit by bit."""
+    rng = np.random.default_rng(0)
+    schema = Schema((Column("g", "categorical", levels=("a", "b", "c")), Column("h", "binary", levels=("x", "y"))))
+    table = Table.from_codes(
+        np.column_stack([rng.integers(3, size=300), rng.integers(2, size=300)]).astype(float), schema
+    )
+    fit = fitted("vq_vae", table, max_steps=600)
+    assert np.isfinite(fit.history["objective"]).all()
+    assert np.isfinite(fit.log_prob(table).value).all()
+    assert float(fit.program.book.seen.sum()) == 0.0
+
+
+@pytest.mark.parametrize("objective", ["iwae", "dreg", "wake_sleep"])
+def test_weights_are_those_of_whole_sequences(objective):
+    fit = fitted(
+        "deep_markov", turns(), latent=2, hidden=(8,), recurrent=8, objective=objective, draws=4, max_steps=150,
+        learning_rate=1e-2,
+    )  # fmt: skip
+    history = fit.history["objective"]
+    assert np.mean(history[-10:]) > np.mean(history[:10]) + 1
+
+
+@pytest.mark.parametrize("objective", ["dreg", "wake_sleep"])
+@pytest.mark.parametrize("model", ["vq_vae", "autoencoder"])
+def test_points_are_refused_where_a_density_is_weighed(model, objective):
+    with pytest.raises(pg.CapabilityError, match="is a point at 'z'"):
+        pg.fit(model, bits(), objective=objective, max_steps=2, **QUICK)
+
+
+def test_what_is_decoded_has_the_likeliest_label():
+    table, _ = labelled()
+    fit = fitted("conditional_vae", table, label="group", latent=2, hidden=(16,), max_steps=200)
+    first, again = fit.decode(np.zeros((3, 2))), fit.decode(np.zeros((3, 2)))
+    np.testing.assert_array_equal(first.values, again.values)
+    assert len(np.unique(first.values, axis=0)) == 1
+    assert first.values[0, 6] == fit.program.logits.argmax()
+
+
+def test_an_autoencoder_draws_rows_like_the_data():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2)) @ rng.normal(size=(2, 4)) + 0.1 * rng.normal(size=(600, 4))
+    table = pg.Table({f"x{at}": column for at, column in enumerate(x.T)})
+    fit = fitted("autoencoder", table, latent=3, hidden=(32,), max_steps=800)
+    assert fit.sample(2000).values.std(0) == pytest.approx(x.std(0), rel=0.35)  # it had been sixfold
+    assert "active_units" not in fit.diagnostics
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        ("vae", {"latent": 0}, "latent must be whole numbers"),
+        ("hierarchical_vae", {"hidden": ()}, "hidden must be whole numbers"),
+        ("hierarchical_vae", {"latent": ()}, "latent must be whole numbers"),
+        ("vq_vae", {"slots": 0}, "slots must be whole numbers"),
+        ("vae", {"draws": 0}, "draws must be a whole number"),
+        ("vae", {"batch_size": 0}, "batch_size must be a whole number"),
+    ],
+)
+def test_nothing_of_something_is_refused(model, options, said):
+    with pytest.raises(pg.CapabilityError, match=said):
+        pg.fit(model, bits(), **options, **QUICK)
+
+
+def test_small_tables_and_slow_divergences_are_trained():
+    assert len(fitted("vae", bits(40), latent=2, hidden=(8,), max_steps=5).sample(3)) == 3
+    fit = fitted("vae", bits(), latent=2, hidden=(16,), beta_steps=300, max_steps=500, validate_every=10, patience=3)
+    assert len(fit.history["objective"]) > 300
+    alone = Table.from_codes(np.array([[0.0], [1.0]] * 20), Schema((Column("y", "binary", levels=(0, 1)),)))
+    with pytest.raises(pg.CapabilityError, match="needs a label"):
+        pg.fit("conditional_vae", alone, **QUICK)

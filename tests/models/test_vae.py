@@ -57,7 +57,7 @@ def offset(fit, table):
 
 @pytest.mark.parametrize("prior", ["mixture", "vamp"])
 def test_learnt_priors_are_densities_and_are_drawn_from(prior):
-    fit = quiet("vae", bits(), latent=2, hidden=(16,), latent_prior=prior, components=5, max_steps=400)
+    fit = quiet("vae", bits(), latent=2, hidden=(16,), latent_prior=prior, prior_components=5, max_steps=400)
     every = Table.from_codes(np.array(list(itertools.product([0.0, 1.0], repeat=6))), BITS)
     estimate = fit.log_prob(every, draws=2000)
     weights = np.exp(estimate.value)
@@ -68,7 +68,7 @@ def test_learnt_priors_are_densities_and_are_drawn_from(prior):
 
 
 def test_a_vamp_prior_starts_at_rows_of_the_data():
-    fit = quiet("vae", bits(), latent=2, hidden=(4,), latent_prior="vamp", components=5, max_steps=1)
+    fit = quiet("vae", bits(), latent=2, hidden=(4,), latent_prior="vamp", prior_components=5, max_steps=1)
     known = {tuple(row) for row in bits().values}
     assert all(tuple(row) in known for row in fit.program.prior.rows.detach().round().tolist())
     assert fit.program.prior.rows.shape == (5, 6)

@@ -105,3 +105,11 @@ def test_a_mixture_on_the_codes_finds_groups():
     x, y = groups()
     assert adjusted_rand(clustered(x, 3), y) > 0.95
     assert clustered(np.zeros((20, 2)), 3) is None
+
+
+def test_few_known_targets_are_too_few():
+    x, y = groups(600)
+    few = np.where(np.arange(600) < 30, y, np.nan)
+    assert neighbour_probe(x, few, True).score > 0.8
+    with pytest.raises(pg.DataError, match="too few for a probe"):
+        linear_probe(x, np.full(600, np.nan), True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch, Batches
-from probgen.errors import ConvergenceWarning, FitError
+from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference.averaging import MovingAverage
 from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
@@ -95,10 +95,15 @@ class VariationalInference(Method):
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.rows: Communicator = task.rows if isinstance(task.batches, Batches) else OneProcess()
+        self.of_rows = isinstance(task.batches, Batches)
+        self.rows: Communicator = task.rows if self.of_rows else OneProcess()
         given = {name: task.options[name] for name in OF_OBJECTIVES if task.options[name] != self.defaults[name]}
         self.objective = objective(task.options["objective"], **given)
         self.draws = task.options["draws"] or self.objective.draws
+        for name in ("draws", "batch_size"):
+            number = task.options[name]
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
         self.best, self.stale, self.count = -math.inf, 0, 0
         self.best_state: dict[str, Any] | None = None
         self.skipped = 0
@@ -120,6 +125,7 @@ class VariationalInference(Method):
         self.optimiser = torch.optim.Adam(self.parameters, lr=rate, fused=fused)
         self.average = MovingAverage(self.parameters, task.options["average"])
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.learning_rate_factor)
+        self.weight = sum(piece.weight for piece in task.batches.pieces()) if self.guide and self.of_rows else 1.0
         self.epoch, self.place = 0, 0
         self.stream = self.minibatches()
 
@@ -174,7 +180,7 @@ class VariationalInference(Method):
         if not self.rows.leads:  # the first process, which always has rows, counts what is none of the rows'
             return -mean
         prior = sum(s.distribution.log_prob(s.value).sum() for s in found.evidence.trace.global_sites.values())
-        return -mean - (prior + log_jacobian - log_q) / batch.total
+        return -mean - (prior + log_jacobian - log_q) / self.weight
 
     def step(self) -> Step:
         self.optimiser.zero_grad(set_to_none=True)
@@ -222,7 +228,9 @@ class VariationalInference(Method):
             scores = [(-float(self.loss(part)) if len(part) else 0.0, rows) for part, rows in pieces]
             value = self.rows.all_reduce(sum(s * n for s, n in scores) / sum(n for _, n in scores))
             values["validation"] = value
-            if value > self.best:
+            if self.count < self.task.options["beta_steps"]:  # divergences do not yet cost what they cost here
+                return False
+            if self.best < value < math.inf:
                 self.best, self.stale = value, 0
                 self.best_state = copy.deepcopy(self.modules.state_dict())
             else:

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from probgen.errors import CapabilityError
-from probgen.inference.amortised import Weighted, weighted
+from probgen.inference.amortised import Weighted, is_point, weighted
 
-__all__ = ["Objective", "objective"]
+__all__ = ["Objective", "no_points", "objective"]
 
 
 class Objective(ABC):
@@ -29,6 +29,16 @@ class Objective(ABC):
     @abstractmethod
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
         """``(B,)`` values whose gradient is climbed; ``step`` is how far training is, None where it has ended."""
+
+
+def no_points(found: Weighted, program: Any, name: str) -> Weighted:
+    """Refuse guides that are points: what these objectives weigh is their density."""
+    for site, distribution in found.proposal.distributions.items():
+        if is_point(distribution):
+            raise CapabilityError(
+                f"objective={name!r} weighs the guide's density, and that of {program.name!r} is a point at {site!r}; use 'elbo'."
+            )
+    return found
 
 
 def objective(name: str, **options: Any) -> Objective:

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from probgen.inference.amortised import Weighted, shares, weighted, with_gradient_of
-from probgen.inference.objectives import Objective
+from probgen.inference.objectives import Objective, no_points
 from probgen.inference.objectives.iwae import log_mean
 
 __all__ = ["DoublyReparameterised"]
@@ -28,12 +28,14 @@ class DoublyReparameterised(Objective):
     draws = 5
 
     def weigh(self, program: Any, batch: Any, draws: int, sites: Mapping[str, Tensor] | None = None) -> Weighted:
-        return weighted(program, batch, draws, sites=sites, gradients="twice")
+        return no_points(weighted(program, batch, draws, sites=sites, gradients="twice"), program, "dreg")
 
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
-        share = shares(found.log_weights)
+        share = of_rows = shares(found.log_weights)
+        if share.shape[-1] != len(found.batch):  # one a sequence
+            of_rows = share[..., found.batch.steps.sequence]
         for value in found.proposal.sites.values():
             if value.requires_grad:
-                wide = share.reshape(share.shape + (1,) * (value.dim() - share.dim()))
+                wide = of_rows.reshape(of_rows.shape + (1,) * (value.dim() - of_rows.dim()))
                 value.register_hook(lambda gradient, wide=wide: gradient * wide)
         return with_gradient_of(log_mean(found.log_weights), share * found.log_weights)

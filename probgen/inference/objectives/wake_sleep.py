@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from probgen.inference.amortised import Weighted, shares, weighted, with_gradient_of
-from probgen.inference.objectives import Objective
+from probgen.inference.objectives import Objective, no_points
 from probgen.inference.objectives.iwae import log_mean
 
 __all__ = ["WakeSleep"]
@@ -29,8 +29,8 @@ class WakeSleep(Objective):
     draws = 5
 
     def weigh(self, program: Any, batch: Any, draws: int, sites: Mapping[str, Tensor] | None = None) -> Weighted:
-        return weighted(program, batch, draws, sites=sites, gradients="densities")
+        return no_points(weighted(program, batch, draws, sites=sites, gradients="densities"), program, "wake_sleep")
 
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
-        both = found.evidence.rows + found.proposal.log_q
+        both = found.of_units(found.evidence.rows + found.proposal.log_q)
         return with_gradient_of(log_mean(found.log_weights), shares(found.log_weights) * both)
