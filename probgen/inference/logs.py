@@ -27,14 +27,8 @@ class CsvLog:
     Example:
         >>> import tempfile, probgen as pg
         >>> path = Path(tempfile.mkdtemp()) / "fit.csv"
-        >>> _ = pg.fit(
-        ...     "naive_bayes",
-        ...     pg.load_dataset("penguins"),
-        ...     callback=pg.CsvLog(path),
-        ...     progress=False,
-        ...     max_steps=3,
-        ...     tolerance=0.0,
-        ... )
+        >>> penguins = pg.load_dataset("penguins")
+        >>> _ = pg.fit("naive_bayes", penguins, callback=pg.CsvLog(path), progress=False)
         >>> path.read_text().splitlines()[0]
         'step,objective,log_likelihood'
     """

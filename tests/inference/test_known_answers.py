@@ -157,7 +157,7 @@ def test_em_with_30_percent_holes_is_the_textbook_algorithm_and_monotone():
     state = mixture_parameters(seen[0], fit)
     for value in objective[1:]:
         evidence, *state = textbook_step(X, *state)
-        assert value * 150 + fit.standardiser.log_jacobian(table.known).sum() == pytest.approx(evidence, abs=1e-8)
+        assert value * 150 == pytest.approx(evidence, abs=1e-8)  # in the data's own units
     assert np.all(np.diff(objective) > -1e-12)
 
 
