@@ -20,11 +20,14 @@ try:  # first, so that its lack is told at once
 except ImportError as error:
     raise ImportError("probgen.sklearn needs scikit-learn 1.6 or later; pip install scikit-learn.") from error
 
+from probgen.data.apart import table_with
 from probgen.data.filling import Cells, as_numbers, held
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataWarning, SchemaError
 from probgen.program import Model
+from probgen.studies.design import Design
+from probgen.studies.knowledge import named_by
 from probgen.studies.multiple_imputation import Imputations, impute
 
 __all__ = ["Imputer"]
@@ -121,10 +124,11 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._check_parameters()
         cells = Cells(self._validated(X, reset=True))
         seen = [cells.values(place) for place in range(cells.width)]
-        self._constants = {at: values[0] for at, values in enumerate(seen) if len(values) == 1}
+        spoken = self._spoken_of(cells)
+        self._constants = {at: values[0] for at, values in enumerate(seen) if len(values) == 1 and at not in spoken}
         self._empty = {at: 0 if cells.holds_numbers(at) else None for at, values in enumerate(seen) if not values}
         self._holed = np.flatnonzero(cells.unknown.any(0)) if self.add_indicator else np.array([], int)
-        self._modelled = [at for at, values in enumerate(seen) if len(values) > 1]
+        self._modelled = [at for at, values in enumerate(seen) if len(values) > 1 or (values and at in spoken)]
         self._tell_of_empty(cells)
         self.imputations_ = self._imputed(cells) if self._modelled else None
         told = self._training.names if self.imputations_ else ()
@@ -200,6 +204,17 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             done = "filled with 0 where they hold numbers" if self.keep_empty_features else "left out"
             warnings.warn(f"Columns without a known value are {done}: {names}.", DataWarning, stacklevel=3)
 
+    @property
+    def _design(self) -> Design | None:
+        found = (self.options or {}).get("design")
+        return found if isinstance(found, Design) else None
+
+    def _spoken_of(self, cells: Cells) -> set[int]:
+        """Places of the columns that the design names: they stay, though they may never vary."""
+        names = cells.names if self.schema is None or cells.named else self.schema.names
+        spoken = set() if self._design is None else set(named_by(self._design))
+        return {at for at, name in enumerate(names) if name in spoken}
+
     def _imputed(self, cells: Cells) -> Imputations:
         names = cells.names if self.schema is None or cells.named else self.schema.names
         if len(names) != cells.width:
@@ -208,7 +223,9 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         chosen = [names[at] for at in self._modelled]
         rows = cells.columns(self._modelled, chosen)
-        table = Table(rows, schema=None if self.schema is None else self.schema.select(chosen))
+        schema, design = None if self.schema is None else self.schema.select(chosen), self._design
+        labels = () if design is None else (*design.exclude, *([design.groups] if design.groups is not None else []))
+        table = Table(rows, schema=schema) if design is None else table_with(rows, labels, design.apart, schema)
         self._training = table
         options = {**(self.options or {}), "progress": False}
         seed = seed_from(self.random_state)

@@ -408,3 +408,20 @@ def test_a_design_adds_what_it_derives_and_leaves_out_what_only_helps():
         assert list(made.columns) == list(imputer.get_feature_names_out())
         np.testing.assert_allclose(made["bmi"], made["w"] / made["h"] ** 2)
         assert made.index.equals(rows.index)
+
+
+def test_a_design_may_name_identifiers_and_columns_that_never_vary():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"id": [f"patient {k}" for k in range(60)], "a": rng.normal(size=60), "w": 1.0})
+    frame["b"] = frame["a"] + rng.normal(size=60)
+    frame.loc[:19, "b"] = np.nan
+    design = pg.Design(exclude=["id"], weights="w")
+    made = Imputer(m=2, random_state=0, options={"design": design, "sweeps": 3}).fit(frame)
+    filled = made.transform(frame)
+    assert filled["id"].tolist() == frame["id"].tolist()
+    assert (filled["w"] == 1.0).all()
+    assert not filled["b"].isna().any()
+    new = frame.iloc[:5].assign(id=[f"new {k}" for k in range(5)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert made.transform(new)["id"].tolist() == new["id"].tolist()

@@ -82,12 +82,17 @@ def names_of(data: Any) -> tuple[str, ...]:
     return tuple(map(str, found if found is not None else data if isinstance(data, dict) else ()))
 
 
-def check_names(design: Design, schema: Schema) -> None:
-    """Every column that the design names is there."""
+def named_by(design: Design) -> list[str]:
+    """Columns that the design speaks of, what it derives not among them."""
     rules = [*design.formulas.values(), *design.checks, *design.kept.values(), *(r for r, _ in design.skips.values())]
     named = [*design.bounds, *design.skip, *design.censored, *design.auxiliary, *design.exclude, *design.kept]
     named += [name for name in (design.weights, design.groups) if name is not None]
-    for name in [*named, *(name for rule in rules for name in rule.names or ())]:
+    return [*named, *(name for rule in rules for name in rule.names or ())]
+
+
+def check_names(design: Design, schema: Schema) -> None:
+    """Every column that the design names is there."""
+    for name in named_by(design):
         schema.index(name)
 
 
