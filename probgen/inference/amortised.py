@@ -25,6 +25,7 @@ from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.tracing import Given, observe
 
 __all__ = [
+    "Gradients",
     "Proposal",
     "Weighted",
     "has_guide",

@@ -55,7 +55,6 @@ class Autoencoder(Model):
         self.columns = Columns(schema)
         self.encoder = mlp(n_features(schema), *hidden, latent)
         self.decoder = decoder(latent, *reversed(hidden), columns=self.columns, spread=spread)
-
         self.register_buffer("centre", torch.zeros(latent))
         self.register_buffer("root", torch.eye(latent))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from probgen.data import Column, Schema, Table
 from probgen.data.sequences import Steps
 from probgen.families.deep_path import DeepPath
 from probgen.models.autoencoder import steepness
+from tests.resuming import stopped_and_resumed
 
 QUICK = {"progress": False, "seed": 0}
 BITS = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(6)))
@@ -191,12 +193,7 @@ def test_codes_go_on_from_a_checkpoint(tmp_path):
     part = {"slots": 2, "codes": 4, "width": 2, "hidden": (8,), "max_steps": 60, "validation_fraction": 0.0}
     whole = fitted("vq_vae", bits(), **part)
 
-    def stop(step, _values, _method):
-        if step == 20:
-            raise KeyboardInterrupt
-
-    fitted("vq_vae", bits(), **part, callback=stop, checkpoint=tmp_path / "state")
-    again = fitted("vq_vae", bits(), **part, checkpoint=tmp_path / "state")
+    again = stopped_and_resumed(partial(fitted, "vq_vae", bits(), **part), tmp_path / "state", 20)
     np.testing.assert_array_equal(again.log_prob(bits()).value, whole.log_prob(bits()).value)
     assert again.history["objective"] == whole.history["objective"]
 
@@ -291,12 +288,7 @@ def test_minibatches_of_sequences_go_on_from_a_checkpoint(tmp_path):
     part = {"latent": 2, "hidden": (8,), "recurrent": 8, "max_steps": 40, "validation_fraction": 0.0, "batch_size": 7}
     whole = fitted("deep_markov", turns(), **part)
 
-    def stop(step, _values, _method):
-        if step == 15:
-            raise KeyboardInterrupt
-
-    fitted("deep_markov", turns(), **part, callback=stop, checkpoint=tmp_path / "state")
-    again = fitted("deep_markov", turns(), **part, checkpoint=tmp_path / "state")
+    again = stopped_and_resumed(partial(fitted, "deep_markov", turns(), **part), tmp_path / "state", 15)
     assert again.history["objective"] == whole.history["objective"]
 
 

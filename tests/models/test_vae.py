@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from tests.resuming import stopped_and_resumed
 
 QUICK = {"progress": False, "seed": 0}
 BITS = Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(6)))
@@ -94,12 +96,7 @@ def test_averaged_weights_are_kept_and_go_on_from_a_checkpoint(tmp_path):
     last = quiet("vae", bits(), **part | {"average": 0.0})
     assert not np.array_equal(whole.log_prob(bits()).value, last.log_prob(bits()).value)
 
-    def stop(step, _values, _method):
-        if step == 20:
-            raise KeyboardInterrupt
-
-    quiet("vae", bits(), **part, callback=stop, checkpoint=tmp_path / "state")
-    again = quiet("vae", bits(), **part, checkpoint=tmp_path / "state")
+    again = stopped_and_resumed(partial(quiet, "vae", bits(), **part), tmp_path / "state", 20)
     np.testing.assert_array_equal(again.log_prob(bits()).value, whole.log_prob(bits()).value)
 
 

@@ -12,33 +12,35 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from probgen.errors import CapabilityError
-from probgen.inference.amortised import Weighted, is_point, weighted
+from probgen.inference.amortised import Gradients, Weighted, is_point, weighted
 
-__all__ = ["Objective", "no_points", "objective"]
+__all__ = ["Objective", "objective"]
 
 
 class Objective(ABC):
     """What is maximised. Weights are those of each draw and row, never one for a whole batch."""
 
     draws: ClassVar[int] = 1  # a row, unless the user says otherwise
+    gradients: ClassVar[Gradients] = "paths"  # of log weights; any other weighs the guide's density
 
     def weigh(self, program: Any, batch: Any, draws: int, sites: Mapping[str, Tensor] | None = None) -> Weighted:
-        """Draw the local latents in the way whose gradient is wanted."""
-        return weighted(program, batch, draws, sites=sites)
+        """Draw the local latents in the way whose gradient is wanted.
+
+        Raises:
+            CapabilityError: the guide is a point, and its density is weighed.
+        """
+        found = weighted(program, batch, draws, sites=sites, gradients=self.gradients)
+        points = [name for name, drawn in found.proposal.distributions.items() if is_point(drawn)]
+        if points and self.gradients != "paths":
+            name = type(self).__module__.rsplit(".", 1)[-1]
+            raise CapabilityError(
+                f"objective={name!r} weighs the guide's density, and that of {program.name!r} is a point at {points[0]!r}; use 'elbo'."
+            )
+        return found
 
     @abstractmethod
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
         """``(B,)`` values whose gradient is climbed; ``step`` is how far training is, None where it has ended."""
-
-
-def no_points(found: Weighted, program: Any, name: str) -> Weighted:
-    """Refuse guides that are points: what these objectives weigh is their density."""
-    for site, distribution in found.proposal.distributions.items():
-        if is_point(distribution):
-            raise CapabilityError(
-                f"objective={name!r} weighs the guide's density, and that of {program.name!r} is a point at {site!r}; use 'elbo'."
-            )
-    return found
 
 
 def objective(name: str, **options: Any) -> Objective:

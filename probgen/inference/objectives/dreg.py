@@ -10,13 +10,10 @@ The same bound as ``iwae``. Its gradient for the guide does not drown in noise a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 
-from probgen.inference.amortised import Weighted, shares, weighted, with_gradient_of
-from probgen.inference.objectives import Objective, no_points
+from probgen.inference.amortised import Weighted, shares, with_gradient_of
+from probgen.inference.objectives import Objective
 from probgen.inference.objectives.iwae import log_mean
 
 __all__ = ["DoublyReparameterised"]
@@ -26,9 +23,7 @@ class DoublyReparameterised(Objective):
     """The log of the mean weight, with a guide whose densities are taken at fixed parameters."""
 
     draws = 5
-
-    def weigh(self, program: Any, batch: Any, draws: int, sites: Mapping[str, Tensor] | None = None) -> Weighted:
-        return no_points(weighted(program, batch, draws, sites=sites, gradients="twice"), program, "dreg")
+    gradients = "twice"
 
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
         share = of_rows = shares(found.log_weights)

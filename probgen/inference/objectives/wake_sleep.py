@@ -11,13 +11,10 @@ that latents may be discrete (Le et al., 2019). The value shown is the importanc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 
-from probgen.inference.amortised import Weighted, shares, weighted, with_gradient_of
-from probgen.inference.objectives import Objective, no_points
+from probgen.inference.amortised import Weighted, shares, with_gradient_of
+from probgen.inference.objectives import Objective
 from probgen.inference.objectives.iwae import log_mean
 
 __all__ = ["WakeSleep"]
@@ -27,9 +24,7 @@ class WakeSleep(Objective):
     """Both wake phases, by the same weights."""
 
     draws = 5
-
-    def weigh(self, program: Any, batch: Any, draws: int, sites: Mapping[str, Tensor] | None = None) -> Weighted:
-        return no_points(weighted(program, batch, draws, sites=sites, gradients="densities"), program, "wake_sleep")
+    gradients = "densities"
 
     def per_row(self, found: Weighted, step: int | None = None) -> Tensor:
         both = found.of_units(found.evidence.rows + found.proposal.log_q)
