@@ -25,6 +25,7 @@ __all__ = ["INNER", "Normal", "NormalRegression", "Regression", "predictor"]
 INNER = 3  # alternations of slopes and scales for each pass over the rows
 CLIMB = 8  # of them, before the first draw of a normal response
 VARIANCE_SHAPE, VARIANCE_RATE = 0.5, 5e-4  # of the inverse gamma prior of the residual variance
+UNBIASED_SHAPE = 1.0  # where rows tell the main effects: draws have the unbiased estimate as their mean (Kim, 2004)
 JITTER = 1e3  # units of rounding, of the mean precision
 
 
@@ -108,6 +109,7 @@ class NormalRegression(Regression):
 
     def __init__(self, prior: Shrinkage, ends: tuple[float, float] = (-math.inf, math.inf)) -> None:
         self.prior, self.ends = prior, ends
+        self.shape = UNBIASED_SHAPE if prior.few_mains else VARIANCE_SHAPE
 
     def start(self, chains: int) -> Theta:
         return {**self.prior.start(chains), "variance": torch.ones(chains)}
@@ -119,8 +121,7 @@ class NormalRegression(Regression):
         gram, cross = weighted.mT @ design, weighted.mT @ y.expand(design.shape[:2])[..., None]
         total = float(len(design[0]) if weights is None else weights.sum())
         times = CLIMB + INNER if first else INNER
-        shape = torch.full((len(streams), times), VARIANCE_SHAPE + total / 2)
-        variances = streams.gamma(shape)
+        variances = streams.gamma(torch.full((len(streams), times), self.shape + total / 2))
         for at, (normal, exponential, gamma) in enumerate(self.prior.noise_of(streams, times)):
             precision = gram / theta["variance"][:, None, None] + torch.diag_embed(self.prior.precision(theta))
             slopes = Normal.of(precision, cross[..., 0] / theta["variance"][:, None]).draw(normal)
@@ -153,5 +154,5 @@ class NormalRegression(Regression):
         return -(away.square() / variance + variance.log() + math.log(2 * math.pi)) / 2
 
     def sites(self, name: str) -> Theta:
-        variance = pyro.sample(f"{name}.variance", dist.InverseGamma(VARIANCE_SHAPE, VARIANCE_RATE))
+        variance = pyro.sample(f"{name}.variance", dist.InverseGamma(self.shape, VARIANCE_RATE))
         return {**super().sites(name), "variance": variance}

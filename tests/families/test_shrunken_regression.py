@@ -14,7 +14,7 @@ from probgen.families.shrunken_generalised import (
     NegativeBinomialRegression,
     ascended,
 )
-from probgen.families.shrunken_regression import VARIANCE_RATE, VARIANCE_SHAPE, Normal, NormalRegression
+from probgen.families.shrunken_regression import VARIANCE_RATE, Normal, NormalRegression
 from probgen.families.streams import Streams
 
 REPLICATES, ROWS = 4000, 25
@@ -78,7 +78,7 @@ def test_a_pass_leaves_the_joint_distribution_alone(name):
     generator = torch.Generator().manual_seed(3)
     theta = from_the_prior(generator, REPLICATES)
     if name == "normal":
-        rate = torch.full((REPLICATES,), VARIANCE_SHAPE)
+        rate = torch.full((REPLICATES,), regression.shape)
         theta["variance"] = VARIANCE_RATE / torch._standard_gamma(rate, generator=generator)
     if name == "negative_binomial":
         theta["log_shape"] = SHAPE_MIDDLE + SHAPE_SPREAD * torch.randn(REPLICATES, generator=generator)
