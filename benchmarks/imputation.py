@@ -149,6 +149,10 @@ def miwae() -> Iterator[Line]:
     yield from accuracy.miwae(OURS, simulations(5))
 
 
+def miwae_peers() -> Iterator[Line]:
+    yield from accuracy.miwae_peers(simulations(3))
+
+
 def miwae_attainable() -> Iterator[Line]:
     yield from accuracy.attainable()
 
@@ -168,6 +172,7 @@ CASES: dict[str, Callable[[], Iterator[Line]]] = {
         six_sets,
         miwae,
         miwae_attainable,
+        miwae_peers,
         time,
         candidates,
         candidates_distance,
