@@ -323,7 +323,7 @@ class Family(nn.Module, ABC):
         """How many numbers a decoder has to give for one row."""
 
     @property
-    def places(self) -> Tensor:
+    def output_places(self) -> Tensor:
         """``(D, P)``: which outputs of a decoder describe each column, where columns are described one by one."""
         return torch.arange(self.outputs).reshape(-1, self.columns).mT  # parameter by parameter
 

@@ -190,12 +190,12 @@ class Columns(nn.Module):
         return number
 
     @property
-    def places(self) -> list[list[int]]:
+    def output_places(self) -> list[list[int]]:
         """Of every column, which of a decoder's outputs describe it."""
         found: list[list[int]] = [[] for _ in range(self.width)]
         first = 0
         for block in self.parts():
-            for at, own in zip(block.index.tolist(), block.family.places.tolist(), strict=True):
+            for at, own in zip(block.index.tolist(), block.family.output_places.tolist(), strict=True):
                 found[at] = [first + place for place in own]
             first += block.family.outputs
         return found

@@ -40,12 +40,12 @@ class DiscretisedLogistic(TwoParameters):
 
     def __init__(self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
         super().__init__(columns, table, prior)
-        self.half = 0.5 * levels  # the range of all levels over two
+        self.reach = 0.5 * levels  # the range of all levels over two
         self.size = levels
 
     def describe(self, theta: Parameters) -> Parameters:
         """In levels."""
-        return {"scale": self.half * theta["log_scale"].exp(), "loc": self.half * (theta["loc"] + 1.0) - 0.5}
+        return {"scale": self.reach * theta["log_scale"].exp(), "loc": self.reach * (theta["loc"] + 1.0) - 0.5}
 
     def distribution(self, theta: Parameters) -> SteppedLogistic:
         return SteppedLogistic(theta["log_scale"], theta["loc"], self.size)
@@ -65,9 +65,9 @@ class DiscretisedLogistic(TwoParameters):
     def guess(self, statistics: Natural) -> Tensor:
         """By moments."""
         counts, n = statistics["levels"], statistics["log_normaliser"].clamp_min(1e-10)
-        at = (torch.arange(self.size).to(counts) + 0.5) / self.half - 1.0
+        at = (torch.arange(self.size).to(counts) + 0.5) / self.reach - 1.0
         mean = (counts * at).sum(-1) / n
-        variance = ((counts * at**2).sum(-1) / n - mean**2).clamp_min(0.1 / self.half**2)
+        variance = ((counts * at**2).sum(-1) / n - mean**2).clamp_min(0.1 / self.reach**2)
         return torch.stack([0.5 * (3.0 * variance / math.pi**2).log(), mean])
 
     # -- densities ---------------------------------------------------------------------------------------------

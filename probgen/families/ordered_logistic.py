@@ -169,7 +169,7 @@ class OrderedLogistic(Family):
         return self.columns * self.levels
 
     @property
-    def places(self) -> Tensor:
+    def output_places(self) -> Tensor:
         return torch.arange(self.outputs).reshape(self.columns, self.levels)
 
     def head(self, output: Tensor) -> Parameters:

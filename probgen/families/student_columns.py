@@ -114,14 +114,14 @@ class StudentColumns(ColumnwiseFamily):
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         """U is integrated out of every cell."""
         filled, seen = self.cells_of(x)
-        total = 0.0
+        total = torch.zeros(()).to(x)
         for d in range(x.shape[-1]):
             own, cell = {key: value[:, d, None] for key, value in natural.items()}, filled[:, d]
             rate = -(own["scale"] + own["linear"] * cell + own["square"] * cell**2)
             shape = own["log_scale"] + 0.5
             value = own["log_normaliser"] + shape.lgamma() - shape * rate.clamp_min(torch.finfo(x.dtype).tiny).log()
             total = total + mask_cells(value, seen[:, d].expand_as(value))
-        return torch.as_tensor(total)
+        return total
 
     def distribution(self, theta: Parameters) -> dist.Distribution:
         return dist.StudentT(theta["degrees"], theta["loc"], theta["precision"].rsqrt(), validate_args=False)

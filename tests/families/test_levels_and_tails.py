@@ -124,11 +124,11 @@ def test_outputs_of_columns_have_their_places():
     more += [Column(f"o{at}", "ordinal", levels=levels) for at in range(2)]
     schema = Schema((*MIXED.columns, *more, Column("s", "semicontinuous"), Column("h", "semicontinuous")))
     columns = Columns(schema, families={"real": "student_t"})
-    assert sorted(place for places in columns.places for place in places) == list(range(columns.outputs))
+    assert sorted(place for places in columns.output_places for place in places) == list(range(columns.outputs))
     x = torch.full((len(schema), len(schema)), torch.nan).fill_diagonal_(1.0).double()  # a row for every column
     output = 0.3 * torch.randn(columns.outputs).double()
     before = columns(output.expand(len(schema), -1)).log_prob(x)
-    for at, places in enumerate(columns.places):
+    for at, places in enumerate(columns.output_places):
         changed = output.clone()
         changed[places] += torch.randn(len(places)).double()
         after = columns(changed.expand(len(schema), -1)).log_prob(x)
