@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from probgen.data.missing import missing_patterns as missing_patterns
     from probgen.data.reading import read_table as read_table
     from probgen.data.schema import Column as Column
+    from probgen.data.schema import Image as Image
     from probgen.data.schema import Schema as Schema
     from probgen.data.sprites import sprites as sprites
     from probgen.data.streams import ParquetFolder as ParquetFolder
@@ -117,7 +118,7 @@ HOME = {
     "probgen.data.limits": ("Censored", "Limits", "censored"),
     "probgen.data.missing": ("ampute", "flux", "missing_patterns"),
     "probgen.data.reading": ("read_table",),
-    "probgen.data.schema": ("Column", "Schema"),
+    "probgen.data.schema": ("Column", "Image", "Schema"),
     "probgen.data.streams": ("ParquetFolder",),
     "probgen.data.table": ("Table",),
     "probgen.errors": (

@@ -12,7 +12,7 @@ from probgen.data.masks import (
 )
 from probgen.data.missing import Flux, MissingPatterns, ampute, flux, missing_patterns
 from probgen.data.reading import read_table
-from probgen.data.schema import KINDS, Column, Schema
+from probgen.data.schema import KINDS, Column, Image, Schema
 from probgen.data.streams import ParquetFolder
 from probgen.data.table import Table
 
@@ -20,6 +20,7 @@ __all__ = [
     "KINDS",
     "Column",
     "Flux",
+    "Image",
     "MissingPatterns",
     "ParquetFolder",
     "Schema",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def table_with(data: Any, kept: Collection[str], unseen: Collection[str], schema
         for name in (frame.columns if schema is None else schema.names)
         if name in frame.columns or refuse_absent(name)
     ]
-    return Table(data, schema=Schema(tuple(columns)))
+    return Table(data, schema=Schema(tuple(columns), images=() if schema is None else schema.images))
 
 
 def refuse_absent(name: str) -> bool:
@@ -75,5 +76,5 @@ def appended(table: Table, names: Sequence[str]) -> Table:
     """The table with further columns of numbers, nothing of which is known."""
     fresh = tuple(Column(name, "real", reason="derived", incomplete=True) for name in names)
     values = np.column_stack([table.values, np.full((table.n_rows, len(fresh)), np.nan)])
-    schema = Schema(table.schema.columns + fresh, table.schema.target)
+    schema = replace(table.schema, columns=table.schema.columns + fresh)
     return table.with_columns(values, schema) if fresh else table

@@ -16,7 +16,17 @@ from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
 from probgen.data.sequences import Steps, cuts
 
-__all__ = ["Batch", "Batches", "Place", "Source", "Standardiser", "features", "first_rows", "n_features"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "Place",
+    "Source",
+    "Standardiser",
+    "feature_columns",
+    "features",
+    "first_rows",
+    "n_features",
+]
 
 AFFINE = ("real", "datetime")
 LOGARITHMIC = ("positive", "semicontinuous")
@@ -170,13 +180,13 @@ class Batch:
         *,
         total: int | None = None,
         weights: Tensor | None = None,
-        features: Tensor | None = None,
         steps: Steps | None = None,
     ) -> None:
         self.x, self.schema, self.weights, self._steps = x, schema, weights, steps
         self.total = len(x) if total is None else total
         self.first, self.numbers = 0, torch.empty(0)
-        self._features = features
+        self._features: dict[bool, Tensor] = {}
+        self._of: tuple[Batch, Tensor] | None = None  # the batch that these are rows of, and which
         self._parts: dict[Any, Tensor] = {}
 
     def __len__(self) -> int:
@@ -235,11 +245,13 @@ class Batch:
 
     def minibatch(self, index: Tensor, total: int) -> Batch:
         """Some rows that stand for ``total`` rows; what is known of the whole batch is not found out again."""
-        x, read = self.x[index], self.features()
+        x = self.x[index]
         if known(self.x) is None:
             mark_complete(x)
         weights = None if self.weights is None or self.in_sequences else self.weights[index]
-        return Batch(x, self.schema, total=total, weights=weights, features=x if read is self.x else read[index])
+        made = Batch(x, self.schema, total=total, weights=weights)
+        made._of = (self, index)
+        return made
 
     def sequences(self, index: Tensor) -> Batch:
         """Some sequences that stand for the whole table."""
@@ -272,11 +284,19 @@ class Batch:
         share.place = Place(edges[0], len(self.x), self.weight)
         return share
 
-    def features(self) -> Tensor:
-        """What an encoder reads: centred cells, one-hot levels, and a mask for columns that have holes."""
-        if self._features is None:
-            self._features = features(self.x, self.schema)
-        return self._features
+    def features(self, masks: bool = False) -> Tensor:
+        """What an encoder reads: centred cells, one-hot levels, and a mask for columns that have holes, or for all."""
+        if masks not in self._features:
+            self._features[masks] = self._read(masks)
+        return self._features[masks]
+
+    def _read(self, masks: bool) -> Tensor:
+        """Those of the whole batch are made once, and rows of them taken."""
+        if self._of is None:
+            return features(self.x, self.schema, masks)
+        whole, index = self._of
+        read = whole.features(masks)
+        return self.x if read is whole.x else read[index]
 
 
 class Batches:
@@ -390,13 +410,13 @@ class Batches:
 
 
 # ---------------------------------------------------------------------------------------------------- features
-def features(x: Tensor, schema: Schema) -> Tensor:
-    """``(..., F)`` numbers of order one, zeros for unknown cells, and a mask for columns with holes."""
-    if all(column.kind == "binary" and not column.incomplete for column in schema):
+def features(x: Tensor, schema: Schema, masks: bool = False) -> Tensor:
+    """``(..., F)`` numbers of order one, zeros for unknown cells, and a mask for columns with holes; with ``masks``, for all."""
+    if not masks and all(column.kind == "binary" and not column.incomplete for column in schema):
         return x if known(x) is None else x.nan_to_num()
     pieces = [read_column(x[..., at], column) for at, column in enumerate(schema)]
-    masks = [x[..., at : at + 1].isnan().to(x) for at, column in enumerate(schema) if column.incomplete]
-    return torch.cat(pieces + masks, -1)
+    told = [at for at, column in enumerate(schema) if masks or column.incomplete]
+    return torch.cat([*pieces, x[..., told].isnan().to(x)], -1)
 
 
 def first_rows(pieces: Iterable[Batch], rows: int) -> tuple[Tensor, Tensor | None]:
@@ -412,9 +432,15 @@ def first_rows(pieces: Iterable[Batch], rows: int) -> tuple[Tensor, Tensor | Non
     return x, torch.cat([torch.ones_like(b.x[:, 0]) if b.weights is None else b.weights for b in kept])
 
 
-def n_features(schema: Schema) -> int:
+def n_features(schema: Schema, masks: bool = False) -> int:
     """F, the width of :func:`features`."""
-    return features(torch.zeros(1, len(schema)), schema).shape[-1]
+    return features(torch.zeros(1, len(schema)), schema, masks).shape[-1]
+
+
+def feature_columns(schema: Schema) -> list[int]:
+    """The column that each number of :func:`features` is of, masks left out."""
+    widths = [read_column(torch.zeros(1), column).shape[-1] for column in schema]
+    return [at for at, width in enumerate(widths) for _ in range(width)]
 
 
 def read_column(x: Tensor, column: Column) -> Tensor:
@@ -425,6 +451,8 @@ def read_column(x: Tensor, column: Column) -> Tensor:
         read = x.clamp_min(1e-30).log()
     elif column.kind == "bounded":
         read = 2 * x - 1
+    elif column.kind == "count" and column.bounds is not None:
+        read = 2 * (x - column.bounds[0]) / (column.bounds[1] - column.bounds[0]) - 1
     elif column.kind == "count":
         read = x.clamp_min(0).log1p() - 1
     elif column.kind == "semicontinuous":

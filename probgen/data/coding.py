@@ -127,11 +127,12 @@ def outside(x: np.ndarray, column: Column) -> tuple[np.ndarray, str, str]:
     if column.kind == "positive":
         return x <= 0, "is not positive", "correct it, or use kind 'real' or 'semicontinuous'"
     if column.kind == "count":
-        whole = np.nan_to_num(x) == np.round(np.nan_to_num(x))
-        return (x < 0) | ~whole, "is not a count", "use kind 'real'"
+        bad = (x < 0) | (np.nan_to_num(x) != np.round(np.nan_to_num(x)))
+        if bad.any() or column.bounds is None:
+            return bad, "is not a count", "use kind 'real'"
     if column.kind == "semicontinuous":
         return x < 0, "is negative", "correct it, or use kind 'real'"
-    if column.kind == "bounded" and column.bounds is not None:
+    if column.kind in ("bounded", "count") and column.bounds is not None:
         low, high = column.bounds
         return (x < low) | (x > high), f"is outside [{low:g}, {high:g}]", "correct it, or widen the bounds"
     return np.zeros(len(x), bool), "", ""

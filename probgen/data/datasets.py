@@ -166,6 +166,9 @@ def from_scikit_learn(info: DatasetInfo) -> Table:
     if info.name == "diabetes":
         return Table(frame.assign(progression=bunch.target))
     labels = [str(n) for n in bunch.target_names]
+    if info.name == "digits":  # grey levels 0 to 16
+        label = pd.Categorical.from_codes(bunch.target.to_numpy(), labels)
+        return Table.from_images(bunch.images, levels=17, others={"target": label}, target="target")
     frame = frame.loc[:, frame.nunique() > 1].assign(target=pd.Categorical.from_codes(bunch.target.to_numpy(), labels))
     return Table(frame, target="target")
 
@@ -201,10 +204,11 @@ def from_folder(info: DatasetInfo, split: str) -> Table:
 
 def from_arrays(arrays: Any, name: str, split: str) -> Table:
     if name == "mnist":
-        pixels = arrays[f"{split}_x"].reshape(-1, 784).astype(float)
-        return Table.from_codes(pixels, Schema(tuple(Column(f"pixel{i}", "count") for i in range(784))))
+        return Table.from_images(arrays[f"{split}_x"].reshape(-1, 28, 28), levels=256)
     if split not in arrays:
         raise DataError(f"{name!r} has the splits train, valid and test, not {split!r}.")
     width = int(arrays["n_vars"])
     bits = np.unpackbits(arrays[split], axis=1)[:, :width].astype(float)
+    if name == "binarized_mnist":
+        return Table.from_images(bits.reshape(-1, 28, 28))
     return Table.from_codes(bits, Schema(tuple(Column(f"x{i}", "binary", levels=(0, 1)) for i in range(width))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any
 
 from probgen.errors import SchemaError
 
-__all__ = ["KINDS", "Column", "Schema"]
+__all__ = ["KINDS", "Column", "Image", "Schema"]
 
 KINDS = ("real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "semicontinuous", "datetime")
 DISCRETE = ("binary", "categorical", "ordinal")
@@ -88,8 +89,52 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Image:
+    """Columns that are the pixels of one picture.
+
+    They stand side by side, by rows, then columns, then channels of the picture, and are called ``name[r,c]``, or
+    ``name[r,c,ch]`` where there is more than one channel.
+
+    Attributes:
+        name: of the picture.
+        shape: ``(H, W, C)``; ``(H, W)`` is one channel.
+
+    Example:
+        >>> Image("photo", (1, 2)).names
+        ('photo[0,0]', 'photo[0,1]')
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.shape) if isinstance(self.shape, tuple | list) else ()
+        if len(shape) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in shape):
+            raise SchemaError(f"Image {self.name!r}: shape must be (H, W) or (H, W, C), got {self.shape!r}.")
+        object.__setattr__(self, "shape", (*shape, 1)[:3])
+
+    @property
+    def pixels(self) -> int:
+        """How many columns it has, H W C."""
+        return math.prod(self.shape)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of its columns, in order."""
+        height, width, channels = self.shape
+        every = ((r, c, ch) for r in range(height) for c in range(width) for ch in range(channels))
+        return tuple(f"{self.name}[{','.join(map(str, at if channels > 1 else at[:2]))}]" for at in every)
+
+    def start(self, names: Sequence[str]) -> int | None:
+        """Place of its first column among others, None where they do not all stand there side by side."""
+        first = self.names[0]
+        at = list(names).index(first) if first in names else 0
+        return at if tuple(names[at : at + self.pixels]) == self.names else None
+
+
+@dataclass(frozen=True)
 class Schema:
-    """The columns of a table, in order.
+    """The columns of a table, in order, and which of them are pixels of pictures.
 
     Example:
         >>> schema = Schema((Column("bmi", "real"), Column("smoker", "binary", levels=("no", "yes"))))
@@ -101,14 +146,19 @@ class Schema:
 
     columns: tuple[Column, ...]
     target: str | None = None
+    images: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [column.name for column in self.columns]
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
+        repeated = sorted(str(name) for name, times in Counter(self.names).items() if times > 1)
         if repeated:
             raise SchemaError(f"Column names must differ; {', '.join(repeated)} repeat. Rename them.")
         if self.target is not None:
             self.index(self.target)
+        for image in self.images:
+            if image.start(self.names) is None:
+                raise SchemaError(
+                    f"Image {image.name!r}: its {image.pixels} columns, {image.names[0]} to {image.names[-1]}, must stand side by side."
+                )
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -137,6 +187,18 @@ class Schema:
             raise SchemaError(f"There is no column {name!r}. Columns: {', '.join(map(str, self.names))}.")
         return self._places[name]
 
+    def image(self, name: str | None = None) -> Image:
+        """A picture by its name; the only one where none is named.
+
+        Raises:
+            SchemaError: there is no such picture, or there are several and none is named.
+        """
+        found = [image for image in self.images if name in (None, image.name)]
+        if len(found) == 1:
+            return found[0]
+        there = ", ".join(repr(image.name) for image in self.images) or "none (Table.from_images makes them)"
+        raise SchemaError(f"Expected the name of one image, got {name!r}. Images: {there}.")
+
     def with_kind(
         self, name: str, kind: str, levels: Sequence[Any] | None = None, bounds: tuple[float, float] | None = None
     ) -> Schema:
@@ -154,8 +216,9 @@ class Schema:
         return replace(self, target=name)
 
     def select(self, names: Sequence[str]) -> Schema:
-        """Some columns, in the order given."""
-        return Schema(tuple(self[name] for name in names), self.target if self.target in names else None)
+        """Some columns, in the order given; images of which all are there, in order, stay images."""
+        images = tuple(image for image in self.images if image.start(names) is not None)
+        return Schema(tuple(self[name] for name in names), self.target if self.target in names else None, images)
 
     def drop(self, names: Sequence[str]) -> Schema:
         """All columns but these; a text is one name."""
@@ -166,7 +229,10 @@ class Schema:
 
     def to_json(self) -> str:
         """Text from which :meth:`from_json` makes an equal schema."""
-        return json.dumps({"target": self.target, "columns": [vars(c) for c in self.columns]}, indent=1, default=plain)
+        entry: dict[str, Any] = {"target": self.target, "columns": [vars(c) for c in self.columns]}
+        if self.images:
+            entry["images"] = [{"name": image.name, "shape": image.shape} for image in self.images]
+        return json.dumps(entry, indent=1, default=plain)
 
     @classmethod
     def from_json(cls, text: str) -> Schema:
@@ -178,15 +244,31 @@ class Schema:
         try:
             found = json.loads(text)
             columns = tuple(column_from(entry) for entry in found["columns"])
-            return cls(columns, found.get("target"))
+            images = tuple(Image(image["name"], tuple(image["shape"])) for image in found.get("images", ()))
+            return cls(columns, found.get("target"), images)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"This is not a schema in JSON ({error}); write one with schema.to_json().") from error
 
     def explain(self) -> str:
-        """One line a column: kind, levels or bounds, and why."""
-        width = max((len(str(name)) for name in self.names), default=0)
+        """One line a column, and one an image: kind, levels or bounds, and why."""
+        pixels = {name for image in self.images for name in image.names}
+        first = {image.names[0]: image for image in self.images}
+        lines = [
+            (first[c.name].name, self._explain_image(first[c.name]))
+            if c.name in first
+            else (str(c.name), c.describe())
+            for c in self.columns
+            if c.name in first or c.name not in pixels
+        ]
+        width = max((len(name) for name, _ in lines), default=0)
         mark = {self.target: "  <- target"} if self.target else {}
-        return "\n".join(f"{c.name!s:<{width}}  {c.describe()}{mark.get(c.name, '')}" for c in self.columns)
+        return "\n".join(f"{name:<{width}}  {said}{mark.get(name, '')}" for name, said in lines)
+
+    def _explain_image(self, image: Image) -> str:
+        columns = [replace(self[name], name="", reason="", incomplete=False, dtype="") for name in image.names]
+        kinds = list(dict.fromkeys(column.describe() for column in columns))
+        holes = ", has holes" if any(self[name].incomplete for name in image.names) else ""
+        return f"image of {' x '.join(map(str, image.shape))} pixels, {' or '.join(kinds[:3])}{holes}"
 
     def __str__(self) -> str:
         return self.explain()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from probgen.data.schema import Column, Schema
 from probgen.data.table import Table
 
 __all__ = ["FACTORS", "sprites"]
@@ -25,7 +24,7 @@ def sprites(rows: int | None = None, size: int = 16, seed: int = 0) -> tuple[Tab
         seed: of the draw.
 
     Returns:
-        A table of ``size * size`` binary columns, and codes ``(N, 5)`` of the factors in the order of :data:`FACTORS`.
+        A table of images of ``size * size`` binary pixels, and codes ``(N, 5)`` of the factors in the order of :data:`FACTORS`.
 
     Example:
         >>> table, factors = sprites(100)
@@ -37,8 +36,7 @@ def sprites(rows: int | None = None, size: int = 16, seed: int = 0) -> tuple[Tab
     number = np.arange(every) if rows is None else np.random.default_rng(seed).integers(every, size=rows)
     factors = np.column_stack(np.unravel_index(number, sizes))
     pictures = np.concatenate([drawn(part, size) for part in np.array_split(factors, max(1, len(factors) // 2000))])
-    columns = (Column(f"pixel{at // size}_{at % size}", "binary", levels=(0, 1)) for at in range(size * size))
-    return Table.from_codes(pictures.reshape(len(factors), -1).astype(float), Schema(tuple(columns))), factors
+    return Table.from_images(pictures, kind="binary"), factors
 
 
 def drawn(factors: np.ndarray, size: int) -> np.ndarray:

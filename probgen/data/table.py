@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from probgen.data.coding import decode_column, encode_column
+from probgen.data.images import as_pictures, check_pixels, pictures_of, pixel_schema
 from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
 from probgen.data.schema import Column, Schema, plain
@@ -152,6 +153,54 @@ class Table:
         flat = cls(whole, schema=schema)
         return cls._made(flat.values, flat.schema, check_weights(weights, len(lengths)), Native("pandas"), lengths)
 
+    @classmethod
+    def from_images(
+        cls,
+        images: Any,
+        kind: str | None = None,
+        name: str = "image",
+        *,
+        levels: int | None = None,
+        others: Any = None,
+        target: str | None = None,
+        schema: Schema | None = None,
+    ) -> Table:
+        """A table of pictures, one column a pixel (:class:`~probgen.data.schema.Image`), other columns behind them.
+
+        Args:
+            images: ``(N, H, W)`` or ``(N, H, W, C)`` numbers, NaN = unknown.
+            kind: of the pixels; where it is None zeros and ones are "binary", other whole numbers "count", numbers "real".
+            name: of the pictures.
+            levels: how many grey levels there are, 0 to ``levels - 1``: 256 for numbers of eight bits.
+            others: further columns of the same rows, as for a table: ``{"label": labels}``; those of a schema are unknown without.
+            target: the column that is to be predicted, if any.
+            schema: of another table of such pictures, instead of kind, name, levels and target.
+
+        Raises:
+            DataError: pictures of different sizes or with other axes, infinite or impossible pixels, another number of other rows.
+
+        Example:
+            >>> table = Table.from_images(np.zeros((3, 8, 8)), others={"label": ["a", "b", "a"]})
+            >>> table.n_columns, table.images().shape
+            (65, (3, 8, 8, 1))
+        """
+        pictures = as_pictures(images)
+        flat = pictures.reshape(len(pictures), -1)
+        if schema is None:
+            schema = pixel_schema(pictures, np.asarray(images).dtype, kind, name, levels)
+            extra = None if others is None else Table(others)
+            columns = schema.columns + (() if extra is None else extra.schema.columns)
+            schema = Schema(columns, target, schema.images)
+        else:
+            check_same_pictures(pictures, schema)
+            rest = schema.select(schema.names[schema.images[0].pixels :])
+            unknown = np.full((len(flat), len(rest)), np.nan)
+            extra = Table.from_codes(unknown, rest) if others is None else Table(others, schema=rest)
+        if extra is not None and len(extra) != len(flat):
+            raise DataError(f"There are {len(flat)} images and {len(extra)} rows of other columns; they must agree.")
+        values = flat if extra is None else np.column_stack([flat, extra.values])
+        return cls.from_codes(values, schema)
+
     # -- reading -----------------------------------------------------------------------------------------------
     @property
     def known(self) -> np.ndarray:
@@ -189,6 +238,14 @@ class Table:
         """One column with its labels; None or NaN where unknown."""
         place = self.schema.index(name)
         return decode_column(self.values[:, place], self.schema[place])
+
+    def images(self, name: str | None = None) -> np.ndarray:
+        """``(N, H, W, C)`` pixels of the pictures of this name, NaN where unknown; levels as their codes.
+
+        Raises:
+            SchemaError: the table has no such picture, or several and none is named.
+        """
+        return pictures_of(self.values, self.schema, name)
 
     def fingerprint(self) -> str:
         """A hash of values, weights and schema."""
@@ -337,7 +394,7 @@ class Table:
 
         Raises:
             DataError: an unknown column or row, or a constant number; the message says which and what to do. A discrete
-                column may show one of its levels only.
+                column may show one of its levels only, and a counted pixel of an image may always be the same.
         """
         seen = self.known
         empty = np.nonzero(~seen.any(1))[0]
@@ -346,10 +403,11 @@ class Table:
                 f"Row {int(empty[0])} has no known cell ({len(empty)} such rows); drop them before fitting."
             )
         some = np.asarray(seen.any(0))
+        pixels = {pixel for image in self.schema.images for pixel in image.names}
         for place, column in enumerate(self.schema):
             if not bool(some[place]):
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
-            if column.is_discrete:
+            if column.is_discrete or (column.kind == "count" and column.name in pixels):
                 continue
             known = self.values[seen[:, place], place]
             if np.all(known == known[0]):
@@ -359,6 +417,16 @@ class Table:
                 )
         if self.weights is not None and not (self.weights > 0).any():
             raise DataError("All weights are zero; give at least one row a positive weight.")
+
+
+def check_same_pictures(pictures: np.ndarray, schema: Schema) -> None:
+    """Refuse pictures that are not those with which a schema begins."""
+    shape = schema.images[0].shape if schema.images else None
+    if pictures.shape[1:] != shape or schema.images[0].start(schema.names) != 0:
+        raise DataError(
+            f"The schema must begin with images of shape {pictures.shape[1:]}, as those given have; its images: {shape or 'none'}."
+        )
+    check_pixels(pictures, schema[0])
 
 
 def as_frame(sequence: Any, names: Sequence[str] | None) -> pd.DataFrame:

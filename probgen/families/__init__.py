@@ -11,6 +11,7 @@ from probgen.families.conditional_gaussian import ConditionalGaussian
 from probgen.families.conditional_table import ConditionalTable
 from probgen.families.count_regression import HurdleRegression, NegativeBinomialRegression, PoissonRegression
 from probgen.families.discrete_regression import MultinomialLogit, ProportionalOdds
+from probgen.families.discretised_logistic import DiscretisedLogistic
 from probgen.families.factor_analyser import FactorAnalyser, PrincipalComponents, checked_factors
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import (
@@ -36,6 +37,7 @@ from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
 from probgen.families.regression import LogisticRegression, RegressedColumns
 from probgen.families.stick_breaking import StickBreaking, mixture_weights
+from probgen.families.student_columns import StudentColumns
 from probgen.families.student_t import StudentT
 from probgen.families.switching_path import SwitchingPath
 from probgen.families.tree_table import TreeTable
@@ -55,6 +57,7 @@ __all__ = [
     "CoupledGaussian",
     "DiagonalGaussian",
     "DiagonalRegression",
+    "DiscretisedLogistic",
     "FactorAnalyser",
     "Family",
     "FullGaussian",
@@ -83,6 +86,7 @@ __all__ = [
     "SemiMarkovChain",
     "SphericalGaussian",
     "StickBreaking",
+    "StudentColumns",
     "StudentT",
     "SwitchingPath",
     "Symbol",

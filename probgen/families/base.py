@@ -323,6 +323,11 @@ class Family(nn.Module, ABC):
         """How many numbers a decoder has to give for one row."""
 
     @property
+    def output_places(self) -> Tensor:
+        """``(D, P)``: which outputs of a decoder describe each column, where columns are described one by one."""
+        return torch.arange(self.outputs).reshape(-1, self.columns).mT  # parameter by parameter
+
+    @property
     def dispersions(self) -> list[int]:
         """Which outputs of a decoder say how far values spread, and not where they lie."""
         return []

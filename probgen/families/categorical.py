@@ -144,6 +144,10 @@ class Categorical(Family):
     def outputs(self) -> int:
         return self.columns * self.levels
 
+    @property
+    def output_places(self) -> Tensor:
+        return torch.arange(self.outputs).reshape(self.columns, self.levels)
+
     def head(self, output: Tensor) -> Parameters:
         shape = (self.levels,) if self.bare else (self.columns, self.levels)
         return {"logits": output.unflatten(-1, shape).log_softmax(-1)}

@@ -14,7 +14,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from probgen.families.base import Factor, Family, Latent, Observable, Symbol, on
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.beta import Beta
 from probgen.families.categorical import Categorical
+from probgen.families.discretised_logistic import DiscretisedLogistic
 from probgen.families.gamma import Gamma
 from probgen.families.gaussian import Covariance, DiagonalGaussian, gaussian
 from probgen.families.gaussian_regression import PotentialFactor
@@ -34,6 +35,7 @@ from probgen.families.log_normal import LogNormal
 from probgen.families.negative_binomial import NegativeBinomial
 from probgen.families.ordered_logistic import OrderedLogistic
 from probgen.families.poisson import Poisson
+from probgen.families.student_columns import StudentColumns
 
 __all__ = ["Columns"]
 
@@ -49,11 +51,14 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "semicontinuous": Hurdle,
 }
 CHOICES: dict[str, dict[str, Callable[..., Family]]] = {  # what else a column of a kind can have
+    "real": {"gaussian": DiagonalGaussian, "student_t": StudentColumns},
     "positive": {"log_normal": LogNormal, "gamma": Gamma},
-    "count": {"negative_binomial": NegativeBinomial, "poisson": Poisson},
+    "count": {"negative_binomial": NegativeBinomial, "poisson": Poisson, "discretised_logistic": DiscretisedLogistic},
     "ordinal": {"categorical": Categorical, "ordered_logistic": OrderedLogistic},
 }
 ROWS = 2**17  # that coordinates are learnt from
+STEPPED = ("discretised_logistic",)  # of counts with bounds
+MOST_LEVELS = 1024  # of a count with bounds whose family is in steps unless told otherwise
 LEVELLED = ("categorical", "ordinal")
 GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
 
@@ -114,7 +119,8 @@ class Columns(nn.Module):
         table: K, the number of parameter rows (components, classes), or a shape, for several indices.
         covariance: ``None``, or the structure of the Gaussian that couples the continuous columns.
         prior: "default" or None (maximum likelihood).
-        families: names of families for some columns, instead of those of their kinds: ``{"visits": "poisson"}``.
+        families: names of families for some columns, or for all of a kind, instead of those of their kinds:
+            ``{"visits": "poisson", "real": "student_t"}``; what is said of a column counts before what is said of its kind.
         coordinates: called with the number of coupled columns and their link, makes coordinates that :meth:`learn` from
             data and stand between the two.
         discrete: called with the numbers of levels of the columns that have any, makes the family that couples them.
@@ -133,10 +139,10 @@ class Columns(nn.Module):
         super().__init__()
         columns = list(schema)
         self.width, self.shape = len(columns), (table,) if isinstance(table, int) else tuple(table)
-        check_families(families or {}, columns)
+        families = by_column(families or {}, columns)
         groups: dict[tuple, list[int]] = defaultdict(list)
         for at, column in enumerate(columns):
-            groups[block_key(column, covariance, families or {}, discrete)].append(at)
+            groups[block_key(column, covariance, families, discrete)].append(at)
         rows = table if isinstance(table, int) else math.prod(table)
         self.blocks = nn.ModuleList(
             make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior, discrete)
@@ -182,6 +188,17 @@ class Columns(nn.Module):
         for code, size in zip(codes[1:], self.shape[1:], strict=True):
             number = number * size + code
         return number
+
+    @property
+    def output_places(self) -> list[list[int]]:
+        """Of every column, which of a decoder's outputs describe it."""
+        found: list[list[int]] = [[] for _ in range(self.width)]
+        first = 0
+        for block in self.parts():
+            for at, own in zip(block.index.tolist(), block.family.output_places.tolist(), strict=True):
+                found[at] = [first + place for place in own]
+            first += block.family.outputs
+        return found
 
     @property
     def outputs(self) -> int:
@@ -258,17 +275,47 @@ class Joint(Observable):
         return out
 
 
-def check_families(families: Mapping[str, str], columns: list[Column]) -> None:
-    """Names of columns that there are, and of families that fit them."""
+def by_column(families: Mapping[str, str], columns: list[Column]) -> dict[str, str]:
+    """The family of every column for which one is named, by itself or by its kind."""
     kinds = {column.name: column.kind for column in columns}
     if not isinstance(families, Mapping):
         raise CapabilityError(f"families must be a dictionary, such as {{'visits': 'poisson'}}, got {families!r}.")
     for name, family in families.items():
-        if name not in kinds:
+        if name not in kinds and name not in FAMILIES:
             raise CapabilityError(f"families names column {name!r}; there are {', '.join(map(repr, kinds))}.")
-        if family not in CHOICES.get(kinds[name], {}):
-            able = ", ".join(CHOICES.get(kinds[name], {})) or "none but its own"
-            raise CapabilityError(f"Column {name!r} is {kinds[name]}; families for it: {able}. Got {family!r}.")
+        if name not in kinds and family not in CHOICES.get(name, {}):
+            refuse_family(f"Columns of kind {name!r}", name, family)
+    named = {name: families.get(name, families.get(kind)) for name, kind in kinds.items()}
+    found = {name: family for name, family in named.items() if family is not None}
+    for column in columns:
+        if column.name in found:
+            check_family(column, found[column.name])
+    return found
+
+
+def check_family(column: Column, family: str) -> None:
+    """One that its column can have."""
+    if family not in CHOICES.get(column.kind, {}):
+        refuse_family(f"Column {column.name!r} is {column.kind}", column.kind, family)
+    if family in STEPPED and not levels_of(column):
+        raise CapabilityError(
+            f"Column {column.name!r}: {family!r} needs bounds from 0 to a whole number, got {column.bounds};"
+            " give them with schema.with_kind(name, 'count', bounds=(0, 255))."
+        )
+
+
+def refuse_family(what: str, kind: str, family: str) -> NoReturn:
+    able = ", ".join(CHOICES.get(kind, {})) or "none but its own"
+    raise CapabilityError(f"{what}; families for it: {able}. Got {family!r}.")
+
+
+def levels_of(column: Column) -> int:
+    """Number of levels; of a count with bounds, how many values it can have; 0 for other columns."""
+    if column.kind in LEVELLED:
+        return len(column.levels)
+    if column.kind == "count" and column.bounds is not None and column.bounds[0] == 0 and column.bounds[1] % 1 == 0:
+        return int(column.bounds[1]) + 1
+    return 0
 
 
 def block_key(
@@ -278,13 +325,16 @@ def block_key(
     discrete: Callable[..., Family] | None,
 ) -> tuple:
     """Columns with the same key share a block."""
+    levels = levels_of(column)
     if column.name in families:
-        return (families[column.name], len(column.levels) if column.kind in LEVELLED else 0)
+        return (families[column.name], levels if column.kind in LEVELLED or families[column.name] in STEPPED else 0)
     if covariance is not None and column.kind in GAUSSIAN_LINKS:
         return ("gaussian", 0)
     if discrete is not None and column.is_discrete:
         return ("discrete", 0)
-    return (column.kind, len(column.levels) if column.kind in LEVELLED else 0)
+    if column.kind == "count":
+        return ("discretised_logistic", levels) if 0 < levels <= MOST_LEVELS else ("count", 0)
+    return (column.kind, levels)
 
 
 def make_block(

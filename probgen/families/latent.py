@@ -19,11 +19,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from probgen.data.batches import features, first_rows
+from probgen.data.batches import features, first_rows, n_features
+from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable, Symbol
 from probgen.families.columns import Columns
-from probgen.nn import Constants, mlp
+from probgen.families.networks import writer
+from probgen.nn import Constants
 
 __all__ = ["GivenLevel", "LatentPrior", "checked_sizes", "decoder", "normal_of", "prior_named"]
 
@@ -44,17 +46,21 @@ def normal_of(output: Tensor) -> Any:
     return dist.Normal(loc, log_scale.clamp(LEAST, MOST).exp()).to_event(1)
 
 
-def decoder(*widths: int, columns: Columns, spread: str = "row") -> nn.Module:
+def decoder(
+    *widths: int, columns: Columns, spread: str = "row", network: str = "mlp", schema: Schema | None = None
+) -> nn.Module:
     """A network of some widths whose output describes columns.
 
     Args:
         widths: of what it reads, and of its layers.
         columns: what it describes.
         spread: their dispersions are decoded for every "row", are constants of each "column", or one constant, the "same".
+        network: what kind of network, see :mod:`~probgen.families.networks`.
+        schema: of the columns, for networks that write pictures.
     """
     if spread not in ("row", "column", "same"):
         raise CapabilityError(f"spread must be 'row', 'column' or 'same', got {spread!r}.")
-    net = mlp(*widths, columns.outputs)
+    net = writer(*widths, columns=columns, schema=schema, network=network)
     if spread == "row" or not columns.dispersions:
         return net
     return nn.Sequential(net, Constants(columns.outputs, columns.dispersions, spread == "same"))
@@ -155,7 +161,8 @@ class VampPrior(LatentPrior):
     def learn(self, batches: Any) -> None:
         x, _ = first_rows(batches.pieces(), 100 * len(self.rows))
         chosen = torch.linspace(0, len(x) - 1, len(self.rows), device=x.device).long()
-        self.rows.data = features(x[chosen], batches.schema).to(self.rows)
+        masks = self.rows.shape[-1] != n_features(batches.schema)  # the guide is told of all columns what is known
+        self.rows.data = features(x[chosen], batches.schema, masks).to(self.rows)
 
     def forward(self) -> Any:
         which = dist.Categorical(logits=self.rows.new_zeros(len(self.rows)))

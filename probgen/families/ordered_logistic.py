@@ -168,6 +168,10 @@ class OrderedLogistic(Family):
     def outputs(self) -> int:
         return self.columns * self.levels
 
+    @property
+    def output_places(self) -> Tensor:
+        return torch.arange(self.outputs).reshape(self.columns, self.levels)
+
     def head(self, output: Tensor) -> Parameters:
         """A location and the unconstrained cutpoints of every column."""
         cells = 10.0 * (output / 10.0).tanh().unflatten(-1, (self.columns, self.levels))

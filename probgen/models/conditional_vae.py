@@ -10,18 +10,19 @@ summed out: every level is tried. So rows of a level are drawn by giving it, and
 the known cells, the label among them.
 """
 
+from collections.abc import Mapping
+
 import pyro
 import torch
 from pyro.distributions import Normal
 from torch import nn
 from torch.nn.functional import one_hot
 
-from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families import SUM_OUT, Categorical, Columns
 from probgen.families.latent import GivenLevel, checked_sizes, decoder, normal_of
-from probgen.nn import mlp
+from probgen.families.networks import encoder, reads_masks
 from probgen.program import Model, Traits
 
 
@@ -33,7 +34,7 @@ class ConditionalVAE(Model):
         label: name of a column with levels.
         latent: L.
         hidden: widths of the encoder, and from behind of the decoder.
-        spread: as for ``vae``.
+        spread, network, families: as for ``vae``.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "a label, and latents in which rows of one label differ")
@@ -45,17 +46,28 @@ class ConditionalVAE(Model):
         latent: int = 8,
         hidden: tuple[int, ...] = (128, 128),
         spread: str = "row",
+        network: str = "mlp",
+        families: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(schema)
         checked_sizes(latent=latent, hidden=hidden)
         self.label = checked_label(schema, label)
         self.others = tuple(name for name in schema.names if name != self.label)
         self.levels, self.latent = schema[self.label].cardinality, latent
-        self.columns = Columns([schema[name] for name in self.others])
+        others = schema.select(self.others)
+        self.columns = Columns(others, families=families)
         self.level = Categorical(self.levels)
         self.logits = nn.Parameter(torch.zeros(self.levels))
-        self.encoder = mlp(n_features(schema), *hidden, 2 * latent)
-        self.decoder = decoder(latent + self.levels, *reversed(hidden), columns=self.columns, spread=spread)
+        self.masks = reads_masks(network)
+        self.encoder = encoder(schema, *hidden, 2 * latent, network=network)
+        self.decoder = decoder(
+            latent + self.levels,
+            *reversed(hidden),
+            columns=self.columns,
+            spread=spread,
+            network=network,
+            schema=others,
+        )
 
     def described(self, z, y):
         """The other columns given latents and levels."""
@@ -72,7 +84,7 @@ class ConditionalVAE(Model):
 
     def guide(self, batch):
         with batch.rows():
-            pyro.sample("z", normal_of(self.encoder(batch.features())))
+            pyro.sample("z", normal_of(self.encoder(batch.features(self.masks))))
 
 
 def checked_label(schema, label):

@@ -10,14 +10,16 @@ The guide reads a row upwards once, :math:`e_\ell = u_\ell(e_{\ell - 1})`, and t
 need only say what the upper ones have left over.
 """
 
+from collections.abc import Mapping
+
 import pyro
 import torch
 from torch import nn
 
-from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
 from probgen.families.latent import checked_sizes, decoder, normal_of
+from probgen.families.networks import encoder, reads_masks
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -29,28 +31,36 @@ class HierarchicalVAE(Model):
         schema: the columns.
         latent: sizes of z_1, .., z_L.
         hidden: widths of the networks that read and write the columns; the last is that of the states between layers.
-        spread: as for ``vae``.
+        spread, network, families: as for ``vae``.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "layers of continuous latents, each given those above it")
 
     def __init__(
-        self, schema: Schema, latent: tuple[int, ...] = (8, 4), hidden: tuple[int, ...] = (128,), spread: str = "row"
+        self,
+        schema: Schema,
+        latent: tuple[int, ...] = (8, 4),
+        hidden: tuple[int, ...] = (128,),
+        spread: str = "row",
+        network: str = "mlp",
+        families: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(schema)
         latent = (latent,) if isinstance(latent, int) else tuple(latent)
         checked_sizes(latent=latent or 0, hidden=hidden or 0)
         width = hidden[-1]
-        self.sizes = latent
-        self.columns = Columns(schema)
+        self.sizes, self.masks = latent, reads_masks(network)
+        self.columns = Columns(schema, families=families)
         self.top = nn.Parameter(torch.zeros(width))
         self.up = nn.ModuleList(
-            [mlp(n_features(schema), *hidden, width)] + [mlp(width, width, width) for _ in latent[1:]]
+            [encoder(schema, *hidden, width, network=network)] + [mlp(width, width, width) for _ in latent[1:]]
         )
         self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent)
         self.posterior = nn.ModuleList(mlp(2 * width, width, 2 * size) for size in latent)
         self.down = nn.ModuleList(mlp(width + size, width, width) for size in latent)
-        self.decoder = decoder(width, *reversed(hidden), columns=self.columns, spread=spread)
+        self.decoder = decoder(
+            width, *reversed(hidden), columns=self.columns, spread=spread, network=network, schema=schema
+        )
 
     def layers(self):
         """Numbers of the layers, from the top down."""
@@ -70,7 +80,7 @@ class HierarchicalVAE(Model):
             pyro.sample("x", self.columns(self.decoder(h)), obs=batch.x)
 
     def guide(self, batch):
-        read = [self.up[0](batch.features())]
+        read = [self.up[0](batch.features(self.masks))]
         for up in self.up[1:]:
             read.append(read[-1] + up(read[-1]))
         h = self.top

@@ -9,13 +9,15 @@ Each column has the family of its kind. The encoder reads the known cells and, f
 of the latents is a standard normal, or is learnt: a mixture of normals, or of the guide at made-up rows.
 """
 
+from collections.abc import Mapping
+
 import pyro
 
 from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
 from probgen.families.latent import checked_sizes, decoder, normal_of, prior_named
-from probgen.nn import mlp
+from probgen.families.networks import encoder, reads_masks
 from probgen.program import Model, Traits
 
 
@@ -30,6 +32,8 @@ class VAE(Model):
             number, the "same" for all.
         latent_prior: "normal", "mixture" or "vamp".
         prior_components: K, of a mixture, or of made-up rows.
+        network: "mlp", "residual", "convolution" (of images), "set" or "attention" (over the known cells).
+        families: of columns or kinds, instead of their own: ``{"real": "student_t"}``.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "continuous latents decoded by a network, amortised guide")
@@ -42,13 +46,18 @@ class VAE(Model):
         spread: str = "row",
         latent_prior: str = "normal",
         prior_components: int = 50,
+        network: str = "mlp",
+        families: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(schema)
         checked_sizes(latent=latent, hidden=hidden, prior_components=prior_components)
-        read = n_features(schema)
-        self.columns = Columns(schema)
-        self.encoder = mlp(read, *hidden, 2 * latent)
-        self.decoder = decoder(latent, *reversed(hidden), columns=self.columns, spread=spread)
+        self.masks = reads_masks(network)
+        read = n_features(schema, self.masks)
+        self.columns = Columns(schema, families=families)
+        self.encoder = encoder(schema, *hidden, 2 * latent, network=network)
+        self.decoder = decoder(
+            latent, *reversed(hidden), columns=self.columns, spread=spread, network=network, schema=schema
+        )
         self.prior = prior_named(latent_prior, latent, prior_components, read, self.posterior)
 
     def prepare(self, batches):
@@ -64,4 +73,4 @@ class VAE(Model):
 
     def guide(self, batch):
         with batch.rows():
-            pyro.sample("z", self.posterior(batch.features()))
+            pyro.sample("z", self.posterior(batch.features(self.masks)))

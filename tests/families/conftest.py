@@ -14,6 +14,7 @@ from probgen.families import (
     Beta,
     Categorical,
     DiagonalGaussian,
+    DiscretisedLogistic,
     FactorAnalyser,
     Family,
     FullGaussian,
@@ -25,6 +26,7 @@ from probgen.families import (
     Poisson,
     PrincipalComponents,
     SphericalGaussian,
+    StudentColumns,
     StudentT,
     TiedGaussian,
 )
@@ -64,6 +66,11 @@ def on_interval() -> tuple[Tensor, Tensor]:
     odds, weight = trapezoid(-13.8, 13.8)
     x = odds.sigmoid()
     return x, weight + x.log() + torch.log1p(-x)
+
+
+def heavy_tails() -> tuple[Tensor, Tensor]:
+    far, weight = trapezoid(-25.0, 25.0)
+    return far.sinh(), weight + far.cosh().log()
 
 
 def zero_and_positives() -> tuple[Tensor, Tensor]:
@@ -109,6 +116,10 @@ CASES = {
     "tied": Case(TiedGaussian, normals),
     "factors": Case(partial(FactorAnalyser, factors=1), normals, rounds=100),
     "components": Case(partial(PrincipalComponents, factors=1), normals, rounds=20),
+    "grey_levels": Case(lambda **k: DiscretisedLogistic(12, **k), ordered(12), lambda: counting(12), True),
+    "student_columns": Case(
+        StudentColumns, lambda n: torch.distributions.StudentT(3.0).sample((n, 2)) + 0.3, heavy_tails, rounds=200
+    ),
     "student": Case(StudentT, lambda n: normals(n) * torch.distributions.Chi2(3.0).sample((n, 1)).rsqrt(), rounds=100),
     "student_diagonal": Case(partial(StudentT, covariance="diagonal", degrees=4.0), normals, rounds=100),
 }
