@@ -15,7 +15,7 @@ const model = {
   basis: gridAlone || data.latent > 2 ? bases.principal : bases.latents, across: 0, up: 1, colourBy: "", ground: "",
   columnNamed(key) { return key === "given" ? data.colour : data.columns[Number(key)]; },
   colouring() {
-    if (this.colourBy === "") return { colour: null, cells: null };
+    if (this.colourBy === "" || this.colourBy === "hidden") return { colour: null, cells: null };
     return { colour: this.columnNamed(this.colourBy), cells: this.colourBy === "given" ? data.colour.cells : data.cells[Number(this.colourBy)] };
   },
   road() {
@@ -53,8 +53,8 @@ function paintPictures(pen, plane) { // the decoded picture at the crossings of 
   const { left, right, top, bottom } = plane.inner, picture = data.pictures[0], [height, width] = picture.shape;
   const wide = Math.max(4, Math.round((right - left) / PAINTED.pictures)), size = (right - left) / wide;
   const tall = Math.max(2, Math.round((bottom - top) / size * width / height)), step = (bottom - top) / tall, canvas = element("canvas");
-  const side = 0.9 * Math.min(size / width, step / height);
-  pen.imageSmoothingEnabled = false;
+  const side = Math.min(size / width, step / height);
+  pen.imageSmoothingEnabled = false; pen.fillStyle = "#000"; pen.fillRect(left, top, right - left, bottom - top);
   for (let j = 0; j < tall; j++) for (let i = 0; i < wide; i++) {
     const z = plane.moved(model.z, plane.plane([left + (i + 0.5) * size, top + (j + 0.5) * step]));
     drawPicture(canvas, picture, decodeNumbers(z, model.level), data.columns);
@@ -65,8 +65,10 @@ function paintPictures(pen, plane) { // the decoded picture at the crossings of 
 // ---- what is shown
 let wanted = null;
 function draw(what) { // once a frame, whatever happened since the last one
-  if (wanted) { Object.assign(wanted, what); return; }
-  wanted = { ...what };
+  const first = !wanted;
+  wanted = wanted || {};
+  for (const [name, needed] of Object.entries(what)) wanted[name] = wanted[name] || needed;
+  if (!first) return;
   requestAnimationFrame(() => {
     const now = wanted;
     wanted = null;
@@ -289,10 +291,9 @@ function controls() {
   const named = data.columns.map((column, at) => [String(at), column]).filter(([, column]) => !column.pixel), same = data.colour && named.find(([, column]) => column.name === data.colour.name);
   const entries = named.map(([key, column]) => [key, column.name]);
   model.colourBy = same ? same[0] : data.colour ? "given" : "";
-  options($("colour"), [["", "nothing"], ...(data.colour && !same ? [["given", data.colour.name]] : []), ...entries], model.colourBy);
+  options($("colour"), [...(data.colour && !same ? [["given", data.colour.name]] : []), ...entries, ["", "one colour"], ["hidden", "no points"]], model.colourBy);
   model.ground = same && !data.pictures.length ? same[0] : "";
   options($("ground"), [["", "nothing"], ...(data.pictures.length ? [["pictures", "decoded pictures"]] : []), ...entries.map(([key, name]) => [key, data.pictures.length ? name : `decoded ${name}`])], model.ground);
-  $("colour").parentNode.hidden = $("colour").options.length < 2;
   $("ground").parentNode.hidden = $("ground").options.length < 2;
   $("axes").hidden = gridAlone || data.latent < 3;
   $("basis").value = model.basis === bases.principal ? "principal" : "latents";

@@ -116,6 +116,7 @@ class Plane {
   drawDots() {
     const pen = this.dots.getContext("2d"), { colour, cells } = this.model.colouring(), { theme } = this;
     pen.clearRect(0, 0, this.width, this.height);
+    if (this.model.colourBy === "hidden") return;
     const radius = (this.seen.length > 800 ? 2.6 : 3.4) * (this.model.ground === "pictures" ? 0.75 : 1);
     this.seen.forEach((c, at) => {
       const [x, y] = this.pixel(c), shade = colour && valueColour(theme, colour, cells[at]);
@@ -138,7 +139,7 @@ class Plane {
       const { found, digits } = ticksOf(...this.spans[d], d ? 5 : 6);
       for (const value of found) {
         const [x, y] = this.pixel(d ? [this.spans[0][0], value] : [value, this.spans[1][0]]);
-        pen.strokeStyle = this.theme.grid; pen.lineWidth = 1; pen.globalAlpha = this.model.painted() ? 0.35 : 1;
+        pen.strokeStyle = this.theme.grid; pen.lineWidth = 1; pen.globalAlpha = { "": 1, pictures: 0 }[this.model.ground] ?? 0.35;
         pen.beginPath(); pen.moveTo(x, y); pen.lineTo(d ? right : x, d ? y : top); pen.stroke();
         pen.globalAlpha = 1; pen.fillStyle = this.theme.muted; pen.textAlign = d ? "right" : "center"; pen.textBaseline = d ? "middle" : "top";
         pen.fillText(value.toFixed(digits).replace("-", "−"), d ? left - 6 : x, d ? y : bottom + 5);

@@ -363,6 +363,21 @@ def test_pictures_are_drawn_as_they_are_decoded(opened, bars):
     np.testing.assert_allclose(np.array(own).reshape(20, 4)[:, 0], 255 * bars.values[row, :20], atol=1)
 
 
+def test_the_plane_is_painted_whatever_else_happens_at_once(opened, bars):
+    page = opened(pg.fit("vae", bars.drop(["bar"]), latent=2, hidden=(16,), **QUICK), bars, shape=(5, 4))
+    middle = (
+        "const copy = document.createElement('canvas').getContext('2d', {willReadFrequently: true});"
+        " copy.drawImage(document.querySelector('canvas.ground'), -200, -200); return Array.from(copy.getImageData(0, 0, 1, 1).data)"
+    )
+    assert page.execute_script(middle)[3] == 0
+    page.execute_script(
+        "const [ground, road] = ['ground', 'road'].map((name) => document.getElementById(name)); ground.value = 'pictures';"
+        " ground.dispatchEvent(new Event('change')); road.value = 300; road.dispatchEvent(new Event('input'))"
+    )
+    settle(page)
+    assert page.execute_script(middle)[3] == 255
+
+
 def codes_shown(page):
     import base64
 
