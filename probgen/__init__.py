@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from probgen.queries.networks import write_network as write_network
     from probgen.queries.persistence import load as load
     from probgen.queries.trees import trees as trees
+    from probgen.report.latent_browser import latent_browser as latent_browser
     from probgen.structure.confidence import edge_confidence as edge_confidence
     from probgen.structure.graph import Graph as Graph
     from probgen.structure.learn import learn_structure as learn_structure
@@ -145,6 +146,7 @@ HOME = {
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),
     "probgen.queries.persistence": ("load",),
     "probgen.queries.answers": ("Answer",),
+    "probgen.report.latent_browser": ("latent_browser",),
     "probgen.structure.graph": ("Graph",),
     "probgen.queries.trees": ("trees",),
     "probgen.inference.logs": ("CsvLog", "TensorBoardLog"),

@@ -260,6 +260,32 @@ def embed(given: argparse.Namespace) -> None:
     write_columns({f"z{i + 1}": latent[:, i] for i in range(latent.shape[1])}, given.out)
 
 
+def browse(given: argparse.Namespace) -> None:
+    """A page to drag in a model's latent space and see the sample change."""
+    from probgen.report import latent_browser
+
+    given.out = given.out or beside(given.table, "latent", (".html",))
+    refuse_overwriting(given.out, given.force)
+    table, fitted = table_and_model(given)
+    if given.colour is not None and given.colour not in table.names:  # a column that the model does not know
+        table = in_memory(open_table(given))
+    shape = None if given.shape is None else numbers_in(given.shape)
+    print(latent_browser(fitted, table, given.out, given.colour, shape, given.points, overwrite=given.force))
+
+
+def numbers_in(text: str) -> tuple[int, ...]:
+    """Sizes of a picture.
+
+    Example:
+        >>> numbers_in("28,28"), numbers_in("8x8")
+        ((28, 28), (8, 8))
+    """
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise DataError(f"--shape is height,width or height,width,3, such as 28,28; got {text!r}.") from None
+
+
 def query(given: argparse.Namespace) -> None:
     """What is known of the nodes of a network, or the columns of a saved model, given others."""
     fitted = pg.load(given.model) if given.model.endswith(".probgen") else pg.read_network(given.model)
@@ -586,7 +612,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--debug", action="store_true", help="show where an error comes from")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_study(verbs)
-    for verb in (fit, score, impute, sample, embed):
+    for verb in (fit, score, impute, sample, embed, browse):
         add_model_command(verbs, verb)
     add_query(verbs)
     add_select(verbs)
@@ -660,6 +686,10 @@ def add_model_command(verbs: Any, verb: Any) -> None:
         made.add_argument(
             "--report", nargs="?", const="", metavar="PAGE", help=f"{explain} (default TABLE_imputations.html)"
         )
+    if verb is browse:
+        made.add_argument("--colour", metavar="COLUMN", help="the column that colours the points")
+        made.add_argument("--shape", metavar="H,W", help="the numbers are the pixels of a picture of this size")
+        made.add_argument("--points", type=int, default=2000, help="most rows that are shown (default 2000)")
     if verb is sample:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
@@ -712,6 +742,7 @@ OUTPUT = {
     "sample": "the new table, .csv, .tsv or .parquet",
     "score": "CSV file (default: standard output)",
     "embed": "CSV file (default: standard output)",
+    "browse": "the page (default TABLE_latent.html)",
 }
 
 

@@ -16,7 +16,7 @@ import probgen as pg
 from probgen import cli
 from probgen.studies.planning import UNCERTAINTIES
 
-COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "select", "models", "schema"]
+COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "browse", "select", "models", "schema"]
 
 
 @pytest.fixture

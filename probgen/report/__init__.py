@@ -1,6 +1,7 @@
-"""A study, or imputations, as one self-contained HTML page."""
+"""A study, imputations or a latent space as one self-contained HTML page."""
 
 from probgen.report.imputation import render_imputations, write_imputations
+from probgen.report.latent_browser import latent_browser
 from probgen.report.page import render, write
 
-__all__ = ["render", "render_imputations", "write", "write_imputations"]
+__all__ = ["latent_browser", "render", "render_imputations", "write", "write_imputations"]
