@@ -6,7 +6,8 @@ r"""Variational autoencoder (Kingma and Welling, 2014; Rezende, Mohamed and Wier
     q(z \mid x) = \mathcal N(\mu_\phi(x), \mathrm{diag}\,\sigma^2_\phi(x))
 
 Each column has the family of its kind. The encoder reads the known cells and, for columns with holes, which they are. The prior
-of the latents is a standard normal, or is learnt: a mixture of normals, or of the guide at made-up rows.
+of the latents is a standard normal, or is learnt: a mixture of normals, or of the guide at made-up rows, or a flow. Behind the guide's
+normal there may be an inverse autoregressive flow (Kingma et al., 2016).
 """
 
 import pyro
@@ -14,7 +15,7 @@ import pyro
 from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
-from probgen.families.latent import checked_sizes, decoder, normal_of, prior_named
+from probgen.families.latent import checked_sizes, decoder, posterior_named, prior_named
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -28,8 +29,9 @@ class VAE(Model):
         hidden: widths of the encoder, and from behind of the decoder.
         spread: how far values lie from where they are expected depends on the "row", on the "column" alone, or is one
             number, the "same" for all.
-        latent_prior: "normal", "mixture" or "vamp".
+        latent_prior: "normal", "mixture", "vamp" or "flow".
         prior_components: K, of a mixture, or of made-up rows.
+        posterior: "normal" or "flow", of the guide.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "continuous latents decoded by a network, amortised guide")
@@ -42,12 +44,14 @@ class VAE(Model):
         spread: str = "row",
         latent_prior: str = "normal",
         prior_components: int = 50,
+        posterior: str = "normal",
     ) -> None:
         super().__init__(schema)
         checked_sizes(latent=latent, hidden=hidden, prior_components=prior_components)
         read = n_features(schema)
         self.columns = Columns(schema)
-        self.encoder = mlp(read, *hidden, 2 * latent)
+        self.latents = posterior_named(posterior, latent)
+        self.encoder = mlp(read, *hidden, self.latents.outputs)
         self.decoder = decoder(latent, *reversed(hidden), columns=self.columns, spread=spread)
         self.prior = prior_named(latent_prior, latent, prior_components, read, self.posterior)
 
@@ -55,7 +59,7 @@ class VAE(Model):
         self.prior.learn(batches)
 
     def posterior(self, features):
-        return normal_of(self.encoder(features))
+        return self.latents(self.encoder(features))
 
     def model(self, batch):
         with batch.rows():

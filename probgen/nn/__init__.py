@@ -1,7 +1,8 @@
 """Networks; no probability in here."""
 
 from probgen.nn.constants import Constants
-from probgen.nn.mlp import mlp
+from probgen.nn.masked import MaskedMLP
+from probgen.nn.mlp import ContextMLP, mlp
 from probgen.nn.recurrent import BackwardRecurrence, Recurrence
 
-__all__ = ["BackwardRecurrence", "Constants", "Recurrence", "mlp"]
+__all__ = ["BackwardRecurrence", "Constants", "ContextMLP", "MaskedMLP", "Recurrence", "mlp"]
