@@ -3,10 +3,12 @@ r"""Continuous latents of a row: a network's output as their distribution, and p
 .. math::
     p(z) = \mathcal N(0, I_L), \qquad
     p(z) = \sum_k \pi_k \mathcal N(\mu_k, \mathrm{diag}\,\sigma_k^2), \qquad
-    p(z) = \frac1K \sum_k q(z \mid u_k)
+    p(z) = \frac1K \sum_k q(z \mid u_k), \qquad
+    z = f(\epsilon), \ \epsilon \sim \mathcal N(0, I_L)
 
 The second is a mixture of K normals; the third the mixture of the guide at K made-up rows :math:`u_k`, which start as rows of the
-data: a prior that goes with the guide (VampPrior; Tomczak and Welling, 2018).
+data: a prior that goes with the guide (VampPrior; Tomczak and Welling, 2018); the fourth a flow that is fast both ways (Dinh, Sohl-Dickstein and Bengio, 2017). The guide of a
+row is a normal distribution, or one behind a flow with fast draws that reads what the encoder says (Kingma et al., 2016).
 """
 
 from __future__ import annotations
@@ -24,12 +26,32 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable, Symbol
 from probgen.families.columns import Columns
+from probgen.families.flows import (
+    Affine,
+    Autoregressive,
+    Coupling,
+    Flow,
+    FlowDistribution,
+    RationalQuadratic,
+    alternating,
+)
 from probgen.families.networks import writer
 from probgen.nn import Constants
 
-__all__ = ["GivenLevel", "LatentPrior", "checked_sizes", "decoder", "normal_of", "prior_named"]
+__all__ = [
+    "GivenLevel",
+    "LatentPosterior",
+    "LatentPrior",
+    "checked_sizes",
+    "decoder",
+    "normal_of",
+    "posterior_named",
+    "prior_named",
+]
 
 LEAST, MOST = -8.0, 4.0  # log standard deviations of latents
+COUPLINGS, GUIDES, WIDTH = 4, 2, (64,)  # maps of a prior and of a guide, and widths of the network of each
+TOLD = 16  # numbers that an encoder says to the flow behind its normal distribution
 
 
 def checked_sizes(**sizes: Any) -> None:
@@ -169,12 +191,71 @@ class VampPrior(LatentPrior):
         return dist.MixtureSameFamily(which, self.guide[0](self.rows))
 
 
+class FlowPrior(LatentPrior):
+    """Standard normal noise behind affine couplings, one half and the other in turn; of a single latent, behind a spline."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.noise = StandardNormal(latent)
+        if latent == 1:
+            self.flow: Flow = Autoregressive(latent, RationalQuadratic(), WIDTH)
+        else:
+            self.flow = alternating([Coupling(latent, Affine(), WIDTH) for _ in range(COUPLINGS)])
+
+    def forward(self) -> Any:
+        return FlowDistribution(self.noise(), self.flow)
+
+
 def prior_named(kind: str, latent: int, components: int, features: int, guide: Callable[[Tensor], Any]) -> LatentPrior:
-    """By name: "normal", "mixture" or "vamp"."""
+    """By name: "normal", "mixture", "vamp" or "flow"."""
     if kind == "normal":
         return StandardNormal(latent)
     if kind == "mixture":
         return MixturePrior(latent, components)
     if kind == "vamp":
         return VampPrior(components, features, guide)
-    raise CapabilityError(f"latent_prior must be 'normal', 'mixture' or 'vamp', got {kind!r}.")
+    if kind == "flow":
+        return FlowPrior(latent)
+    raise CapabilityError(f"latent_prior must be 'normal', 'mixture', 'vamp' or 'flow', got {kind!r}.")
+
+
+class LatentPosterior(nn.Module, ABC):
+    """What a guide makes of a network's output."""
+
+    outputs: int  # numbers that the network says
+
+    @abstractmethod
+    def forward(self, output: Tensor) -> Any:
+        """``(..., outputs)`` to the distribution of rows' latents, ``(L,)``."""
+
+
+class NormalPosterior(LatentPosterior):
+    """Independent normals."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.outputs = 2 * latent
+
+    def forward(self, output: Tensor) -> Any:
+        return normal_of(output)
+
+
+class FlowPosterior(LatentPosterior):
+    """Independent normals behind an inverse autoregressive flow that reads what else the network says (Kingma et al., 2016)."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.normal, self.outputs = 2 * latent, 2 * latent + TOLD
+        self.flow = alternating([Autoregressive(latent, Affine(), WIDTH, TOLD) for _ in range(GUIDES)])
+
+    def forward(self, output: Tensor) -> Any:
+        return FlowDistribution(normal_of(output[..., : self.normal]), self.flow, output[..., self.normal :])
+
+
+def posterior_named(kind: str, latent: int) -> LatentPosterior:
+    """By name: "normal" or "flow"."""
+    if kind == "normal":
+        return NormalPosterior(latent)
+    if kind == "flow":
+        return FlowPosterior(latent)
+    raise CapabilityError(f"posterior must be 'normal' or 'flow', got {kind!r}.")

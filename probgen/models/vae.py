@@ -6,7 +6,8 @@ r"""Variational autoencoder (Kingma and Welling, 2014; Rezende, Mohamed and Wier
     q(z \mid x) = \mathcal N(\mu_\phi(x), \mathrm{diag}\,\sigma^2_\phi(x))
 
 Each column has the family of its kind. The encoder reads the known cells and, for columns with holes, which they are. The prior
-of the latents is a standard normal, or is learnt: a mixture of normals, or of the guide at made-up rows.
+of the latents is a standard normal, or is learnt: a mixture of normals, or of the guide at made-up rows, or a flow. Behind the guide's
+normal there may be an inverse autoregressive flow (Kingma et al., 2016).
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import pyro
 from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
-from probgen.families.latent import checked_sizes, decoder, normal_of, prior_named
+from probgen.families.latent import checked_sizes, decoder, posterior_named, prior_named
 from probgen.families.networks import encoder, reads_masks
 from probgen.program import Model, Traits
 
@@ -30,8 +31,9 @@ class VAE(Model):
         hidden: widths of the encoder, and from behind of the decoder.
         spread: how far values lie from where they are expected depends on the "row", on the "column" alone, or is one
             number, the "same" for all.
-        latent_prior: "normal", "mixture" or "vamp".
+        latent_prior: "normal", "mixture", "vamp" or "flow".
         prior_components: K, of a mixture, or of made-up rows.
+        posterior: "normal" or "flow", of the guide.
         network: "mlp", "residual", "convolution" (of images), "set" or "attention" (over the known cells).
         families: of columns or kinds, instead of their own: ``{"real": "student_t"}``.
     """
@@ -46,6 +48,7 @@ class VAE(Model):
         spread: str = "row",
         latent_prior: str = "normal",
         prior_components: int = 50,
+        posterior: str = "normal",
         network: str = "mlp",
         families: Mapping[str, str] | None = None,
     ) -> None:
@@ -54,7 +57,8 @@ class VAE(Model):
         self.masks = reads_masks(network)
         read = n_features(schema, self.masks)
         self.columns = Columns(schema, families=families)
-        self.encoder = encoder(schema, *hidden, 2 * latent, network=network)
+        self.latents = posterior_named(posterior, latent)
+        self.encoder = encoder(schema, *hidden, self.latents.outputs, network=network)
         self.decoder = decoder(
             latent, *reversed(hidden), columns=self.columns, spread=spread, network=network, schema=schema
         )
@@ -64,7 +68,7 @@ class VAE(Model):
         self.prior.learn(batches)
 
     def posterior(self, features):
-        return normal_of(self.encoder(features))
+        return self.latents(self.encoder(features))
 
     def model(self, batch):
         with batch.rows():

@@ -3,7 +3,8 @@
 from probgen.nn.cells import Attention, KnownCells
 from probgen.nn.constants import Constants
 from probgen.nn.convolution import ConvolutionDecoder, ConvolutionEncoder
-from probgen.nn.mlp import mlp
+from probgen.nn.masked import MaskedMLP
+from probgen.nn.mlp import ContextMLP, mlp
 from probgen.nn.recurrent import BackwardRecurrence, Recurrence
 from probgen.nn.residual import residual
 from probgen.nn.unet import UNet
@@ -12,9 +13,11 @@ __all__ = [
     "Attention",
     "BackwardRecurrence",
     "Constants",
+    "ContextMLP",
     "ConvolutionDecoder",
     "ConvolutionEncoder",
     "KnownCells",
+    "MaskedMLP",
     "Recurrence",
     "UNet",
     "mlp",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["mlp"]
+__all__ = ["ContextMLP", "mlp"]
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -24,3 +24,30 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers[:-1])
+
+
+class ContextMLP(nn.Module):
+    """A multilayer perceptron that reads a context beside its input.
+
+    The two are added up in the first layer, so that a context of rows is read once for all draws of a row.
+
+    Args:
+        widths: as for ``mlp``.
+        context: C, numbers of the context; 0 for none.
+
+    Example:
+        >>> import torch
+        >>> ContextMLP(4, 16, 2, context=3)(torch.zeros(7, 5, 4), torch.zeros(5, 3)).shape
+        torch.Size([7, 5, 2])
+    """
+
+    def __init__(self, *widths: int, context: int = 0) -> None:
+        super().__init__()
+        self.first = nn.Linear(widths[0], widths[1])
+        self.context = nn.Linear(context, widths[1], bias=False) if context else None
+        self.rest = nn.Sequential(nn.ReLU(), mlp(*widths[1:])) if len(widths) > 2 else nn.Identity()
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """``(..., widths[0])`` and ``(..., C)`` to ``(..., widths[-1])``."""
+        before = self.first(x)
+        return self.rest(before if self.context is None else before + self.context(context))

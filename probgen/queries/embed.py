@@ -35,8 +35,9 @@ class Means(Messenger):
     def _pyro_sample(self, message: dict) -> None:
         if is_bookkeeping(message):
             return
-        self.found[message["name"]] = message["fn"].mean
-        message["value"], message["done"] = message["fn"].mean, True
+        mean = message["fn"].mean
+        self.found[message["name"]] = message["value"] = mean
+        message["done"] = True
 
 
 class Likeliest(Messenger):
