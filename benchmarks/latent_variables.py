@@ -116,6 +116,53 @@ def priors() -> Iterator[Line]:
         }  # fmt: skip
 
 
+ESTIMATES: dict[str, dict[str, Any]] = {
+    "bound": {"method": "lower_bound"},
+    "bound, refined by 50 steps": {"method": "lower_bound", "refine": 50},
+    "bound, refined by 200 steps": {"method": "lower_bound", "refine": 200},
+    "importance, 100 draws": {"draws": 100},
+    "importance, 1000 draws": {"draws": 1000},
+    "importance, 10000 draws": {"draws": 10_000},
+    "importance, 100 draws, refined by 50 steps": {"draws": 100, "refine": 50},
+    "importance, 1000 draws, refined by 50 steps": {"draws": 1000, "refine": 50},
+    "importance, 1000 draws, refined by 200 steps": {"draws": 1000, "refine": 200},
+    "importance, 10000 draws, refined by 50 steps": {"draws": 10_000, "refine": 50},
+    "annealed, 100 temperatures": {"method": "annealed", "temperatures": 100},
+    "annealed, 500 temperatures": {"method": "annealed", "temperatures": 500},
+}  # fmt: skip
+
+
+def estimates() -> Iterator[Line]:
+    """One fit, many numbers for the same images: with all of their pixels, and with 40 % of them unknown."""
+    train, test = digits()
+    fit, _ = fitted("vae", train, validation_fraction=0.0, **DIGITS)
+    hidden = np.random.default_rng(0).random(test.values.shape) < 0.4
+    some = test.with_values(np.where(hidden, np.nan, test.values))
+    for rows, table in (("complete", test), ("holes", some)):
+        for name, asked in ESTIMATES.items():
+            before = time.process_time()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = fit.log_prob(table, progress=False, **asked)
+            shapes = {} if found.k_hat is None else {"above": int((found.k_hat > 0.7).sum())}
+            yield {
+                "rows": rows, "estimate": name, "nats": found.mean().value, "error": found.mean().standard_error, **shapes,
+                "seconds": time.process_time() - before,
+            }  # fmt: skip
+        yield from filled(fit, test, some, hidden) if rows == "holes" else ()
+
+
+def filled(fit: pg.Fit, test: Table, some: Table, hidden: np.ndarray) -> Iterator[Line]:
+    """Brier score of the unknown pixels, the mean of 20 draws."""
+    for asked in ({}, {"refine": 50}, {"sweeps": 20}, {"refine": 50, "sweeps": 20}):
+        before = time.process_time()
+        share = np.mean([table.values[hidden] for table in fit.fill(some, 20, **asked)], 0)
+        yield {
+            "fill": str(asked), "score": float(np.mean((share - test.values[hidden]) ** 2)),
+            "seconds": time.process_time() - before,
+        }  # fmt: skip
+
+
 def codes() -> Iterator[Line]:
     """Eight slots of sixteen codes."""
     train, test = digits()
@@ -176,5 +223,5 @@ def mnist() -> Iterator[Line]:
 
 
 CASES: dict[str, Callable[[], Iterator[Line]]] = {
-    case.__name__: case for case in (objectives, priors, networks, codes, miwae, mnist)
+    case.__name__: case for case in (objectives, priors, networks, codes, miwae, mnist, estimates)
 }

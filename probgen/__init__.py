@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
     from probgen.queries.labels import match_labels as match_labels
+    from probgen.queries.latent_information import LatentInformation as LatentInformation
+    from probgen.queries.latent_information import latent_information as latent_information
     from probgen.queries.loo import Comparison as Comparison
     from probgen.queries.loo import Predictive as Predictive
     from probgen.queries.loo import compare_models as compare_models
@@ -141,6 +143,7 @@ HOME = {
     "probgen.queries.ensemble": ("Ensemble", "ensemble"),
     "probgen.queries.fit": ("Fit", "fit"),
     "probgen.queries.labels": ("match_labels",),
+    "probgen.queries.latent_information": ("LatentInformation", "latent_information"),
     "probgen.queries.loo": ("Comparison", "Predictive", "compare_models", "loo", "waic"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),

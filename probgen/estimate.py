@@ -9,7 +9,7 @@ import numpy as np
 
 __all__ = ["Estimate"]
 
-KINDS = ("exact", "lower_bound", "importance", "annealed", "ode")
+KINDS = ("exact", "lower_bound", "importance", "annealed", "ode", "monte_carlo")
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,9 +18,11 @@ class Estimate:
 
     Attributes:
         value: one number a row, or one number.
-        kind: "exact", "lower_bound", "importance", "annealed" or "ode".
+        kind: "exact", "lower_bound", "importance", "annealed", "ode", or "monte_carlo", a plain average over draws.
         standard_error: Monte-Carlo standard error of each value; None where there is none.
         ess: effective number of importance draws behind each value; None where there are none.
+        k_hat: Pareto shape of each value's importance weights (Vehtari et al., 2024): above 0.7 they cannot be trusted. None
+            where there are none, or too few.
         units: of the value.
         shared_error: the part of the standard error that all values have in common (that of one normaliser), which a
             mean over rows does not reduce.
@@ -28,6 +30,8 @@ class Estimate:
     Example:
         >>> Estimate(np.array([-1.0, -3.0]), "exact").mean()
         Estimate(-2.0000 nats, exact)
+
+    Of means and sums, the effective size is the smallest and the shape the largest of the values'.
     """
 
     value: Any
@@ -36,6 +40,7 @@ class Estimate:
     ess: Any = None
     units: str = "nats"
     shared_error: float = 0.0
+    k_hat: Any = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -43,8 +48,10 @@ class Estimate:
 
     def take(self, rows: Any) -> Estimate:
         """The values of some rows, by place."""
-        parts = [None if part is None else np.asarray(part)[rows] for part in (self.standard_error, self.ess)]
-        return replace(self, value=np.asarray(self.value)[rows], standard_error=parts[0], ess=parts[1])
+        error, ess, shape = (
+            None if part is None else np.asarray(part)[rows] for part in (self.standard_error, self.ess, self.k_hat)
+        )
+        return replace(self, value=np.asarray(self.value)[rows], standard_error=error, ess=ess, k_hat=shape)
 
     def mean(self) -> Estimate:
         """The mean over rows, with the Monte-Carlo error of independent rows and the one that they share."""
@@ -61,7 +68,8 @@ class Estimate:
             own = np.maximum(np.square(self.standard_error) - self.shared_error**2, 0.0)
             error = float(np.hypot(np.sqrt(np.sum(own)) * scale, shared))
         smallest = None if self.ess is None else float(np.min(self.ess))
-        return Estimate(value, self.kind, error, smallest, self.units, shared)
+        largest = None if self.k_hat is None else float(np.max(self.k_hat))
+        return Estimate(value, self.kind, error, smallest, self.units, shared, largest)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.value, dtype=dtype)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from pyro.distributions import Normal, TorchDistribution
+from pyro.distributions import Normal, TorchDistribution, constraints
 from torch import Tensor
 
 from probgen.data.sequences import Steps
@@ -35,6 +35,7 @@ class DeepPath(TorchDistribution):
     """
 
     arg_constraints: dict = {}
+    support = constraints.real_vector
     has_rsample = True
 
     def __init__(
@@ -45,6 +46,15 @@ class DeepPath(TorchDistribution):
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> DeepPath:
         return DeepPath(self.following, self.start, self.steps, torch.Size(batch_shape))
+
+    def moved(self, shift: Tensor, log_factor: Tensor) -> DeepPath:
+        """Every row's normal with its mean and log scale moved by ``(N, L)``."""
+
+        def following(before: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            loc, scale = self.following(before, rows)
+            return loc + shift[rows], scale * log_factor[rows].exp()
+
+        return DeepPath(following, self.start, self.steps, self.batch_shape)
 
     def given(self, value: Tensor) -> Any:
         """Every row's normal distribution given the states before, ``(..., N)`` of ``(L,)``."""

@@ -1,7 +1,7 @@
 """Unknown cells and summed-out sites of a batch drawn given what is known.
 
 Local latents are drawn first: discrete ones exactly (backwards through the eliminated buckets), continuous ones by
-importance resampling from the guide and the prior together. Then every observed site fills its own unknown cells.
+importance resampling from the guide and the prior together, and by sweeps of Metropolis within Gibbs if they are asked for. Then every observed site fills its own unknown cells.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor
-from probgen.inference.amortised import has_guide, resample
+from probgen.inference.amortised import GuideTracer, has_guide, of_units, propose, resample
 from probgen.inference.chain import draw_paths
 from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket, TreeBucket
-from probgen.inference.evidence import log_evidence
+from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.gaussian_network import GaussianBucket
 from probgen.inference.posterior import Theta
 from probgen.inference.tracing import Given, Tracer, observe
@@ -38,6 +38,7 @@ def fill_batch(
     streams: Sequence[Callable],
     forced: Iterable[str] = (),
     extra: tuple[Factor, ...] = (),
+    sweeps: int = 0,
 ) -> Iterator[Tensor]:
     """One draw of the unknown cells of a batch for every random stream; what draws share is worked out once.
 
@@ -46,6 +47,7 @@ def fill_batch(
         streams: each seeds the draws of one completion.
         forced: sites that are set by intervention.
         extra: further factors over summed-out sites, for instance a known state of a hidden one.
+        sweeps: of Metropolis within Gibbs, after the draw of continuous latents.
     """
     if not batch.x.isnan().any():
         yield from (batch.x for _ in streams)
@@ -58,10 +60,58 @@ def fill_batch(
     for stream, codes in zip(streams, paths, strict=True):
         with stream("cells"):
             latents = resample(program, batch, theta) if guided else {}
-            found = evidence or log_evidence(program, batch, theta=theta, sites=latents, settle=True)
-            codes = codes | draw_codes(found.buckets, len(batch), codes)
-            tracer = observe(program, batch, Given(theta, sites={**latents, **codes}), sum_out=False)
-            yield gather(tracer, batch)
+            drawn = completed(program, batch, theta, latents, codes, evidence)
+            for _ in range(sweeps):
+                latents = metropolis(program, with_cells(batch, drawn), theta, latents)
+                drawn = completed(program, batch, theta, latents, codes, evidence)
+            yield drawn
+
+
+def completed(
+    program: Any,
+    batch: Batch,
+    theta: Theta,
+    latents: Mapping[str, Tensor],
+    codes: dict[str, Tensor],
+    evidence: Evidence | None,
+) -> Tensor:
+    """The unknown cells drawn given the known ones and the continuous latents."""
+    found = evidence or log_evidence(program, batch, theta=theta, sites=latents, settle=True)
+    codes = codes | draw_codes(found.buckets, len(batch), codes)
+    return gather(observe(program, batch, Given(theta, sites={**latents, **codes}), sum_out=False), batch)
+
+
+def with_cells(batch: Batch, x: Tensor) -> Batch:
+    """The rows with other cells."""
+    return Batch(x, batch.schema, total=batch.total, steps=batch.steps if batch.in_sequences else None)
+
+
+def metropolis(program: Any, batch: Batch, theta: Theta, latents: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    r"""Latents of complete rows, after one step of Metropolis whose proposals are draws of the guide.
+
+    With the unknown cells drawn anew after it, that is one sweep of Metropolis within Gibbs (Mattei and Frellsen, 2018): the guide need not be
+    the posterior, as it need be for pseudo-Gibbs sampling (Rezende, Mohamed and Wierstra, 2014).
+    """
+    new = propose(program, batch, 1).sites
+    gain = log_weight(program, batch, theta, new) - log_weight(program, batch, theta, latents)
+    accepted = torch.rand_like(gain).log() < gain
+    if batch.in_sequences:
+        accepted = accepted[batch.steps.sequence]
+    return {name: torch.where(wide(accepted, z), new[name], z) for name, z in latents.items()}
+
+
+def log_weight(program: Any, batch: Batch, theta: Theta, latents: Mapping[str, Tensor]) -> Tensor:
+    """``(U,)``: log density of rows and latents less the guide's."""
+    with GuideTracer(latents) as guide:
+        program.guide(batch)
+    assert guide.log_q is not None
+    rows = log_evidence(program, batch, theta=theta, sites=latents, settle=True).rows
+    return of_units(batch, rows) - of_units(batch, guide.log_q)
+
+
+def wide(rows: Tensor, value: Tensor) -> Tensor:
+    """``(N,)`` with the dimensions of values ``(N, ..)``."""
+    return rows.reshape(rows.shape + (1,) * (value.dim() - 1))
 
 
 def chain_codes(chain: ChainBucket, streams: Sequence[Callable]) -> list[dict[str, Tensor]]:

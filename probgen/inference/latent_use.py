@@ -6,18 +6,22 @@ and no unit is active, that is, the variance over rows of its posterior mean is 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyro
 import torch
 from pyro.distributions import Delta
+from torch import Tensor
 
 from probgen.data.batches import Batches, first_rows
-from probgen.inference.amortised import has_guide, weighted
+from probgen.inference.amortised import GuideTracer, has_guide, weighted
 
-__all__ = ["LatentUse", "latent_use"]
+__all__ = ["ACTIVE", "LatentUse", "latent_use", "log_aggregate", "spread_of_means"]
 
 ROWS, DRAWS = 2000, 8
+PAIRS = 2**20  # of a draw and a row's guide, at a time
 ACTIVE = 0.01  # variance over rows of the posterior mean of an active unit
 NOTHING = 0.05  # nats a row
 
@@ -70,7 +74,38 @@ def used(program: Any, batch: Any) -> LatentUse:
             continue
         q, p = found.proposal.distributions[name], found.evidence.trace.sites[name].distribution
         nats[name] = float((q.log_prob(z) - p.log_prob(z)).mean())
-        means = q.mean.expand(z.shape).mean(0).flatten(1)  # (B, L), over draws of the latents before
-        spread = means.var(0)
+        spread = spread_of_means(q, z)
         active[name], units[name] = int((spread > ACTIVE).sum()), spread.numel()
     return LatentUse(nats, active, units)
+
+
+def spread_of_means(guide: Any, z: Tensor) -> Tensor:
+    """``(L,)``: the variance over rows of each unit's posterior mean, which is one over draws of the latents before.
+
+    Args:
+        guide: of a site.
+        z: its draws, ``(S, B, ..)``.
+    """
+    return guide.mean.expand(z.shape).mean(0).flatten(1).var(0)
+
+
+def log_aggregate(program: Any, batch: Any, sites: Mapping[str, Tensor], log_share: Tensor) -> Tensor:
+    r"""``(S, B)``: log density of draws under the guide's mixture over all rows, :math:`q(z) = \sum_n w_n q(z \mid x_n)`.
+
+    Every draw is looked at under every row's guide, some draws at a time.
+
+    Args:
+        program, batch: the model and the rows.
+        sites: draws ``(S, B, ..)`` of the latents.
+        log_share: ``(B,)`` log weights of the rows, which sum to one.
+    """
+    draws, rows = next(iter(sites.values())).shape[:2]
+    flat = {name: z.flatten(0, 1) for name, z in sites.items()}
+    found = []
+    for some in torch.arange(draws * rows, device=log_share.device).split(max(1, PAIRS // rows)):
+        every = {name: z[some, None].expand(-1, rows, *z.shape[1:]) for name, z in flat.items()}
+        with GuideTracer(every) as guide, pyro.plate("pairs", len(some), dim=-2):
+            program.guide(batch)
+        assert guide.log_q is not None
+        found.append((guide.log_q + log_share).logsumexp(1))
+    return torch.cat(found).unflatten(0, (draws, rows))

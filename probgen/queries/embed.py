@@ -17,6 +17,7 @@ from probgen.families.base import Factor, Observable, Rows
 from probgen.families.gaussian_path import GaussianPath
 from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
+from probgen.inference.refinement import check_refine, refined
 from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 
@@ -55,25 +56,27 @@ class Likeliest(Messenger):
             message["done"] = True
 
 
-def embed(fit: Any, table: Table) -> np.ndarray:
+def embed(fit: Any, table: Table, refine: int = 0, seed: int = 0) -> np.ndarray:
     """``(N, L)``: means of continuous latents, or posterior probabilities of the discrete sites."""
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
+    check_refine(fit, refine)
     pieces: list[Tensor] = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():
             if not fit.traits.normalised:
                 pieces.append(energy.embed(fit.program, batch, guide_means, len(pieces)))
                 continue
-            found = [read_latents(fit, batch, theta) for theta in fit.posterior.spread(50)]
+            found = [read_latents(fit, batch, theta, refine, seed) for theta in fit.posterior.spread(50)]
             pieces.append(torch.stack(found).mean(0))
     return torch.cat(pieces).double().cpu().numpy()
 
 
-def read_latents(fit: Any, batch: Batch, theta: Theta) -> Tensor:
+def read_latents(fit: Any, batch: Batch, theta: Theta, refine: int, seed: int) -> Tensor:
     """``(B, L)`` for one draw of the parameters."""
     if fit.traits.embedding == "mean":
-        return torch.cat([value.flatten(1) for value in latent_means(fit.program, batch, theta).values()], 1)
+        program = refined(fit.program, batch, refine, theta, seed)
+        return torch.cat([value.flatten(1) for value in latent_means(program, batch, theta).values()], 1)
     return probabilities(fit.program, batch, theta)
 
 

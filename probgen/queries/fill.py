@@ -17,6 +17,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Factor
 from probgen.inference.completion import fill_batch, gather
 from probgen.inference.evidence import log_evidence
+from probgen.inference.refinement import check_refine, refined
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.queries import conditionals, energy
@@ -29,11 +30,20 @@ ROWS = 1024  # rows that share one random stream: results depend on the seed and
 
 
 def fill(
-    fit: Any, table: Table, draws: int, seed: int, forced: Iterable[str] = (), extra: tuple[Factor, ...] = ()
+    fit: Any,
+    table: Table,
+    draws: int,
+    seed: int,
+    forced: Iterable[str] = (),
+    extra: tuple[Factor, ...] = (),
+    refine: int = 0,
+    sweeps: int = 0,
 ) -> list[Table]:
-    """Completed tables; known cells keep their bits. ``forced`` and ``extra`` are those of :func:`fill_batch`."""
+    """Completed tables; known cells keep their bits. ``forced``, ``extra`` and ``sweeps`` are those of :func:`fill_batch`."""
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
+    check_refine(fit, refine)
+    check_sweeps(fit, sweeps)
     if fit.traits.conditionals:
         return conditionals.fill(fit, table, draws, seed)
     if not fit.traits.normalised:
@@ -41,7 +51,8 @@ def fill(
     with torch.no_grad(), fit.setting():
         pieces = fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces()
         drawn = np.concatenate(
-            [completed(fit, batch, at, draws, seed, forced, extra) for at, batch in enumerate(pieces)], 1
+            [completed(fit, batch, at, draws, seed, forced, extra, refine, sweeps) for at, batch in enumerate(pieces)],
+            1,
         )
     known, made = table.known, []
     for values in drawn:
@@ -49,15 +60,35 @@ def fill(
     return made
 
 
+def check_sweeps(fit: Any, sweeps: int) -> None:
+    """Refuse what is no number of sweeps, and models that have no guide with a density."""
+    if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
+        raise CapabilityError(f"sweeps is a whole number, 0 or more; got {sweeps!r}.")
+    if sweeps and fit.traits.density != "lower_bound":
+        raise CapabilityError(
+            f"sweeps move continuous latents by a guide, and {fit.name!r} has none with a density; leave it out."
+        )
+
+
 def completed(
-    fit: Any, batch: Batch, number: int, draws: int, seed: int, forced: Iterable[str], extra: tuple[Factor, ...]
+    fit: Any,
+    batch: Batch,
+    number: int,
+    draws: int,
+    seed: int,
+    forced: Iterable[str],
+    extra: tuple[Factor, ...],
+    refine: int,
+    sweeps: int,
 ) -> np.ndarray:
     """``(draws, B, D)``: completions of one piece, spread over the posterior's draws."""
     size, found = len(fit.posterior), []
     which = [draw * size // draws if draws <= size else draw % size for draw in range(draws)]
     for theta, group in groupby(range(draws), key=which.__getitem__):
         streams = [partial(seeded, seed, draw, number) for draw in group]
-        filled = fill_batch(fit.program, batch, fit.posterior.theta(theta), streams, forced, extra)
+        parameters = fit.posterior.theta(theta)
+        program = refined(fit.program, batch, refine, parameters, seed) if batch.x.isnan().any() else fit.program
+        filled = fill_batch(program, batch, parameters, streams, forced, extra, sweeps)
         found += [x.double().cpu().numpy() for x in filled]
     return np.stack(found)
 

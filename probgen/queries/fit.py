@@ -74,23 +74,55 @@ class Fit:
         return self.program.traits
 
     # -- the verbs ---------------------------------------------------------------------------------------------
-    def log_prob(self, table: Any, *, draws: int = 200, seed: int = 0) -> Estimate:
+    def log_prob(
+        self,
+        table: Any,
+        *,
+        draws: int | None = None,
+        seed: int = 0,
+        method: str = "auto",
+        refine: int = 0,
+        temperatures: int = 200,
+        progress: bool = True,
+    ) -> Estimate:
         """Log density of the known cells of every row, in nats and in the original units of the data.
 
         Args:
             table: rows with the columns of the schema; unknown cells are integrated out.
-            draws: importance draws a row, for models whose density is an integral.
+            draws: importance draws a row, for models whose density is an integral (200), or chains a row of annealing (16).
             seed: of these draws.
+            method: of models with a guide for their latents: "importance", which "auto" is for them; "lower_bound", the
+                evidence lower bound; or "annealed", chains from the guide to the posterior (Neal, 2001).
+            refine: steps by which each row's guide is improved first.
+            temperatures: steps of the path of annealing.
+            progress: show a bar, of annealing.
+
+        Warns:
+            ConvergenceWarning: rows whose importance weights have a Pareto shape above 0.7.
         """
-        from probgen.queries.log_prob import log_prob
+        from probgen.queries.log_prob import log_prob, tell
 
-        return log_prob(self, self.read(table), draws=draws, seed=seed)
+        found = log_prob(
+            self, self.read(table), draws=draws, seed=seed, method=method, refine=refine, temperatures=temperatures,
+            progress=progress,
+        )  # fmt: skip
+        tell(found, self.name)
+        return found
 
-    def fill(self, table: Any, draws: int = 20, *, seed: int = 0) -> list[Table]:
-        """``draws`` completed tables, each drawn given the known cells, which keep their bits."""
+    def fill(self, table: Any, draws: int = 20, *, seed: int = 0, refine: int = 0, sweeps: int = 0) -> list[Table]:
+        """``draws`` completed tables, each drawn given the known cells, which keep their bits.
+
+        Args:
+            table: with holes.
+            draws: how many.
+            seed: of all draws.
+            refine: as for :meth:`log_prob`.
+            sweeps: of Metropolis within Gibbs over latents and unknown cells, after each draw of a model with a guide
+                (Mattei and Frellsen, 2018).
+        """
         from probgen.queries.fill import fill
 
-        return fill(self, self.read(table), draws, seed)
+        return fill(self, self.read(table), draws, seed, refine=refine, sweeps=sweeps)
 
     def marginals(self, table: Any, *, draws: int = 200, seed: int = 0) -> Any:
         """For each unknown cell: mean, standard deviation, quantiles; probabilities for discrete columns."""
@@ -206,11 +238,17 @@ class Fit:
 
         return forecast(self, self.read(table), steps, draws, seed)
 
-    def embed(self, table: Any) -> np.ndarray:
-        """``(N, L)``: the posterior of the local latents of each row."""
+    def embed(self, table: Any, *, refine: int = 0, seed: int = 0) -> np.ndarray:
+        """``(N, L)``: the posterior of the local latents of each row.
+
+        Args:
+            table: the rows.
+            refine: as for :meth:`log_prob`.
+            seed: of refining.
+        """
         from probgen.queries.embed import embed
 
-        return embed(self, self.read(table))
+        return embed(self, self.read(table), refine, seed)
 
     def decode(self, z: np.ndarray) -> Table:
         """The centre of every column given latent values ``(N, L)``."""

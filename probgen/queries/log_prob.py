@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 import math
+import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from probgen.data.sequences import spans
 from probgen.data.table import Table
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, ConvergenceWarning
 from probgen.estimate import Estimate
 from probgen.inference.amortised import weighted
+from probgen.inference.annealed_latents import annealed_weights
+from probgen.inference.pareto import GOOD_ENOUGH, estimable, pareto_shape
 from probgen.inference.patterns import affordable
+from probgen.inference.refinement import check_refine, refined
+from probgen.inference.row_noise import RowNoise
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
 
-__all__ = ["log_prob"]
+__all__ = ["log_prob", "tell"]
 
 ROWS = 8192  # rows a piece for exact densities
-CELLS = 2**15  # draws times rows in one pass for importance-weighted ones
-POSTERIOR_DRAWS = 200
+PIECE, CELLS = 256, 2**15  # rows a piece, and draws times rows in one pass, for those that are integrals
+POSTERIOR_DRAWS, DRAWS, CHAINS = 200, 200, 16
+NO_MEAN, CHANCE = (
+    1.0,
+    0.05,
+)  # a shape, and the share of rows that may be above GOOD_ENOUGH because shapes of 200 draws are noisy
+EQUAL = 1e-4  # nats between weights of which nothing is said by their shape
+METHODS = ("auto", "importance", "lower_bound", "annealed")
 
 
-def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
-    """One value a row, in nats and original units."""
+def log_prob(
+    fit: Any,
+    table: Table,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
+    method: str = "auto",
+    refine: int = 0,
+    temperatures: int = 200,
+    progress: bool = False,
+) -> Estimate:
+    """One value a row, in nats and original units; the arguments are those of :meth:`Fit.log_prob`."""
     if fit.traits.density == "none":
         raise CapabilityError(
             f"{fit.name!r} has no density; use fit.sample or fit.fill, or a model whose traits have one."
         )
+    check_question(fit, method, refine, temperatures)
+    annealing = method == "annealed"
+    draws = (CHAINS if annealing else DRAWS) if draws is None else draws
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
     if not fit.traits.normalised:
@@ -39,31 +65,109 @@ def log_prob(fit: Any, table: Table, *, draws: int, seed: int) -> Estimate:
         once, which = table.distinct()
         if len(once) <= 0.8 * len(table):
             return log_prob(fit, once, draws=draws, seed=seed).take(which)
-    local, bound = fit.traits.density in ("lower_bound", "bound"), fit.traits.density == "bound"
-    draws = 1 if bound else draws
-    step = min(draws, max(1, CELLS // 256)) if local else 1
-    values, errors, sizes, counted, sure = [], [], [], [], not local and len(fit.posterior) == 1
+    if annealing:
+        return annealed(fit, table, draws, seed, refine, temperatures, progress)
+    return drawn(fit, table, draws, seed, refine, bound=method == "lower_bound")
+
+
+def check_question(fit: Any, method: str, refine: int, temperatures: int) -> None:
+    """Refuse methods that there are not, and those that the model has no use for."""
+    if method not in METHODS:
+        raise CapabilityError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}.")
+    if method != "auto" and fit.traits.density != "lower_bound":
+        raise CapabilityError(
+            f"method={method!r} is for models with a guide for their latents; the density of {fit.name!r} is"
+            f" {fit.traits.density.replace('_', ' ')}. Leave method out."
+        )
+    if isinstance(temperatures, bool) or not isinstance(temperatures, int) or temperatures < 1:
+        raise CapabilityError(f"temperatures must be a whole number of at least 1, got {temperatures!r}.")
+    check_refine(fit, refine)
+
+
+def tell(found: Estimate, name: str) -> None:
+    """Warn where the importance weights of some rows have no mean, or those of more rows than chance allows no usable variance."""
+    shape = np.asarray([] if found.k_hat is None else found.k_hat)
+    far = int((shape > GOOD_ENOUGH).sum())
+    if far > CHANCE * len(shape) or bool((shape > NO_MEAN).any()):
+        warnings.warn(
+            f"{name}: Pareto's k-hat of the importance weights is above {GOOD_ENOUGH} in {far} of {len(found)} rows (k_hat of the"
+            " estimate): their log densities are too low by more than their standard errors say. Raise draws, improve the"
+            " guide of each row (refine=100), or use method='annealed'.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def drawn(fit: Any, table: Table, draws: int, seed: int, refine: int, bound: bool) -> Estimate:
+    """By weighted draws; their mean log weight where a bound is asked for."""
+    local, point = fit.traits.density in ("lower_bound", "bound"), fit.traits.density == "bound"
+    draws = 1 if point else draws
+    step = min(draws, max(1, CELLS // PIECE)) if local else 1
+    found, counted, sure = [], [], not local and len(fit.posterior) == 1
     with torch.no_grad(), fit.setting():
-        for number, batch in enumerate(fit.batches(table, 256 if local else ROWS).pieces()):
+        for number, batch in enumerate(fit.batches(table, PIECE if local else ROWS).pieces()):
             with seeded(seed, "log_prob", number):
-                terms = every_row(fit, batch, draws, step, local)
+                terms = every_row(fit, batch, draws, step, local, Refining(refine, seed))
             sure = sure and len(terms) == 1
-            value, error, size = average(terms)
-            values.append(value)
-            errors.append(error)
-            sizes.append(size)
+            found.append((*(bound_of if bound else average)(terms), shapes_of(terms)))
             counted.append(counted_rows(fit.program, batch))
-    rows = np.concatenate(values) + log_jacobian(fit, table, np.concatenate(counted))
+    value, error, size, shape = (
+        None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)
+    )
+    rows = value + log_jacobian(fit, table, np.concatenate(counted))
     if sure:
         return Estimate(rows, "exact")
-    return Estimate(rows, "lower_bound" if bound else "importance", np.concatenate(errors), np.concatenate(sizes))
+    if bound:
+        return Estimate(rows, "lower_bound", error)
+    weighed = not point and estimable(draws) and (local or len(fit.posterior) == 1)
+    return Estimate(rows, "lower_bound" if point else "importance", error, size, k_hat=shape if weighed else None)
 
 
-def every_row(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Tensor:
+def annealed(
+    fit: Any, table: Table, chains: int, seed: int, refine: int, temperatures: int, progress: bool
+) -> Estimate:
+    """By chains from the guide to the posterior, for every draw of the parameters."""
+    pieces, found, counted = list(fit.batches(table, PIECE).pieces()), [], []
+    thetas, together = list(fit.posterior.spread(POSTERIOR_DRAWS)), max(1, CELLS // PIECE)
+    runs = (temperatures > 1) + -(-chains // together)
+    with (
+        torch.no_grad(),
+        fit.setting(),
+        tqdm(
+            total=len(pieces) * len(thetas) * runs * temperatures,
+            desc=f"{fit.name} · annealing",
+            disable=not progress,
+            leave=False,
+        ) as bar,
+    ):
+        for number, batch in enumerate(pieces):
+            terms = []
+            for at, theta in enumerate(thetas):
+                noise = RowNoise(batch, seed, "annealed", at)
+                with seeded(seed, "annealed", number, at):
+                    program = refined(fit.program, batch, refine, theta, seed)
+                    terms.append(
+                        annealed_weights(program, batch, chains, temperatures, theta, noise, together, bar.update)
+                    )
+            found.append(average(torch.cat(terms)))
+            counted.append(counted_rows(fit.program, batch))
+    value, error, size = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Estimate(value + log_jacobian(fit, table, np.concatenate(counted)), "annealed", error, size)
+
+
+@dataclass(frozen=True)
+class Refining:
+    """How guides are improved row by row: by how many steps, from which seed."""
+
+    steps: int
+    seed: int
+
+
+def every_row(fit: Any, batch: Any, draws: int, step: int, local: bool, refining: Refining) -> Tensor:
     """``(S, B)`` log weights; of a network rows with the same known cells together."""
     network = fit.traits.network and not local
     groups = affordable(fit.program, batch, fit.posterior.theta()) if network else [(None, batch)]
-    found = [torch.cat(list(weights(fit, group, draws, step, local)), 0).double() for _, group in groups]
+    found = [torch.cat(list(weights(fit, group, draws, step, local, refining)), 0).double() for _, group in groups]
     if len(groups) == 1 and groups[0][0] is None:
         return found[0]
     order = torch.cat([rows for rows, _ in groups if rows is not None])
@@ -87,19 +191,36 @@ def log_jacobian(fit: Any, table: Table, counted: np.ndarray | None = None) -> n
     return rows if table.lengths is None else np.add.reduceat(rows, spans(table.lengths)[:-1])
 
 
-def weights(fit: Any, batch: Any, draws: int, step: int, local: bool) -> Any:
+def weights(fit: Any, batch: Any, draws: int, step: int, local: bool, refining: Refining) -> Any:
     """Log weights, (S, B) at a time: importance draws of the locals, or posterior draws of the parameters."""
     for theta in fit.posterior.spread(POSTERIOR_DRAWS):
+        program = refined(fit.program, batch, refining.steps, theta, refining.seed)
         left = draws if local else 1
         while left > 0:
             now = min(step, left)
-            found = weighted(fit.program, batch, now, theta=theta, settle=not local)
+            found = weighted(program, batch, now, theta=theta, settle=not local)
             tighter = found.evidence.log_weights(max(draws, 2))
             if tighter is not None:  # a bound that draws of what it approximates come up from
                 yield tighter
                 break
             yield found.log_weights if found.log_weights.dim() == 2 else found.log_weights[None]
             left -= now
+
+
+def shapes_of(terms: Tensor) -> np.ndarray:
+    """Pareto shapes of weights; minus infinity where all are equal but for rounding, and for impossible rows."""
+    if len(terms) == 1:
+        return np.full(terms.shape[1], -np.inf)
+    spread = terms.amax(0) - terms.amin(0)
+    return pareto_shape(torch.where(spread > EQUAL, terms, 0.0).mT.cpu().numpy())
+
+
+def bound_of(terms: Tensor) -> tuple[np.ndarray, np.ndarray, None]:
+    """The mean over draws, and its standard error."""
+    error = (
+        terms.std(0, correction=1) / math.sqrt(len(terms)) if len(terms) > 1 else torch.full_like(terms[0], torch.nan)
+    )
+    return terms.mean(0).cpu().numpy(), error.cpu().numpy(), None
 
 
 def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from probgen.families.deep_path import DeepPath
 from probgen.inference.amortised import Weighted
 from probgen.inference.objectives import Objective
 
-__all__ = ["EvidenceLowerBound", "divergences"]
+__all__ = ["EvidenceLowerBound", "divergences", "elementwise", "is_normal"]
 
 
 class EvidenceLowerBound(Objective):
@@ -76,6 +76,11 @@ def divergences(found: Weighted) -> dict[str, Tensor]:
 
 def is_normal(distribution: Any) -> bool:
     """Independent normals."""
+    return isinstance(elementwise(distribution), Normal)
+
+
+def elementwise(distribution: Any) -> Any:
+    """The distribution of single elements of independent ones."""
     while isinstance(distribution, Independent):
         distribution = distribution.base_dist
-    return isinstance(distribution, Normal)
+    return distribution
