@@ -1,4 +1,4 @@
-"""Deep latent-variable models: objectives on one pair, networks, codes, imputation with half of the cells, and binarised MNIST.
+"""Deep latent-variable models: objectives, priors, networks, codes, estimates, factors and probes, imputation, binarised MNIST.
 
 ``CASES=objectives,codes`` chooses; ``EPOCHS`` is the length of training on MNIST, ``ROWS`` how many of its test rows are scored.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import probgen as pg
 from benchmarks._imputation_accuracy import PUBLISHED, miwae_sets
 from benchmarks._imputation_populations import AtRandom
-from probgen.data import Table
+from probgen.data import Column, Schema, Table
 from probgen.inference.runtime import seed_of
 
 Line = dict[str, Any]
@@ -36,6 +36,14 @@ MNIST: dict[str, dict[str, Any]] = {
     "VAE, IWAE-5": {"model": "vae", "objective": "dreg", "draws": 5},
     "VAE, VampPrior 200": {"model": "vae", "latent_prior": "vamp", "prior_components": 200},
     "hierarchical": {"model": "hierarchical_vae", "latent": (32, 16), "hidden": (300, 300), "beta_steps": 4000},
+}  # fmt: skip
+SPRITES = {"latent": 10, "hidden": (256, 128), "max_steps": 6000, "learning_rate": 1e-3, "batch_size": 128}
+READ = {"max_steps": 4000, "learning_rate": 1e-3, "batch_size": 100, "hidden": (128,)}
+READERS: dict[str, dict[str, Any]] = {
+    "probabilistic_pca": {"latent": 8},
+    "autoencoder": {"latent": 8, **READ},
+    "vae": {"latent": 8, "spread": "column", **READ},
+    "vq_vae": {"slots": 8, "codes": 16, "width": 4, "spread": "column", **READ},
 }  # fmt: skip
 DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}
 
@@ -222,6 +230,53 @@ def mnist() -> Iterator[Line]:
             }  # fmt: skip
 
 
+def disentanglement() -> Iterator[Line]:
+    """Known factors of small pictures: scores of the codes by the price of the divergence, over seeds."""
+    seeds = int(os.environ.get("SEEDS", 3))
+    rows = int(os.environ.get("ROWS", 10_000))
+    table, _ = pg.sprites(rows)
+    judged, factors = pg.sprites(4000, seed=1)
+    for beta in map(float, os.environ.get("BETAS", "1,4,8").split(",")):
+        scores, nats, active, seconds = [], [], [], 0.0
+        for seed in range(seeds):
+            fit, taken = fitted("vae", table, beta=beta, seed=seed, validation_fraction=0.0, **SPRITES)
+            found = pg.disentanglement(fit.embed(judged), factors)
+            scores.append((found.mig, found.sap, found.disentanglement, found.completeness, found.informativeness))
+            nats.append(fit.diagnostics["latent_nats"]["z"])
+            active.append(int(fit.diagnostics["active_units"]["z"].split()[0]))
+            seconds += taken / seeds
+        for name, values in zip(("mig", "sap", "dci", "completeness", "informativeness"), zip(*scores)):
+            yield {
+                "beta": beta, "score": name, "mean": float(np.mean(values)), "low": min(values), "high": max(values),
+                "nats": float(np.mean(nats)), "active": float(np.mean(active)), "seconds": seconds,
+            }  # fmt: skip
+
+
+def grey_digits() -> tuple[Table, np.ndarray]:
+    """1797 images of eight by eight pixels from 0 to 16, with a little noise between the whole numbers, and their labels."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    x = found.data + np.random.default_rng(0).uniform(-0.5, 0.5, found.data.shape)
+    return Table.from_codes(x, Schema(tuple(Column(f"p{at}", "real") for at in range(64)))), found.target
+
+
+def probes() -> Iterator[Line]:
+    """What readers tell of the ten digits from codes that never saw the labels."""
+    table, labels = grey_digits()
+    fits, seconds = {}, {}
+    for name, options in READERS.items():
+        fits[name], seconds[name] = fitted(name, table, **options)
+    told = Table.from_codes(
+        np.column_stack([table.values, labels]),
+        Schema((*table.schema, Column("digit", "categorical", levels=tuple(range(10))))),
+    )
+    for line in pg.representation_study(fits, told, "digit").scores:
+        kept = ("model", "dimensions", "linear", "linear_error", "neighbours", "neighbours_error", "ari", "nmi")
+        yield {**{key: line[key] for key in kept}, "seconds": seconds.get(line["model"], 0.0)}
+
+
 CASES: dict[str, Callable[[], Iterator[Line]]] = {
-    case.__name__: case for case in (objectives, priors, networks, codes, miwae, mnist, estimates)
+    case.__name__: case
+    for case in (objectives, priors, networks, codes, miwae, mnist, estimates, disentanglement, probes)
 }

@@ -84,6 +84,10 @@ if TYPE_CHECKING:
     from probgen.studies.filled_cells import fill_study as fill_study
     from probgen.studies.imputation_comparison import ImputationComparison as ImputationComparison
     from probgen.studies.imputation_comparison import compare_imputations as compare_imputations
+    from probgen.studies.latent_paths import interpolate as interpolate
+    from probgen.studies.latent_paths import latent_dimensions as latent_dimensions
+    from probgen.studies.latent_paths import reconstruct as reconstruct
+    from probgen.studies.latent_paths import traverse as traverse
     from probgen.studies.main_study import study as study
     from probgen.studies.mask_mechanism import Mechanism as Mechanism
     from probgen.studies.multiple_imputation import Imputations as Imputations
@@ -159,6 +163,7 @@ HOME = {
     "probgen.studies.filled_cells": ("fill_study",),
     "probgen.studies.design": ("Design",),
     "probgen.studies.imputation_comparison": ("ImputationComparison", "compare_imputations"),
+    "probgen.studies.latent_paths": ("interpolate", "latent_dimensions", "reconstruct", "traverse"),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.disentanglement": ("Disentanglement", "disentanglement"),
     "probgen.studies.mask_mechanism": ("Mechanism",),

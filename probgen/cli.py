@@ -131,6 +131,7 @@ def study(given: argparse.Namespace) -> None:
         seed=given.seed,
         fast=given.fast,
         progress=not given.quiet,
+        represent=embedders(given),
     )
     if not leading():
         return
@@ -138,6 +139,18 @@ def study(given: argparse.Namespace) -> None:
     page = report.write(found, folder / "report.html")
     print("\n".join(found.summary))
     print(page)
+
+
+def embedders(given: argparse.Namespace) -> list[str] | None:
+    """Models of --represent; where it names none, those of --models that embed rows, or else some that do."""
+    if given.represent is None:
+        return None
+    if given.represent:
+        return names_in(given.represent)
+    from probgen.program import find
+    from probgen.studies.main_study import EMBEDDERS
+
+    return [name for name in names_in(given.models) or EMBEDDERS if find(name).traits.embedding != "none"]
 
 
 def fit(given: argparse.Namespace) -> None:
@@ -658,6 +671,8 @@ def add_study(verbs: Any) -> None:
     made = command(verbs, study)
     add_table(made)
     made.add_argument("--models", metavar="A,B", help="models to compare (default: what suits)")
+    explain = "also look into the latent spaces of these (default: of --models those that embed, else four kinds)"
+    made.add_argument("--represent", nargs="?", const="", metavar="A,B", help=explain)
     made.add_argument("-o", "--out", default="out", metavar="FOLDER", help="folder of the report (default out/)")
     made.add_argument("--fast", action="store_true", help="fewer repetitions, for a first look")
     add_run(made)

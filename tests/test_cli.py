@@ -324,6 +324,18 @@ def test_force_overwrites(run, small_csv, tmp_path):
     assert kept.read_text() != "mine"
 
 
+def test_study_looks_into_latent_spaces(run, tmp_path):
+    arguments = ["--target", "species", "--models", "probabilistic_pca", "--fast", "--quiet", "-o", tmp_path / "out"]
+    columns = "species,bill_length_mm,bill_depth_mm,body_mass_g,sex"
+    status, out, _ = run("study", "penguins", "--columns", columns, *arguments, "--represent", "vae,probabilistic_pca")
+    assert status == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert out.strip().endswith("report.html")
+    for name in ("vae", "probabilistic_pca"):
+        assert f"Inside {name}" in page
+    assert '<tr class="base"><td>the columns</td>' in page
+
+
 def test_study_does_not_touch_a_full_folder(run, small_csv, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")

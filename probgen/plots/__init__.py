@@ -10,6 +10,18 @@ from probgen.plots.density import density_differences, density_rows
 from probgen.plots.embedding import embedding_plane
 from probgen.plots.imputation import imputation_columns, interval_coverage
 from probgen.plots.imputed import imputed_density, imputed_pair, imputed_strip
+from probgen.plots.latent import (
+    decoded_column,
+    interpolation_column,
+    interpolation_pictures,
+    latent_dimensions,
+    latent_use,
+    pictures,
+    reconstruction_errors,
+    reconstruction_pictures,
+    traversal_column,
+    traversal_pictures,
+)
 from probgen.plots.missing import flux, missing_patterns, missing_shares
 from probgen.plots.network import network
 from probgen.plots.overimputation import (
@@ -34,6 +46,7 @@ __all__ = [
     "components",
     "confusion_matrix",
     "decoded",
+    "decoded_column",
     "density_differences",
     "density_rows",
     "durations",
@@ -48,13 +61,18 @@ __all__ = [
     "imputed_density",
     "imputed_pair",
     "imputed_strip",
+    "interpolation_column",
+    "interpolation_pictures",
     "interval_coverage",
     "label_calibration",
+    "latent_dimensions",
+    "latent_use",
     "missing_patterns",
     "missing_shares",
     "network",
     "overimputation",
     "pair_against",
+    "pictures",
     "pit_histogram",
     "pit_line",
     "posterior_predictive",
@@ -62,6 +80,8 @@ __all__ = [
     "propensity_plot",
     "rank",
     "rank_histogram",
+    "reconstruction_errors",
+    "reconstruction_pictures",
     "reliability_curve",
     "selection_curve",
     "sensitivity_curve",
@@ -69,4 +89,6 @@ __all__ = [
     "trace",
     "training_curve",
     "transition_diagram",
+    "traversal_column",
+    "traversal_pictures",
 ]

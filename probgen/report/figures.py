@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from probgen import plots
+from probgen.report.latent_figures import latent_use, reconstruction_errors
 from probgen.report.svg import draw
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def figures(study: Study) -> dict[str, Markup]:
         "confusion": confusion(study),
         "embedding": embedding(study),
         "training": training(study),
+        "latent_use": latent_use(study),
+        "reconstruction_errors": reconstruction_errors(study),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 
@@ -178,9 +181,10 @@ def best_classifiers(study: Study) -> list[str]:
 
 
 def embedding(study: Study) -> Markup | None:
-    """The planes of the best models that embed, coloured by the target."""
+    """The planes of the models whose latent spaces were asked for, else of the best that embed, coloured by the target."""
     found = study.representation.projection
-    chosen = [name for name in study.density.models if name in found][:2]
+    able = [name for name in study.density.models if name in found][:2]
+    chosen = [name for name in study.represented if name in found][:MOST_MODELS] or able
     if not chosen:
         return None
     labels = None if study.target is None else study.table.column(study.target)
@@ -188,15 +192,17 @@ def embedding(study: Study) -> Markup | None:
         labels = study.table.values[:, study.table.schema.index(str(study.target))]
 
     def paint(figure: Figure) -> None:
-        panels = figure.subplots(1, len(chosen), squeeze=False)[0]
+        panels = grid(figure, len(chosen), 2)
         for axes, name in zip(panels, chosen, strict=True):
             plots.embedding_plane(found[name], labels, axes, name)
-        for axes in panels[:-1]:
+        keep = min(2, len(panels)) - 1  # one legend, at the end of the first line
+        for axes in (*panels[:keep], *panels[keep + 1 :]):
             if axes.get_legend() is not None:
                 axes.get_legend().remove()
 
     words = "Rows in the plane of largest variance of the embedding"
-    return draw("embedding", words, (4.9 * len(chosen) + 0.6, 4.2), paint)
+    across = min(2, max(len(chosen), 2))
+    return draw("embedding", words, (4.9 * across + 0.6, 4.2 * ceil(len(chosen) / across)), paint)
 
 
 def training(study: Study) -> Markup | None:

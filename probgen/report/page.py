@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from probgen.report.caveats import caveats
 from probgen.report.figures import baseline, best_classifiers, figures
+from probgen.report.latent_figures import latent_figures
 
 if TYPE_CHECKING:
     from probgen.studies.main_study import Study
@@ -29,6 +30,7 @@ def render(study: Study, title: str = "") -> str:
         study=study,
         title=title or f"A study of {len(study.table):,} rows",
         figures=figures(study),
+        latents=latent_figures(study),
         caveats=caveats(study),
         columns=column_rows(study),
         density=density_rows(study),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,21 @@ from typing import Any
 import numpy as np
 
 from probgen.data.table import Table
-from probgen.errors import DataError
+from probgen.errors import CapabilityError, DataError, FitError
+from probgen.program import find
 from probgen.queries import Fit
 from probgen.studies.classification import ClassificationStudy, classification_study
 from probgen.studies.comparison import Paired
 from probgen.studies.density import DensityStudy, compare_densities
 from probgen.studies.filled_cells import BASELINE, FillStudy, fill_study
+from probgen.studies.latent_paths import LatentPictures, latent_pictures
 from probgen.studies.models import Models, fit_models
 from probgen.studies.representation import RepresentationStudy, representation_study
 
 __all__ = ["Study", "study"]
+
+EMBEDDERS = ("probabilistic_pca", "autoencoder", "vae", "vq_vae")
+"""Models whose latent spaces are looked at where none are named: a line, a point, a distribution and codes."""
 
 MARK = "study.json"  # a folder that holds this file was made by a study
 
@@ -46,6 +51,8 @@ class Study:
     completed: Table
     seconds: float
     summary: list[str] = field(default_factory=list)
+    represented: dict[str, Fit] = field(default_factory=dict)  # fitted for what they see in a row
+    latents: dict[str, LatentPictures] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
@@ -62,8 +69,9 @@ class Study:
             "imputation": self.imputation.scores, "imputation_columns": self.imputation.columns,
             "classification": None if self.classification is None else self.classification.scores,
             "representation": self.representation.scores,
+            "latents": {name: latent_record(each) for name, each in self.latents.items()},
             "fits": {name: {"method": fit.method, "seconds": fit.seconds, "diagnostics": fit.diagnostics,
-                            "provenance": fit.provenance} for name, fit in self.fits.items()},
+                            "provenance": fit.provenance} for name, fit in {**self.fits, **self.represented}.items()},
         }  # fmt: skip
         return json.dumps(plain(content), indent=1)
 
@@ -100,6 +108,7 @@ def study(
     seed: int = 0,
     fast: bool = False,
     progress: bool = True,
+    represent: Models = None,
     **options: Any,
 ) -> Study:
     """Split, fit, compare held-out densities, score imputation, classify, embed, sample, fill.
@@ -112,6 +121,8 @@ def study(
         draws: completed tables for the imputation scores.
         seed: everything random comes from it.
         fast: short training, for trying things out.
+        represent: models whose latent spaces are looked at, of :data:`EMBEDDERS` or others that embed: they are fitted too where ``models`` does not name
+            them, with a density or without one.
         **options: given to every model that accepts them.
     """
     began = time.perf_counter()
@@ -129,17 +140,59 @@ def study(
     classes = None
     if target is not None and source.schema[target].is_discrete:
         classes = classification_study(fits, test, train, target)
-    representation = representation_study(fits, source, target)
+    represented, told = embedders(
+        train, represent, fits, target=target, seed=seed, progress=progress, options=settings
+    )
+    representation = representation_study({**fits, **represented}, source, target)
+    latents = seen(represented, source if target is None else source.hide(target), seed)
     samples = {name: fit.sample(min(max(len(source), 200), 2000), seed=seed) for name, fit in fits.items()}
     completed = fits[density.best].fill(source, 1, seed=seed)[0]
     found = Study(
         source, train, test, target, seed, fits, failures, density, imputation, classes, representation, samples, completed,
-        time.perf_counter() - began,
+        time.perf_counter() - began, represented=represented, latents=latents,
     )  # fmt: skip
+    found.failures.update(told)
     found.summary.extend(in_words(found))
     if constant:
         found.summary.append(f"Left out, because it never varies: {', '.join(constant)}.")
     return found
+
+
+def embedders(
+    train: Table, models: Models, fits: Mapping[str, Fit], **how: Any
+) -> tuple[dict[str, Fit], dict[str, str]]:
+    """Fits whose latent spaces are asked for, those that are there already among them, and messages of those that failed."""
+    if not models:
+        return {}, {}
+    chosen = dict(models) if isinstance(models, Mapping) else {name: {} for name in models}
+    unable = [name for name in chosen if find(name).traits.embedding == "none"]
+    if unable:
+        raise CapabilityError(
+            f"{', '.join(unable)} embeds no rows; name models that do (probgen models NAME says it)."
+        )
+    known = {name: fits[name] for name, own in chosen.items() if name in fits and not own}
+    others = {name: own for name, own in chosen.items() if name not in known}
+    try:
+        made, failures = fit_models(train, others, **how) if others else ({}, {})
+    except FitError as error:
+        made, failures = {}, dict.fromkeys(others, str(error))
+    return {name: {**known, **made}[name] for name in chosen if name in known or name in made}, failures
+
+
+def seen(fits: Mapping[str, Fit], table: Table, seed: int) -> dict[str, LatentPictures]:
+    """Walks through the latent spaces that are continuous and a row's own."""
+    able = {name: fit for name, fit in fits.items() if fit.traits.embedding == "mean" and fit.traits.normalised}
+    return {name: latent_pictures(fit, table, seed=seed) for name, fit in able.items() if not fit.traits.sequences}
+
+
+def latent_record(found: LatentPictures) -> dict[str, Any]:
+    """The numbers of one latent space."""
+    known = found.dimensions
+    return {
+        "dimensions": known.names, "nats": known.nats.tolist(), "used": known.used.tolist(), "spread": known.spread.tolist(),
+        "path_rows": found.interpolation.rows, "path_lengths": found.interpolation.lengths,
+        "reconstruction_errors": found.reconstruction.errors,
+    }  # fmt: skip
 
 
 def without_constants(table: Table) -> tuple[Table, list[str]]:

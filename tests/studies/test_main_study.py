@@ -3,14 +3,16 @@
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from probgen import report
 from probgen.data.reading import read_table
+from probgen.data.sprites import sprites
 from probgen.data.table import Table
-from probgen.errors import DataError, FitError
+from probgen.errors import CapabilityError, DataError, FitError
 from probgen.studies.main_study import study
 
 
@@ -182,3 +184,56 @@ def test_a_number_that_never_varies_is_left_out_and_told():
     answer = study(Table(values), models=["gaussian_mixture"], fast=True, progress=False, draws=5)
     assert answer.table.names == ("x0", "x1")
     assert answer.summary[-1] == "Left out, because it never varies: x2."
+
+
+# ------------------------------------------------------------------------------------------------------ latent spaces
+SHORT = {"max_steps": 20, "hidden": (8,)}
+
+
+@pytest.fixture(scope="module")
+def looked_into(table):
+    represent = {
+        "probabilistic_pca": {"latent": 1},
+        "autoencoder": {"latent": 2, **SHORT},
+        "vq_vae": {"slots": 2, **SHORT},
+    }
+    return study(
+        table, target="group", models={"naive_bayes": {}}, represent=represent, fast=True, progress=False, draws=5
+    )
+
+
+def test_latent_spaces_are_looked_into(looked_into):
+    assert list(looked_into.latents) == ["probabilistic_pca", "autoencoder", "vq_vae"]
+    assert list(looked_into.fits) == ["naive_bayes"]
+    assert {row["model"] for row in looked_into.representation.scores} > set(looked_into.latents)
+    content = json.loads(looked_into.to_json(), parse_constant=lambda name: pytest.fail(f"{name} in study.json"))
+    lengths = content["latents"]["vq_vae"]["path_lengths"]
+    assert lengths["shortest"] <= lengths["straight"]
+    assert "group" in content["latents"]["autoencoder"]["reconstruction_errors"]
+
+
+def test_the_page_shows_latent_spaces_column_by_column(looked_into, page):
+    text = report.render(looked_into)
+    for name in looked_into.latents:
+        assert f'id="latent-{name}"' in text
+    assert "through its most frequent codes" in text
+    assert "Rows decoded, rows drawn" not in text
+    assert "Inside" not in page
+
+
+def test_the_page_shows_pictures_where_columns_are_pixels(table, monkeypatch):
+    pixels = sprites(150, size=6)[0]
+    images = [SimpleNamespace(name="sprite", shape=(6, 6, 1), names=pixels.names)]
+    monkeypatch.setattr("probgen.plots.latent.images_of", lambda schema: images)
+    found = study(
+        pixels, models={"latent_class": {"components": 2}}, represent={"vae": {"latent": 2, **SHORT}}, fast=True,
+        progress=False, draws=5,
+    )  # fmt: skip
+    text = report.render(found)
+    assert "Rows decoded, rows drawn" in text
+    assert text.count("<image") >= 4
+
+
+def test_what_embeds_no_rows_is_not_looked_into(table):
+    with pytest.raises(CapabilityError, match="kernel_density embeds no rows"):
+        study(table, models={"naive_bayes": {}}, target="group", represent=["kernel_density"], progress=False)

@@ -113,3 +113,45 @@ def test_few_known_targets_are_too_few():
     assert neighbour_probe(x, few, True).score > 0.8
     with pytest.raises(pg.DataError, match="too few for a probe"):
         linear_probe(x, np.full(600, np.nan), True)
+
+
+def linear_rows(rows=200):
+    """Numbers made of two factors, of which a label is one."""
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=(rows, 2))
+    x = z @ rng.normal(size=(2, 5)) + 0.8 * rng.normal(size=(rows, 5))
+    names = {f"x{at}": column for at, column in enumerate(x.T)}
+    return pg.Table({**names, "kind": np.where(z[:, 0] > 0, "a", "b").astype(object), "level": z[:, 1]})
+
+
+def test_draws_and_factors_add_to_what_was_found_and_change_nothing_of_it():
+    table = linear_rows()
+    fit = pg.fit("factor_analysis", table.drop(["kind", "level"]), latent=2, seed=0, progress=False)
+    plain = pg.representation_study({"factors": fit}, table.drop(["level"]), "kind")
+    more = pg.representation_study({"factors": fit}, table, "kind", factors=["level"], draws=3)
+    np.testing.assert_array_equal(plain.embeddings["factors"], more.embeddings["factors"])
+    for before, after in zip(plain.scores, more.scores, strict=True):
+        assert {key: after[key] for key in before} == before
+        assert 0 <= after["mig"] <= 1
+    assert plain.uncertainty == {}
+    assert more.uncertainty["factors"].shape == (200, 2)
+    record = more.scores[0]
+    assert record["linear_drawn"] < record["linear"]  # noise of the posterior is noise to a reader
+    assert record["linear_drawn_sd"] > 0
+    assert "linear_drawn" not in more.scores[1]
+    assert record["unsure"] == pytest.approx(np.mean(more.uncertainty["factors"] ** 2), rel=0.3)
+
+
+def test_codes_that_are_factors_are_judged_so():
+    rng = np.random.default_rng(4)
+    v = rng.normal(size=(600, 2))
+    x = np.column_stack([v[:, 0] + 0.1 * rng.normal(size=600), v[:, 0], v[:, 1], v[:, 1] + 0.1 * rng.normal(size=600)])
+    table = pg.Table({**{f"x{at}": column for at, column in enumerate(x.T)}, "one": v[:, 0], "other": v[:, 1]})
+    fit = pg.fit("probabilistic_pca", table.drop(["one", "other"]), latent=2, seed=0, progress=False)
+    found = pg.representation_study({"pca": fit}, table, factors=["one", "other"]).scores
+    by_name = {row["model"]: row for row in found}
+    assert by_name["the columns"]["dci"] > 0.9  # each column is one factor and its copy
+    assert by_name["pca"]["informativeness"] > 0.9
+    empty = table.hide("one")
+    with pytest.raises(pg.DataError, match="no row in which all factors"):
+        pg.representation_study({"pca": fit}, empty, factors=["one"])
