@@ -31,6 +31,7 @@ from probgen.plots.overimputation import (
     pit_histogram,
     pit_line,
 )
+from probgen.plots.pictures import images, inpainting
 from probgen.plots.posterior import energy, posterior_predictive, prior_predictive, rank, trace
 from probgen.plots.propensity import propensity_plot
 from probgen.plots.selection import selection_curve
@@ -56,11 +57,13 @@ __all__ = [
     "flux",
     "forecast",
     "house",
+    "images",
     "imputation_columns",
     "imputation_scores",
     "imputed_density",
     "imputed_pair",
     "imputed_strip",
+    "inpainting",
     "interpolation_column",
     "interpolation_pictures",
     "interval_coverage",
