@@ -2,7 +2,7 @@ r"""Conditional, and semi-supervised, variational autoencoder (Kingma, Mohamed, 
 
 .. math::
     y \sim \mathrm{Categorical}(\pi), \qquad
-    z \sim \mathcal N(0, I_L), \qquad
+    z \sim p(z), \qquad
     x_d \mid z, y \sim p_d(f_\theta(z, y)) \text{ for every other column } d
 
 The label y may be known, and then z is what rows of one label differ in; or unknown, in some rows or in those asked about, and is then
@@ -12,7 +12,6 @@ the known cells, the label among them.
 
 import pyro
 import torch
-from pyro.distributions import Normal
 from torch import nn
 from torch.nn.functional import one_hot
 
@@ -20,7 +19,7 @@ from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families import SUM_OUT, Categorical, Columns
-from probgen.families.latent import GivenLevel, checked_sizes, decoder, normal_of
+from probgen.families.latent import GivenLevel, checked_sizes, decoder, posterior_named, prior_named
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -33,7 +32,7 @@ class ConditionalVAE(Model):
         label: name of a column with levels.
         latent: L.
         hidden: widths of the encoder, and from behind of the decoder.
-        spread: as for ``vae``.
+        spread, latent_prior, prior_components, posterior: as for ``vae``.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "a label, and latents in which rows of one label differ")
@@ -45,17 +44,29 @@ class ConditionalVAE(Model):
         latent: int = 8,
         hidden: tuple[int, ...] = (128, 128),
         spread: str = "row",
+        latent_prior: str = "normal",
+        prior_components: int = 50,
+        posterior: str = "normal",
     ) -> None:
         super().__init__(schema)
-        checked_sizes(latent=latent, hidden=hidden)
+        checked_sizes(latent=latent, hidden=hidden, prior_components=prior_components)
+        read = n_features(schema)
         self.label = checked_label(schema, label)
         self.others = tuple(name for name in schema.names if name != self.label)
-        self.levels, self.latent = schema[self.label].cardinality, latent
+        self.levels = schema[self.label].cardinality
         self.columns = Columns([schema[name] for name in self.others])
         self.level = Categorical(self.levels)
         self.logits = nn.Parameter(torch.zeros(self.levels))
-        self.encoder = mlp(n_features(schema), *hidden, 2 * latent)
+        self.latents = posterior_named(posterior, latent)
+        self.encoder = mlp(read, *hidden, self.latents.outputs)
         self.decoder = decoder(latent + self.levels, *reversed(hidden), columns=self.columns, spread=spread)
+        self.prior = prior_named(latent_prior, latent, prior_components, read, self.posterior)
+
+    def prepare(self, batches):
+        self.prior.learn(batches)
+
+    def posterior(self, features):
+        return self.latents(self.encoder(features))
 
     def described(self, z, y):
         """The other columns given latents and levels."""
@@ -63,16 +74,15 @@ class ConditionalVAE(Model):
         return self.columns(self.decoder(torch.cat([z, hot.expand(*z.shape[:-1], -1)], -1)))
 
     def model(self, batch):
-        zero = batch.x.new_zeros(self.latent)
         with batch.rows():
             y = pyro.sample("y", self.level(self.logits), obs=batch.column(self.label), infer=SUM_OUT)
-            z = pyro.sample("z", Normal(zero, 1.0).to_event(1))
+            z = pyro.sample("z", self.prior())
             x = GivenLevel(lambda y: self.described(z, y), y, len(self.others))
             pyro.sample("x", x, obs=batch.select(self.others))
 
     def guide(self, batch):
         with batch.rows():
-            pyro.sample("z", normal_of(self.encoder(batch.features())))
+            pyro.sample("z", self.posterior(batch.features()))
 
 
 def checked_label(schema, label):

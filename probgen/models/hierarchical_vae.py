@@ -17,7 +17,7 @@ from torch import nn
 from probgen.data.batches import n_features
 from probgen.data.schema import Schema
 from probgen.families import Columns
-from probgen.families.latent import checked_sizes, decoder, normal_of
+from probgen.families.latent import checked_sizes, decoder, normal_of, posterior_named
 from probgen.nn import mlp
 from probgen.program import Model, Traits
 
@@ -30,12 +30,18 @@ class HierarchicalVAE(Model):
         latent: sizes of z_1, .., z_L.
         hidden: widths of the networks that read and write the columns; the last is that of the states between layers.
         spread: as for ``vae``.
+        posterior: of every layer of the guide, as for ``vae``.
     """
 
     traits = Traits("lower_bound", ("svi",), "mean", "layers of continuous latents, each given those above it")
 
     def __init__(
-        self, schema: Schema, latent: tuple[int, ...] = (8, 4), hidden: tuple[int, ...] = (128,), spread: str = "row"
+        self,
+        schema: Schema,
+        latent: tuple[int, ...] = (8, 4),
+        hidden: tuple[int, ...] = (128,),
+        spread: str = "row",
+        posterior: str = "normal",
     ) -> None:
         super().__init__(schema)
         latent = (latent,) if isinstance(latent, int) else tuple(latent)
@@ -48,7 +54,8 @@ class HierarchicalVAE(Model):
             [mlp(n_features(schema), *hidden, width)] + [mlp(width, width, width) for _ in latent[1:]]
         )
         self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent)
-        self.posterior = nn.ModuleList(mlp(2 * width, width, 2 * size) for size in latent)
+        self.latents = nn.ModuleList(posterior_named(posterior, size) for size in latent)
+        self.posterior = nn.ModuleList(mlp(2 * width, width, each.outputs) for each in self.latents)
         self.down = nn.ModuleList(mlp(width + size, width, width) for size in latent)
         self.decoder = decoder(width, *reversed(hidden), columns=self.columns, spread=spread)
 
@@ -77,7 +84,7 @@ class HierarchicalVAE(Model):
         with batch.rows():
             for at in self.layers():
                 output = self.posterior[at](side_by_side(h, read[at]))
-                h = self.below(at, h, pyro.sample(f"z{at + 1}", normal_of(output)))
+                h = self.below(at, h, pyro.sample(f"z{at + 1}", self.latents[at](output)))
 
 
 def side_by_side(one, other):
