@@ -54,8 +54,9 @@ class HierarchicalVAE(Model):
             [mlp(n_features(schema), *hidden, width)] + [mlp(width, width, width) for _ in latent[1:]]
         )
         self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent)
-        self.latents = nn.ModuleList(posterior_named(posterior, size) for size in latent)
-        self.posterior = nn.ModuleList(mlp(2 * width, width, each.outputs) for each in self.latents)
+        made = [posterior_named(posterior, size) for size in latent]
+        self.latents = nn.ModuleList(made)
+        self.posterior = nn.ModuleList(mlp(2 * width, width, each.outputs) for each in made)
         self.down = nn.ModuleList(mlp(width + size, width, width) for size in latent)
         self.decoder = decoder(width, *reversed(hidden), columns=self.columns, spread=spread)
 
