@@ -18,7 +18,7 @@ from torch import nn
 
 from probgen.data.schema import Schema
 from probgen.families import Columns
-from probgen.families.latent import checked_sizes, decoder, normal_of
+from probgen.families.latent import checked_sizes, decoder, normal_of, posterior_named
 from probgen.families.networks import encoder, reads_masks
 from probgen.nn import mlp
 from probgen.program import Model, Traits
@@ -31,6 +31,7 @@ class HierarchicalVAE(Model):
         schema: the columns.
         latent: sizes of z_1, .., z_L.
         hidden: widths of the networks that read and write the columns; the last is that of the states between layers.
+        posterior: of every layer of the guide, as for ``vae``.
         spread, network, families: as for ``vae``.
     """
 
@@ -42,6 +43,7 @@ class HierarchicalVAE(Model):
         latent: tuple[int, ...] = (8, 4),
         hidden: tuple[int, ...] = (128,),
         spread: str = "row",
+        posterior: str = "normal",
         network: str = "mlp",
         families: Mapping[str, str] | None = None,
     ) -> None:
@@ -56,7 +58,9 @@ class HierarchicalVAE(Model):
             [encoder(schema, *hidden, width, network=network)] + [mlp(width, width, width) for _ in latent[1:]]
         )
         self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent)
-        self.posterior = nn.ModuleList(mlp(2 * width, width, 2 * size) for size in latent)
+        made = [posterior_named(posterior, size) for size in latent]
+        self.latents = nn.ModuleList(made)
+        self.posterior = nn.ModuleList(mlp(2 * width, width, each.outputs) for each in made)
         self.down = nn.ModuleList(mlp(width + size, width, width) for size in latent)
         self.decoder = decoder(
             width, *reversed(hidden), columns=self.columns, spread=spread, network=network, schema=schema
@@ -87,7 +91,7 @@ class HierarchicalVAE(Model):
         with batch.rows():
             for at in self.layers():
                 output = self.posterior[at](side_by_side(h, read[at]))
-                h = self.below(at, h, pyro.sample(f"z{at + 1}", normal_of(output)))
+                h = self.below(at, h, pyro.sample(f"z{at + 1}", self.latents[at](output)))
 
 
 def side_by_side(one, other):

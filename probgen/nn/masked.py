@@ -21,7 +21,7 @@ class MaskedMLP(nn.Module):
 
     Args:
         inputs: D.
-        hidden: widths of the layers between.
+        hidden: widths of the layers between; one of fewer than D units cannot tell every output of every input before it.
         each: P, numbers that are said of every input.
         context: C, numbers that all outputs may look at; 0 for none.
 

@@ -24,6 +24,7 @@ from probgen.families.flows import (
     RationalQuadratic,
     Standardised,
 )
+from probgen.families.latent import prior_named
 from probgen.nn import ContextMLP, MaskedMLP
 
 D, C = 4, 3
@@ -312,7 +313,7 @@ def test_a_start_standardises():
     assert_close(x.std(0, correction=0), torch.ones(2), atol=1e-9, rtol=0)
 
 
-def alternating(make, layers):
+def standardised(make, layers):
     return Composed(Standardised(2), *(flow for _ in range(layers) for flow in (make(), Permuted(2))), Standardised(2))
 
 
@@ -321,8 +322,9 @@ def splines():
 
 
 LEARNT = {
-    "spline coupling": lambda: alternating(lambda: Coupling(2, splines(), (32,)), 4),
-    "masked splines": lambda: alternating(lambda: Inverted(Autoregressive(2, splines(), (32,))), 2),
+    "spline coupling": lambda: standardised(lambda: Coupling(2, splines(), (32,)), 4),
+    "masked splines": lambda: standardised(lambda: Inverted(Autoregressive(2, splines(), (32,))), 2),
+    "the prior of latents": lambda: prior_named("flow", 2, 0, 0, None).flow,
 }
 
 

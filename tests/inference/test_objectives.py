@@ -13,6 +13,7 @@ from torch import nn
 import probgen as pg
 from probgen.data import Column, Schema
 from probgen.data.batches import Batch
+from probgen.families.flows import Autoregressive, FlowDistribution, RationalQuadratic
 from probgen.inference.amortised import weighted
 from probgen.inference.objectives import objective
 from probgen.inference.objectives.elbo import divergences
@@ -67,6 +68,21 @@ class Ladder(Linear):
 
 class Upwards(Ladder):
     upwards = True
+
+
+class Bent(Linear):
+    """The guide's normal behind a flow that reads the row, too."""
+
+    def __init__(self, schema):
+        super().__init__(schema)
+        self.flow = Autoregressive(1, RationalQuadratic(4, 3.0), (4,), context=1)
+        for weight in self.flow.parameters():
+            weight.data = 0.7 * torch.randn_like(weight)
+
+    def guide(self, batch):
+        seen = (batch.x @ self.c + self.d)[:, None]
+        with batch.rows():
+            pyro.sample("z", FlowDistribution(Normal(seen, self.log_s.exp()).to_event(1), self.flow, seen))
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +195,7 @@ def test_wake_sleep_weighs_the_gradients_of_both_densities():
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("made", [Linear, Ladder, Upwards])
+@pytest.mark.parametrize("made", [Linear, Ladder, Upwards, Bent])
 def test_doubly_reparameterised_gradients_have_the_same_mean_and_less_noise(made):
     program, batch = made(COLUMNS), Batch(torch.randn(1, 3).expand(200, 3), COLUMNS)
     torch.manual_seed(1)

@@ -77,9 +77,11 @@ def test_one_layer_is_a_vae():
 
 
 # ------------------------------------------------------------------------------------------------------------- labels
-def test_an_unknown_label_is_summed_out():
+@pytest.mark.parametrize("options", [{}, {"latent_prior": "flow", "posterior": "flow", "max_steps": 150}])
+def test_an_unknown_label_is_summed_out(options):
     table, _ = labelled()
-    fit = fitted("conditional_vae", table, label="group", latent=2, hidden=(16,), max_steps=400)
+    common = {"label": "group", "latent": 2, "hidden": (16,), "max_steps": 400}
+    fit = fitted("conditional_vae", table, **common | options)
     rows = every()[:40]
     hidden = fit.log_prob(Table.from_codes(np.column_stack([rows, np.full(40, np.nan)]), LABELLED), draws=3000)
     each = [

@@ -102,7 +102,11 @@ def test_averaged_weights_are_kept_and_go_on_from_a_checkpoint(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"latent_prior": "flat"}, "latent_prior must be"), ({"spread": "cell"}, "spread must be")],
+    [
+        ({"latent_prior": "flat"}, "latent_prior must be"),
+        ({"posterior": "flat"}, "posterior must be"),
+        ({"spread": "cell"}, "spread must be"),
+    ],
 )
 def test_wrong_options_are_told(options, said):
     with pytest.raises(pg.CapabilityError, match=said):
@@ -133,3 +137,116 @@ def test_the_posterior_of_a_row_is_that_of_nuts():
     error = np.sqrt(chains.var(0) / size + drawn.var(0) / len(drawn))
     assert np.abs((chains.mean(0) - drawn.mean(0)) / error).max() < 4.5
     assert chains.std(0) == pytest.approx(drawn.std(0), rel=0.1)
+
+
+# --------------------------------------------------------------------------------------------- flows of the latents
+TRIPLE = Schema(tuple(Column(f"x{at}", "real") for at in range(3)))
+
+
+def flowing(**options):
+    """A program with flows that are no longer the identity, and some rows."""
+    from probgen.data.batches import Batch
+    from probgen.program import find
+
+    program = find("vae")(TRIPLE, latent=2, hidden=(8,), **options).double()
+    for name, weight in program.named_parameters():
+        weight.data = (0.2 if "flow" in name else 0.5) * torch.randn_like(weight)
+    return program, Batch(torch.randn(6, 3, dtype=torch.float64), TRIPLE)
+
+
+def autoregressive_density(program, x, z):
+    """Log q(z | x) by undoing the guide's flow with autograd's Jacobian, draw by draw and row by row."""
+    from probgen.families.latent import LEAST, MOST
+
+    output = program.encoder(x)
+    loc, log_scale, told = output[..., :2], output[..., 2:4].clamp(LEAST, MOST), output[..., 4:]
+    flow, found = program.latents.flow, torch.empty(z.shape[:-1], dtype=z.dtype)
+    for draw, row in itertools.product(*map(range, z.shape[:-1])):
+        noise = flow.inverse(z[draw, row], told[row])[0]
+        jacobian = torch.autograd.functional.jacobian(lambda e, row=row: flow(e, told[row])[0], noise)
+        normal = torch.distributions.Normal(loc[row], log_scale[row].exp())
+        found[draw, row] = normal.log_prob(noise).sum() - torch.linalg.slogdet(jacobian).logabsdet
+    return found
+
+
+@pytest.mark.parametrize("prior", ["normal", "flow", "vamp"])
+def test_weights_under_a_flow_are_those_of_a_brute_force_computation(prior):
+    from probgen.inference.amortised import weighted
+    from probgen.inference.objectives import objective
+
+    torch.manual_seed(0)
+    program, batch = flowing(latent_prior=prior, prior_components=3, posterior="flow")
+    for draws in (1, 5):
+        found = weighted(program, batch, draws)
+        z = found.proposal.sites["z"].reshape(draws, 6, 2)
+        with torch.no_grad():
+            log_q = autoregressive_density(program, batch.features(), z)
+            if prior == "flow":
+                noise, change = program.prior.flow.inverse(z)
+                log_p = torch.distributions.Normal(0.0, 1.0).log_prob(noise).sum(-1) + change
+            elif prior == "normal":
+                log_p = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
+            else:
+                made_up = program.prior.rows
+                each = [autoregressive_density(program, made_up[[at] * 6], z) for at in range(3)]
+                log_p = torch.stack(each).logsumexp(0) - np.log(3)
+            expected = log_p + program.columns(program.decoder(z)).log_prob(batch.x) - log_q
+        torch.testing.assert_close(found.log_weights.reshape(draws, 6), expected, rtol=1e-9, atol=1e-8)
+    bound = objective("iwae").per_row(found)
+    torch.testing.assert_close(bound, expected.logsumexp(0) - np.log(5), rtol=1e-9, atol=1e-8)
+    elbo = objective("elbo").per_row(found)
+    torch.testing.assert_close(elbo, expected.mean(0), rtol=1e-9, atol=1e-8)
+
+
+def test_wake_sleep_weighs_the_gradients_of_a_flow():
+    """No gradient runs through the draws: the flow is undone at fixed values."""
+    from probgen.inference.objectives import objective
+
+    torch.manual_seed(0)
+    program, batch = flowing(latent_prior="flow", posterior="flow")
+    made = objective("wake_sleep")
+    found = made.weigh(program, batch, 4)
+    weights = list(program.parameters())
+    mine = torch.autograd.grad(made.per_row(found).sum(), weights, retain_graph=True)
+    z = found.proposal.sites["z"].detach()
+    log_q = program.posterior(batch.features()).log_prob(z)
+    joint = program.prior().log_prob(z) + program.columns(program.decoder(z)).log_prob(batch.x)
+    theirs = torch.autograd.grad(((joint - log_q).softmax(0).detach() * (joint + log_q)).sum(), weights)
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("vae", {"latent_prior": "flow"}),
+        ("vae", {"latent_prior": "flow", "latent": 1}),
+        ("vae", {"posterior": "flow"}),
+        ("vae", {"posterior": "flow", "objective": "dreg"}),
+        ("vae", {"posterior": "flow", "latent_prior": "vamp", "prior_components": 3}),
+        ("hierarchical_vae", {"posterior": "flow", "latent": (2, 1)}),
+    ],
+)
+def test_flows_of_latents_keep_a_density(model, options, tmp_path):
+    fit = quiet(model, bits(), **{"latent": 2, "hidden": (16,), "max_steps": 150, "learning_rate": 3e-3, **options})
+    every = Table.from_codes(np.array(list(itertools.product([0.0, 1.0], repeat=6))), BITS)
+    estimate = fit.log_prob(every, draws=500)
+    weights = np.exp(estimate.value)
+    error = np.sqrt(((weights * estimate.standard_error) ** 2).sum())
+    assert abs(weights.sum() - 1) < 4 * error + 0.01
+    assert fit.sample(4000).values.mean(0) == pytest.approx(weights @ every.values, abs=0.04)
+    fit.save(tmp_path / "fit.probgen")
+    again = pg.load(tmp_path / "fit.probgen")
+    np.testing.assert_array_equal(again.log_prob(every, draws=10).value, fit.log_prob(every, draws=10).value)
+    np.testing.assert_array_equal(again.embed(every), fit.embed(every))
+
+
+def test_an_embedding_is_the_mean_of_draws_from_the_flow():
+    fit = quiet("vae", bits(), latent=2, hidden=(16,), posterior="flow", max_steps=300, learning_rate=3e-3)
+    with torch.no_grad():
+        q = fit.program.posterior(next(fit.batches(bits(), 300).pieces()).features())
+        drawn = q.rsample((5000,))
+    mean = fit.embed(bits())
+    assert np.abs((mean - drawn.mean(0).numpy()) / drawn.std(0).numpy()).max() < 0.12
+    assert fit.embed(bits().take([0])) == pytest.approx(mean[:1], abs=1e-5)
+    np.testing.assert_array_equal(mean, fit.embed(bits()))
