@@ -18,7 +18,7 @@ from probgen.inference.tracing import labels
 from probgen.queries.answers import Answer, Evidence, Numbers, check_states, impossible
 from probgen.queries.evidence import beside, row_of
 from probgen.queries.fill import fill
-from probgen.queries.log_prob import POSTERIOR_DRAWS, log_jacobian
+from probgen.queries.log_prob import POSTERIOR_DRAWS, log_jacobian, untold
 
 __all__ = ["ask"]
 
@@ -67,7 +67,8 @@ def log_densities(fit: Any, evidence: Evidence, states: Mapping[str, np.ndarray]
     rows = Table.from_codes(values, fit.schema)
     hidden = {name: codes for name, codes in states.items() if name not in fit.schema.names}
     if not (hidden or evidence.soft or evidence.forced or set(evidence.codes) - set(fit.schema.names)):
-        return np.asarray(fit.log_prob(rows).value)
+        with untold():
+            return np.asarray(fit.log_prob(rows).value)
     observed = np.array([name not in evidence.forced for name in fit.schema.names])
     units = log_jacobian(fit, Table.from_codes(np.where(observed, values, np.nan), fit.schema))
     with torch.no_grad(), fit.setting():

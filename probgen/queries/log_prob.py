@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from probgen.inference.row_noise import RowNoise
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
 
-__all__ = ["log_prob", "tell"]
+__all__ = ["log_prob", "tell", "untold"]
 
 ROWS = 8192  # rows a piece for exact densities
 PIECE, CELLS = 256, 2**15  # rows a piece, and draws times rows in one pass, for those that are integrals
@@ -96,6 +98,14 @@ def tell(found: Estimate, name: str) -> None:
             ConvergenceWarning,
             stacklevel=3,
         )
+
+
+@contextmanager
+def untold() -> Iterator[None]:
+    """Without that warning: where densities of many values of a cell are compared, of which most are far off."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*k-hat of the importance weights", ConvergenceWarning)
+        yield
 
 
 def drawn(fit: Any, table: Table, draws: int, seed: int, refine: int, bound: bool) -> Estimate:

@@ -11,7 +11,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.evidence import posterior_marginals
 from probgen.inference.patterns import affordable
-from probgen.queries.log_prob import log_prob
+from probgen.queries.log_prob import untold
 
 __all__ = ["Marginals", "class_probabilities", "marginals", "node_probabilities"]
 
@@ -146,7 +146,8 @@ def class_probabilities(fit: Any, table: Any, column: str, *, draws: int = 200, 
     for code in range(len(kind.levels)):
         values = known.values.copy()
         values[:, place] = code
-        scores.append(np.asarray(log_prob(fit, known.with_values(values), draws=draws, seed=seed)))
+        with untold():  # most levels of a row may be far off, and do not count
+            scores.append(np.asarray(fit.log_prob(known.with_values(values), draws=draws, seed=seed)))
     joint = np.stack(scores, 1)
     joint = np.exp(joint - joint.max(1, keepdims=True))
     return joint / joint.sum(1, keepdims=True)

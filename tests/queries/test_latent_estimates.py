@@ -107,6 +107,14 @@ def test_a_row_far_from_what_its_guide_says_is_told():
     assert fit.log_prob(table_of(fit, x), draws=20).k_hat is None  # too few to tell
 
 
+def test_levels_that_are_far_off_are_not_told():
+    fit = quiet("conditional_vae", pg.load_dataset("iris"), latent=2, hidden=(8,), max_steps=300, learning_rate=1e-2)
+    few = pg.load_dataset("iris").take(range(0, 150, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pg.class_probabilities(fit, few, "target")
+
+
 def test_exact_densities_have_no_shape():
     table = pg.load_dataset("iris")
     assert quiet("gaussian_mixture", table, components=2).log_prob(table).k_hat is None
