@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from probgen import plots
-from probgen.plots.latent import as_pictures
+from probgen.plots.latent import as_pictures, ends
 from probgen.report.svg import draw
 
 if TYPE_CHECKING:
@@ -58,29 +58,35 @@ def latent_figures(study: Study) -> list[dict[str, Any]]:
 def figures_of(name: str, found: LatentPictures, table: Table) -> dict[str, Any]:
     """Of one latent space."""
     schema = found.reconstruction.decoded.schema
-    if as_pictures(found.samples, schema) is None:
+    rows = as_pictures(found.reconstruction.original, schema)
+    if rows is None:
         return {
             "pictures": False,
             "traversal": traversal(name, found, table),
             "interpolation": interpolation(name, found, table),
         }
     walk, path, again = found.traversal, found.interpolation, found.reconstruction
+    limits, pair = ends(rows), np.stack([rows, drawn_pictures(found)])
     made = {
-        "traversal": (lambda axes: plots.traversal_pictures(walk, axes), walk.values.shape),
-        "interpolation": (lambda axes: plots.interpolation_pictures(path, axes), (3, len(path.decoded["straight"]))),
+        "traversal": (lambda axes: plots.traversal_pictures(walk, axes, limits=limits), walk.values.shape),
+        "interpolation": (
+            lambda axes: plots.interpolation_pictures(path, axes, limits=limits),
+            (3, len(path.decoded["straight"])),
+        ),
         "reconstruction": (lambda axes: plots.reconstruction_pictures(again, axes), (2, len(again.rows))),
-        "samples": (lambda axes: beside(found, axes), (2, len(found.samples))),
+        "samples": (
+            lambda axes: plots.pictures(pair, axes, rows=["rows", "drawn"], limits=limits),
+            (2, len(found.samples)),
+        ),
     }
     return {"pictures": True, **{what: picture(name, what, paint, *size) for what, (paint, size) in made.items()}}
 
 
-def beside(found: LatentPictures, axes: Any) -> None:
-    """Rows above rows drawn from the prior."""
-    schema = found.reconstruction.decoded.schema
-    pair = [as_pictures(values, schema) for values in (found.reconstruction.original, found.samples)]
-    images = np.stack([each for each in pair if each is not None])
-    limits = (float(np.nanmin(images[0])), float(np.nanmax(images[0])))
-    plots.pictures(images, axes, rows=["rows", "drawn"], limits=limits)
+def drawn_pictures(found: LatentPictures) -> np.ndarray:
+    """``(R, H, W)`` of rows drawn from the prior."""
+    images = as_pictures(found.samples, found.reconstruction.decoded.schema)
+    assert images is not None
+    return images
 
 
 def picture(model: str, what: str, paint: Any, lines: int, across: int) -> Markup:
