@@ -66,8 +66,8 @@ labelled = pg.Table.from_codes(
     np.column_stack([grey, digits.target]),
     pg.Schema((*table.schema, pg.Column("digit", "categorical", levels=tuple(range(10))))),
 )
-some = labelled.take(range(200 if FAST else len(labelled)))
-study = pg.representation_study(fits, some, "digit", draws=2 if FAST else 5)
+some = labelled.take(range(120 if FAST else len(labelled)))
+study = pg.representation_study(fits, some, "digit", draws=0 if FAST else 5)
 print(f"\n{'read from':22}{'numbers':>8}{'linear':>16}{'neighbours':>16}{'linear, codes drawn':>22}")
 for row in study.scores:
     told = [f"{100 * row[key]:.1f} ± {100 * row[f'{key}_error']:.1f} %" for key in ("linear", "neighbours")]

@@ -114,7 +114,9 @@ def pictures(
     axes.imshow(np.ma.masked_invalid(shades), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     tidy(axes, title, grid="")
     axes.spines["bottom"].set_visible(False)
-    axes.set_yticks(np.arange(len(rows)) * (height + gap) + (height - 1) / 2, rows)
+    axes.set_yticks(
+        np.arange(len(rows)) * (height + gap) + (height - 1) / 2, [f"   {word}" for word in rows]
+    )  # room for wider letters
     axes.set_xticks(np.arange(len(columns)) * (width + gap) + (width - 1) / 2, columns)
     return axes
 

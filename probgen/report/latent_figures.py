@@ -65,33 +65,30 @@ def figures_of(name: str, found: LatentPictures, table: Table) -> dict[str, Any]
             "traversal": traversal(name, found, table),
             "interpolation": interpolation(name, found, table),
         }
-    walk, path, again = found.traversal, found.interpolation, found.reconstruction
-    limits, pair = ends(rows), np.stack([rows, drawn_pictures(found)])
+    walk, path = found.traversal, found.interpolation
+    limits, lines = ends(rows), np.stack([rows, *decoded_and_drawn(found)])
+    words = ["rows", "decoded", "drawn"]
     made = {
         "traversal": (lambda axes: plots.traversal_pictures(walk, axes, limits=limits), walk.values.shape),
         "interpolation": (
             lambda axes: plots.interpolation_pictures(path, axes, limits=limits),
             (3, len(path.decoded["straight"])),
         ),
-        "reconstruction": (lambda axes: plots.reconstruction_pictures(again, axes), (2, len(again.rows))),
-        "samples": (
-            lambda axes: plots.pictures(pair, axes, rows=["rows", "drawn"], limits=limits),
-            (2, len(found.samples)),
-        ),
+        "rows": (lambda axes: plots.pictures(lines, axes, rows=words, limits=limits), lines.shape[:2]),
     }
     return {"pictures": True, **{what: picture(name, what, paint, *size) for what, (paint, size) in made.items()}}
 
 
-def drawn_pictures(found: LatentPictures) -> np.ndarray:
-    """``(R, H, W)`` of rows drawn from the prior."""
-    images = as_pictures(found.samples, found.reconstruction.decoded.schema)
-    assert images is not None
-    return images
+def decoded_and_drawn(found: LatentPictures) -> list[np.ndarray]:
+    """``(R, H, W)`` of rows as they are decoded, and of rows drawn from the prior."""
+    decoded = found.reconstruction.decoded
+    images = [as_pictures(values, decoded.schema) for values in (decoded.centres, found.samples)]
+    return [each for each in images if each is not None]
 
 
 def picture(model: str, what: str, paint: Any, lines: int, across: int) -> Markup:
     """A figure of small pictures."""
-    size = (1.5 + 0.62 * across, 0.35 + 0.64 * lines)
+    size = (2.0 + 0.6 * across, 0.3 + 0.62 * lines)
     return draw(f"{what}_{model}", f"{what.capitalize()} of {model}", size, lambda f: paint(f.subplots()))
 
 
