@@ -16,7 +16,7 @@ import probgen as pg
 from probgen import plots
 
 FAST = bool(os.environ.get("PROBGEN_FAST"))
-STEPS = 60 if FAST else 4000
+STEPS = 20 if FAST else 4000
 began = time.perf_counter()
 
 # %% Grey levels are whole numbers. A density of numbers on a grid could be made as high as you like, so noise of one level's width is put between them.
