@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 Shape = tuple[int, ...] | None
+Limits = tuple[float, float] | None
 SHORT = 14  # letters of a level's name
 MOST_LINES = 30  # columns whose errors are shown
 LINES = ("-", "--", "-.")
@@ -86,7 +87,7 @@ def pictures(
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
     title: str = "",
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
 ) -> Axes:
     """Pictures side by side, ``(R, T, H, W)`` or ``(R, T, H, W, 3)``, with words beside the lines and below the columns.
 
@@ -100,7 +101,7 @@ def pictures(
     """
     lines, across, height, width = images.shape[:4]
     axes = axes_or_new(axes, (0.6 * across + 1.2, 0.6 * lines + 0.6))
-    low, high = limits if limits is not None else (np.nanmin(images), np.nanmax(images))
+    low, high = limits if limits is not None else ends(images)
     gap = max(1, round(0.08 * width))
     canvas = np.full((lines * (height + gap) - gap, across * (width + gap) - gap, *images.shape[4:]), np.nan)
     for line in range(lines):
@@ -113,27 +114,33 @@ def pictures(
     axes.imshow(np.ma.masked_invalid(shades), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     tidy(axes, title, grid="")
     axes.spines["bottom"].set_visible(False)
-    axes.set_yticks(np.arange(len(rows)) * (height + gap) + (height - 1) / 2, rows)
+    axes.set_yticks(
+        np.arange(len(rows)) * (height + gap) + (height - 1) / 2, [f"   {word}" for word in rows]
+    )  # room for wider letters
     axes.set_xticks(np.arange(len(columns)) * (width + gap) + (width - 1) / 2, columns)
     return axes
 
 
-def traversal_pictures(found: Traversal, axes: Axes | None = None, *, shape: Shape = None, title: str = "") -> Axes:
+def traversal_pictures(
+    found: Traversal, axes: Axes | None = None, *, shape: Shape = None, title: str = "", limits: Limits = None
+) -> Axes:
     """One line a latent dimension, moved from its low to its high quantiles; a slot, through its most frequent codes."""
     images = needed(found.decoded.centres, found.decoded.schema, shape)
     steps = len(found.quantiles)
     words = [dimension_words(name, nats) for name, nats in zip(found.names, found.nats, strict=True)]
     shares = ["" if np.isnan(q) else f"{100 * q:.0f} %" for q in found.quantiles]
-    return pictures(images.reshape(-1, steps, *images.shape[1:]), axes, rows=words, columns=shares, title=title)
+    return pictures(
+        images.reshape(-1, steps, *images.shape[1:]), axes, rows=words, columns=shares, title=title, limits=limits
+    )
 
 
 def interpolation_pictures(
-    found: Interpolation, axes: Axes | None = None, *, shape: Shape = None, title: str = ""
+    found: Interpolation, axes: Axes | None = None, *, shape: Shape = None, title: str = "", limits: Limits = None
 ) -> Axes:
     """One line a path, from one row to the other, with its length."""
     images = np.stack([needed(d.centres, d.schema, shape) for d in found.decoded.values()])
     words = [f"{name}, {found.lengths[name]:.1f}" for name in found.decoded]
-    return pictures(images, axes, rows=words, title=title)
+    return pictures(images, axes, rows=words, title=title, limits=limits)
 
 
 def reconstruction_pictures(
@@ -142,8 +149,12 @@ def reconstruction_pictures(
     """Rows above what is decoded from their codes."""
     schema = found.decoded.schema
     images = np.stack([needed(v, schema, shape) for v in (found.original, found.decoded.centres)])
-    limits = (float(np.nanmin(images[0])), float(np.nanmax(images[0])))
-    return pictures(images, axes, rows=["rows", "decoded"], title=title, limits=limits)
+    return pictures(images, axes, rows=["rows", "decoded"], title=title, limits=ends(images[0]))
+
+
+def ends(images: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest of the known pixels."""
+    return float(np.nanmin(images)), float(np.nanmax(images))
 
 
 def needed(values: np.ndarray, schema: Schema, shape: Shape) -> np.ndarray:

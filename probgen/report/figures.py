@@ -207,7 +207,7 @@ def embedding(study: Study) -> Markup | None:
 
 def training(study: Study) -> Markup | None:
     """The objective by step of every fit that has one."""
-    curves = {name: fit.history.get("objective", []) for name, fit in study.fits.items()}
+    curves = {name: fit.history.get("objective", []) for name, fit in {**study.fits, **study.represented}.items()}
     shown = [(name, values) for name, values in curves.items() if len(values) > 1]
     if not shown:
         return None

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from probgen import plots
-from probgen.plots.latent import as_pictures
+from probgen.plots.latent import as_pictures, ends
 from probgen.report.svg import draw
 
 if TYPE_CHECKING:
@@ -58,34 +58,37 @@ def latent_figures(study: Study) -> list[dict[str, Any]]:
 def figures_of(name: str, found: LatentPictures, table: Table) -> dict[str, Any]:
     """Of one latent space."""
     schema = found.reconstruction.decoded.schema
-    if as_pictures(found.samples, schema) is None:
+    rows = as_pictures(found.reconstruction.original, schema)
+    if rows is None:
         return {
             "pictures": False,
             "traversal": traversal(name, found, table),
             "interpolation": interpolation(name, found, table),
         }
-    walk, path, again = found.traversal, found.interpolation, found.reconstruction
+    walk, path = found.traversal, found.interpolation
+    limits, lines = ends(rows), np.stack([rows, *decoded_and_drawn(found)])
+    words = ["rows", "decoded", "drawn"]
     made = {
-        "traversal": (lambda axes: plots.traversal_pictures(walk, axes), walk.values.shape),
-        "interpolation": (lambda axes: plots.interpolation_pictures(path, axes), (3, len(path.decoded["straight"]))),
-        "reconstruction": (lambda axes: plots.reconstruction_pictures(again, axes), (2, len(again.rows))),
-        "samples": (lambda axes: beside(found, axes), (2, len(found.samples))),
+        "traversal": (lambda axes: plots.traversal_pictures(walk, axes, limits=limits), walk.values.shape),
+        "interpolation": (
+            lambda axes: plots.interpolation_pictures(path, axes, limits=limits),
+            (3, len(path.decoded["straight"])),
+        ),
+        "rows": (lambda axes: plots.pictures(lines, axes, rows=words, limits=limits), lines.shape[:2]),
     }
     return {"pictures": True, **{what: picture(name, what, paint, *size) for what, (paint, size) in made.items()}}
 
 
-def beside(found: LatentPictures, axes: Any) -> None:
-    """Rows above rows drawn from the prior."""
-    schema = found.reconstruction.decoded.schema
-    pair = [as_pictures(values, schema) for values in (found.reconstruction.original, found.samples)]
-    images = np.stack([each for each in pair if each is not None])
-    limits = (float(np.nanmin(images[0])), float(np.nanmax(images[0])))
-    plots.pictures(images, axes, rows=["rows", "drawn"], limits=limits)
+def decoded_and_drawn(found: LatentPictures) -> list[np.ndarray]:
+    """``(R, H, W)`` of rows as they are decoded, and of rows drawn from the prior."""
+    decoded = found.reconstruction.decoded
+    images = [as_pictures(values, decoded.schema) for values in (decoded.centres, found.samples)]
+    return [each for each in images if each is not None]
 
 
 def picture(model: str, what: str, paint: Any, lines: int, across: int) -> Markup:
     """A figure of small pictures."""
-    size = (1.5 + 0.62 * across, 0.35 + 0.64 * lines)
+    size = (2.0 + 0.6 * across, 0.3 + 0.62 * lines)
     return draw(f"{what}_{model}", f"{what.capitalize()} of {model}", size, lambda f: paint(f.subplots()))
 
 

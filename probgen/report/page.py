@@ -31,6 +31,7 @@ def render(study: Study, title: str = "") -> str:
         title=title or f"A study of {len(study.table):,} rows",
         figures=figures(study),
         latents=latent_figures(study),
+        made={**study.fits, **study.represented},
         caveats=caveats(study),
         columns=column_rows(study),
         density=density_rows(study),

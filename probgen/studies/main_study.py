@@ -121,8 +121,8 @@ def study(
         draws: completed tables for the imputation scores.
         seed: everything random comes from it.
         fast: short training, for trying things out.
-        represent: models whose latent spaces are looked at, of :data:`EMBEDDERS` or others that embed: they are fitted too where ``models`` does not name
-            them, with a density or without one.
+        represent: models whose latent spaces are looked at, such as "vae": they are fitted too where ``models`` does not name them, with a density or
+            without one.
         **options: given to every model that accepts them.
     """
     began = time.perf_counter()

@@ -40,7 +40,7 @@ class RepresentationStudy:
             ``linear_error``, ``neighbours_error``, ``baseline`` (what is told without codes) and ``measure``; ``ari`` and ``nmi`` of a mixture on the codes with
             the target's levels; ``trustworthiness`` and ``continuity`` of their neighbourhoods.
 
-            With ``factors``, ``mig``, ``sap``, ``dci``, ``completeness`` and ``informativeness`` of the codes (:func:`probgen.disentanglement`). With ``draws``, of
+            With ``factors``, ``mig``, ``sap``, ``dci``, ``completeness`` and ``informativeness`` of the codes (``pg.disentanglement``). With ``draws``, of
             models whose codes have a posterior, ``unsure``, the share of the codes' variance that is the posterior's, and ``linear_drawn`` and
             ``neighbours_drawn``, the mean of the probes' scores over draws of the codes, with ``linear_drawn_sd`` and ``neighbours_drawn_sd`` over them.
         uncertainty: model -> ``(N, L)`` posterior standard deviations of the codes, where there are draws.

@@ -41,7 +41,7 @@ def test_pixels_are_pictures(pixels):
     assert next(tick.get_text() for tick in axes.get_xticklabels()) == "2 %"
     assert len(axes.get_yticklabels()) == 2
     words = [tick.get_text() for tick in drawn(plots.interpolation_pictures(path, shape=shape)).get_yticklabels()]
-    assert [word.split(",")[0] for word in words] == ["straight", "spherical", "shortest"]
+    assert [word.split(",")[0].strip() for word in words] == ["straight", "spherical", "shortest"]
     canvas = drawn(plots.reconstruction_pictures(pixels.reconstruction, shape=shape)).images[0].get_array()
     assert canvas.shape == (2 * 6 + 1, 3 * 6 + 2)
     np.testing.assert_array_equal(canvas[:6, :6], pixels.reconstruction.original[0].reshape(6, 6))
