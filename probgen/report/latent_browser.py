@@ -65,22 +65,13 @@ def latent_browser(
     """
     check_place(path, overwrite)
     check_model(fit)
-    source = table if isinstance(table, Table) else Table(table)
-    if not len(source) or points < 1:
-        raise DataError(f"A latent browser shows at least one row; there are {len(source)}, and points={points}.")
-    if source.lengths is not None:
-        raise DataError("A latent browser shows rows that stand alone; these stand in sequences.")
-    if colour is not None:
-        source.schema.index(colour)
+    source = checked_rows(table if isinstance(table, Table) else Table(table), points, colour)
     pictures = pictures_of(fit.schema, shape)
-    table, rows = (
-        fit.read(source.select([name for name in source.names if name in fit.schema.names])),
-        chosen(len(source), points),
-    )
+    rows = chosen(len(source), points)
+    table = fit.read(source.select([name for name in source.names if name in fit.schema.names]))
     codes = checked_codes(fit, fit.embed(table.take(rows)))
-    told = page_data(
-        fit, table, rows, codes, pictures, None if colour is None else colour_told(source.take(rows), colour)
-    )
+    colours = None if colour is None else colour_told(source.take(rows), colour)
+    told = page_data(fit, table, rows, codes, pictures, colours)
     page = template("latent_browser.html.jinja").render(
         title=title or f"The latent space of {article(fit.name)}",
         fit=fit,
@@ -102,6 +93,17 @@ def check_model(fit: Fit) -> None:
             " hierarchical_vae, autoencoder, factor_analysis or probabilistic_pca; fit.embed, where there is one, says what"
             " a row is like for this model."
         )
+
+
+def checked_rows(source: Table, points: int, colour: str | None) -> Table:
+    """Some rows that stand alone, with the column that colours them."""
+    if not len(source) or points < 1:
+        raise DataError(f"A latent browser shows at least one row; there are {len(source)}, and points={points}.")
+    if source.lengths is not None:
+        raise DataError("A latent browser shows rows that stand alone; these stand in sequences.")
+    if colour is not None:
+        source.schema.index(colour)
+    return source
 
 
 def checked_codes(fit: Fit, codes: np.ndarray) -> np.ndarray:

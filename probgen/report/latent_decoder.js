@@ -45,11 +45,12 @@ function paired(a, b, shape, f) {
   return out;
 }
 
-function product(a, b, rows, inner, columns, out, at = [0, 0, 0]) {
+function product(a, b, rows, inner, columns, out, [fromA, fromB, fromOut] = [0, 0, 0]) {
+  const left = a.data, right = b.data, made = out.data;
   for (let i = 0; i < rows; i++) for (let k = 0; k < inner; k++) {
-    const factor = a.data[at[0] + i * inner + k];
+    const factor = left[fromA + i * inner + k], end = fromOut + (i + 1) * columns;
     if (factor === 0) continue;
-    for (let j = 0, from = at[1] + k * columns, to = at[2] + i * columns; j < columns; j++) out.data[to + j] += factor * b.data[from + j];
+    for (let from = fromB + k * columns, to = fromOut + i * columns; to < end; from++, to++) made[to] += factor * right[from];
   }
   return out;
 }
