@@ -297,6 +297,21 @@ def test_the_seed_decides_the_sample(run, saved, tmp_path):
 
 
 # ----------------------------------------------------------------------------------------- errors
+def test_browse_writes_a_page_coloured_by_a_column_that_the_model_does_not_know(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--columns", "island,bill_length_mm,bill_depth_mm,flipper_length_mm,body_mass_g", "--quiet")
+    settings = ("--set", "latent=2", "--set", "hidden=8,8", "--set", "max_steps=5")
+    assert run("fit", "penguins", "-m", "vae", *settings, *options, "-o", "vae.probgen")[0] == 0
+    status, out, err = run("browse", "penguins", "-m", "vae.probgen", "--colour", "species", "--points", "50")
+    assert (status, out.strip()) == (0, "penguins_latent.html"), err
+    assert '"levels":["Adelie","Chinstrap","Gentoo"]' in (tmp_path / "penguins_latent.html").read_text(
+        encoding="utf-8"
+    )
+    assert "exists" in error_line(*run("browse", "penguins", "-m", "vae.probgen")[::2])
+    words = error_line(*run("browse", "penguins", "-m", "vae.probgen", "--shape", "two", "--force")[::2])
+    assert "such as 28,28" in words
+
+
 def test_nothing_is_overwritten(run, small_csv, tmp_path):
     kept = tmp_path / "kept.csv"
     kept.write_text("mine")

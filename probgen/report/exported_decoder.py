@@ -16,7 +16,7 @@ from probgen.report.operations import Constants, NotElementaryError, record
 if TYPE_CHECKING:
     from probgen.queries.fit import Fit
 
-__all__ = ["ExportedDecoder", "encoded", "export", "gridded"]
+__all__ = ["ExportedDecoder", "encoded", "export", "principal"]
 
 HALF_FROM = 400_000  # numbers, from which on they are written in half precision
 GRID_NUMBERS = 600_000
@@ -95,10 +95,17 @@ def encoded(numbers: np.ndarray, dtype: str = "<f4") -> str:
     return base64.b64encode(np.clip(numbers, -most, most).astype(dtype).tobytes()).decode("ascii")
 
 
+def principal(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions ``(L, L)`` of falling variance, a row each, and the variances; the largest entry of each is positive."""
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(codes.T, bias=True)))
+    directions = vectors.T[::-1]
+    largest = directions[np.arange(len(directions)), np.abs(directions).argmax(1)]
+    return directions * np.where(largest < 0, -1.0, 1.0)[:, None], values[::-1].clip(0)
+
+
 def gridded(fit: Fit, codes: np.ndarray, reason: str) -> ExportedDecoder:
     """What columns are expected at the crossings of a grid over the codes' plane of largest variance."""
-    mean = codes.mean(0)
-    directions = np.linalg.svd(codes - mean, full_matrices=False)[2][:2]
+    mean, directions = codes.mean(0), principal(codes)[0][:2]
     seen = (codes - mean) @ directions.T
     low, high = seen.min(0), seen.max(0)
     low, high = low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3

@@ -24,7 +24,6 @@ const model = {
   },
   onRoad(t) { return between(this.codes[this.ends[0]], this.codes[this.ends[1]], t, this.spherical); },
   painted() { return this.ground !== ""; },
-  paint(pen, plane) { if (this.painted()) (this.ground === "pictures" ? paintPictures : paintColumn)(pen, plane); },
 };
 
 const tint = (column, code) => rgb(levelColour(plane.theme, code));
@@ -33,33 +32,59 @@ const sample = new Sample($("sample"), data, tint);
 const strip = new Strip($("strip"), data, STEPS, tint, (t) => { stop(); travel(t); });
 const decodeColumns = (z, level) => columnsOf(data.columns, decodeNumbers(z, level));
 
-// ---- the ground under the points
-function paintColumn(pen, plane) { // what is expected of one column all over the plane
-  const [wide, tall] = PAINTED.columns, small = element("canvas", { width: wide, height: tall }), dabs = small.getContext("2d"), image = dabs.createImageData(wide, tall);
-  const column = data.columns[Number(model.ground)], { left, right, top, bottom } = plane.inner;
-  for (let j = 0; j < tall; j++) for (let i = 0; i < wide; i++) {
-    const z = plane.moved(model.z, plane.plane([left + (i + 0.5) / wide * (right - left), top + (j + 0.5) / tall * (bottom - top)]));
-    const [value] = columnsOf([column], decodeNumbers(z, model.level));
-    const mixed = column.levels.length ? value.reduce((sum, share, code) => sum.map((v, c) => v + share * levelColour(plane.theme, code)[c]), [0, 0, 0]) : valueColour(plane.theme, column, value);
-    mixed.forEach((v, c) => { image.data[4 * (j * wide + i) + c] = v; });
-    image.data[4 * (j * wide + i) + 3] = 82;
-  }
-  dabs.putImageData(image, 0, 0);
-  pen.imageSmoothingEnabled = true; pen.imageSmoothingQuality = "high";
-  pen.drawImage(small, left, top, right - left, bottom - top);
+// ---- the ground under the points: painted bit by bit, so that slow decoders hold nothing up
+let painting = 0, busy = false;
+function paintGround() {
+  const turn = ++painting, old = plane.sheet;
+  busy = model.painted();
+  plane.sheet = null;
+  if (!busy) { plane.drawGround(); return; }
+  const painter = (model.ground === "pictures" ? paintedPictures : paintedColumn)(plane.inner);
+  if (old && old.kind === model.ground) painter.canvas.getContext("2d").drawImage(old.canvas, 0, 0, painter.canvas.width, painter.canvas.height);
+  plane.sheet = { kind: model.ground, canvas: painter.canvas, smooth: painter.smooth };
+  let next = 0;
+  const some = () => {
+    if (turn !== painting) return;
+    const until = performance.now() + 16;
+    do painter.paint(next++); while (next < painter.count && performance.now() < until);
+    busy = next < painter.count;
+    plane.drawGround();
+    if (busy) requestAnimationFrame(some);
+  };
+  some();
 }
 
-function paintPictures(pen, plane) { // the decoded picture at the crossings of a grid
-  const { left, right, top, bottom } = plane.inner, picture = data.pictures[0], [height, width] = picture.shape;
-  const wide = Math.max(4, Math.round((right - left) / PAINTED.pictures)), size = (right - left) / wide;
-  const tall = Math.max(2, Math.round((bottom - top) / size * width / height)), step = (bottom - top) / tall, canvas = element("canvas");
-  const side = Math.min(size / width, step / height);
-  pen.imageSmoothingEnabled = false; pen.fillStyle = "#000"; pen.fillRect(left, top, right - left, bottom - top);
-  for (let j = 0; j < tall; j++) for (let i = 0; i < wide; i++) {
-    const z = plane.moved(model.z, plane.plane([left + (i + 0.5) * size, top + (j + 0.5) * step]));
-    drawPicture(canvas, picture, decodeNumbers(z, model.level), data.columns);
-    pen.drawImage(canvas, left + (i + 0.5) * size - side * width / 2, top + (j + 0.5) * step - side * height / 2, side * width, side * height);
-  }
+const decodedAt = (x, y) => { const { left, right, top, bottom } = plane.inner; return decodeNumbers(plane.moved(model.z, plane.plane([left + x * (right - left), top + y * (bottom - top)])), model.level); };
+
+function paintedColumn() { // what is expected of one column all over the plane, a line at a time
+  const [wide, tall] = PAINTED.columns, canvas = element("canvas", { width: wide, height: tall }), pen = canvas.getContext("2d"), image = pen.createImageData(wide, 1);
+  const column = data.columns[Number(model.ground)];
+  return {
+    canvas, count: tall, smooth: true,
+    paint(j) {
+      for (let i = 0; i < wide; i++) {
+        const [value] = columnsOf([column], decodedAt((i + 0.5) / wide, (j + 0.5) / tall));
+        const mixed = column.levels.length ? value.reduce((sum, share, code) => sum.map((v, c) => v + share * levelColour(plane.theme, code)[c]), [0, 0, 0]) : valueColour(plane.theme, column, value);
+        image.data.set([...mixed.map(Math.round), 82], 4 * i);
+      }
+      pen.putImageData(image, 0, j);
+    },
+  };
+}
+
+function paintedPictures({ left, right, top, bottom }) { // the decoded picture at the crossings of a grid
+  const picture = data.pictures[0], [height, width] = picture.shape, ratio = window.devicePixelRatio || 1, canvas = element("canvas", { width: Math.round(ratio * (right - left)), height: Math.round(ratio * (bottom - top)) });
+  const wide = Math.max(4, Math.round((right - left) / PAINTED.pictures)), tall = Math.max(2, Math.round((bottom - top) * wide / (right - left) * width / height));
+  const pen = canvas.getContext("2d"), [across, down] = [canvas.width / wide, canvas.height / tall], side = Math.min(across / width, down / height), one = element("canvas");
+  pen.imageSmoothingEnabled = false; pen.fillRect(0, 0, canvas.width, canvas.height);
+  return {
+    canvas, count: wide * tall, smooth: false,
+    paint(k) {
+      const [i, j] = [k % wide, Math.floor(k / wide)];
+      drawPicture(one, picture, decodedAt((i + 0.5) / wide, (j + 0.5) / tall), data.columns);
+      pen.drawImage(one, (i + 0.5) * across - side * width / 2, (j + 0.5) * down - side * height / 2, side * width, side * height);
+    },
+  };
 }
 
 // ---- what is shown
@@ -72,7 +97,7 @@ function draw(what) { // once a frame, whatever happened since the last one
   requestAnimationFrame(() => {
     const now = wanted;
     wanted = null;
-    if (now.ground) plane.drawGround();
+    if (now.ground) paintGround();
     if (now.dots) { plane.drawDots(); drawLegend(); }
     showSample();
     plane.drawMarks();
@@ -341,5 +366,5 @@ window.probgen = {
   state: () => ({ z: Array.from(model.z), t: model.t, ends: model.ends.slice(), level: model.level, playing: model.playing !== 0 }),
   place: (row) => { const box = $("plane").getBoundingClientRect(), [x, y] = plane.pixel(plane.seen[row]); return [x - box.width / 2, y - box.height / 2]; },
   handle: () => { const box = $("plane").getBoundingClientRect(), [x, y] = plane.place(model.z); return [x - box.width / 2, y - box.height / 2]; },
-  operations: Object.keys(OPERATIONS), between, drawn: () => wanted === null,
+  operations: Object.keys(OPERATIONS), between, drawn: () => wanted === null && !busy,
 };

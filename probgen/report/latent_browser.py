@@ -15,7 +15,7 @@ from markupsafe import Markup
 from probgen.data.schema import Column
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
-from probgen.report.exported_decoder import ExportedDecoder, encoded, export
+from probgen.report.exported_decoder import ExportedDecoder, encoded, export, principal
 from probgen.report.imputation import check_place
 from probgen.report.page import put, template
 from probgen.report.pictures import Picture, atlas, limits, pictures_of
@@ -44,8 +44,9 @@ def latent_browser(
     """Write a page in which a person drags in latent space, sees the sample change, and walks between two rows.
 
     The page needs nothing beside it: the decoder goes along, and what it shows are the numbers of :meth:`Fit.decode`, with the
-    probabilities of all levels. A decoder with operations that a page cannot carry out is replaced by its values on a grid over
-    the plane of the two directions of largest variance, and the page says so.
+    probabilities of all levels; a label that the decoder reads beside its latents is chosen on the page. Weights are in single
+    precision, in half from 400 000 of them on. A decoder with operations that a page cannot carry out is replaced by its values on
+    a grid over the plane of the two directions of largest variance, and the page says so.
 
     Args:
         fit: of a model whose rows have continuous latents that are decoded, such as ``vae`` or ``factor_analysis``.
@@ -64,22 +65,13 @@ def latent_browser(
     """
     check_place(path, overwrite)
     check_model(fit)
-    source = table if isinstance(table, Table) else Table(table)
-    if not len(source) or points < 1:
-        raise DataError(f"A latent browser shows at least one row; there are {len(source)}, and points={points}.")
-    if source.lengths is not None:
-        raise DataError("A latent browser shows rows that stand alone; these stand in sequences.")
-    if colour is not None:
-        source.schema.index(colour)
+    source = checked_rows(table if isinstance(table, Table) else Table(table), points, colour)
     pictures = pictures_of(fit.schema, shape)
-    table, rows = (
-        fit.read(source.select([name for name in source.names if name in fit.schema.names])),
-        chosen(len(source), points),
-    )
+    rows = chosen(len(source), points)
+    table = fit.read(source.select([name for name in source.names if name in fit.schema.names]))
     codes = checked_codes(fit, fit.embed(table.take(rows)))
-    told = page_data(
-        fit, table, rows, codes, pictures, None if colour is None else colour_told(source.take(rows), colour)
-    )
+    colours = None if colour is None else colour_told(source.take(rows), colour)
+    told = page_data(fit, table, rows, codes, pictures, colours)
     page = template("latent_browser.html.jinja").render(
         title=title or f"The latent space of {article(fit.name)}",
         fit=fit,
@@ -101,6 +93,17 @@ def check_model(fit: Fit) -> None:
             " hierarchical_vae, autoencoder, factor_analysis or probabilistic_pca; fit.embed, where there is one, says what"
             " a row is like for this model."
         )
+
+
+def checked_rows(source: Table, points: int, colour: str | None) -> Table:
+    """Some rows that stand alone, with the column that colours them."""
+    if not len(source) or points < 1:
+        raise DataError(f"A latent browser shows at least one row; there are {len(source)}, and points={points}.")
+    if source.lengths is not None:
+        raise DataError("A latent browser shows rows that stand alone; these stand in sequences.")
+    if colour is not None:
+        source.schema.index(colour)
+    return source
 
 
 def checked_codes(fit: Fit, codes: np.ndarray) -> np.ndarray:
@@ -158,14 +161,11 @@ def page_data(
 
 def basis(codes: np.ndarray) -> dict[str, Any]:
     """Mean, principal directions and their shares of the variance; latents by the variance of the rows' means."""
-    mean = codes.mean(0)
-    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(codes.T, bias=True)))
-    spread, directions = values[::-1].clip(0), vectors.T[::-1]
-    signs = np.where(directions[np.arange(len(directions)), np.abs(directions).argmax(1)] < 0, -1.0, 1.0)
+    directions, spread = principal(codes)
     use = codes.var(0)
     return {
-        "mean": mean.tolist(),
-        "directions": (directions * signs[:, None]).tolist(),
+        "mean": codes.mean(0).tolist(),
+        "directions": directions.tolist(),
         "shares": (spread / max(spread.sum(), 1e-300)).tolist(),
         "use": np.argsort(-use, kind="stable").tolist(),
         "variances": (use / max(use.sum(), 1e-300)).tolist(),

@@ -45,11 +45,12 @@ function paired(a, b, shape, f) {
   return out;
 }
 
-function product(a, b, rows, inner, columns, out, at = [0, 0, 0]) {
+function product(a, b, rows, inner, columns, out, [fromA, fromB, fromOut] = [0, 0, 0]) {
+  const left = a.data, right = b.data, made = out.data;
   for (let i = 0; i < rows; i++) for (let k = 0; k < inner; k++) {
-    const factor = a.data[at[0] + i * inner + k];
+    const factor = left[fromA + i * inner + k], end = fromOut + (i + 1) * columns;
     if (factor === 0) continue;
-    for (let j = 0, from = at[1] + k * columns, to = at[2] + i * columns; j < columns; j++) out.data[to + j] += factor * b.data[from + j];
+    for (let from = fromB + k * columns, to = fromOut + i * columns; to < end; from++, to++) made[to] += factor * right[from];
   }
   return out;
 }
@@ -64,6 +65,16 @@ function narrow(x, dim, start, length, step = 1) {
   const d = axis(dim, x.shape), shape = x.shape.slice(), strides = stridesOf(x.shape), offset = start * strides[d];
   shape[d] = length; strides[d] *= step;
   return strided(x, shape, strides, offset);
+}
+
+function chosenAlong(x, dim, index, shape) {
+  const [outer, size, inner] = around(x, dim), out = tensor(shape);
+  let to = 0;
+  for (let o = 0; o < outer; o++) for (const at of index.data) {
+    const from = (o * size + (at < 0 ? at + size : at)) * inner;
+    for (let i = 0; i < inner; i++) out.data[to++] = x.data[from + i];
+  }
+  return out;
 }
 
 function splitBy(x, sizes, dim) {
@@ -126,6 +137,9 @@ function erf(x) { // a series near zero, a continued fraction beyond
   return Math.sign(x) * (1 - Math.exp(-x * x) / Math.sqrt(Math.PI) / (size + fraction));
 }
 
+// The first and the last of some places that a step and an offset carry to a place inside.
+const inside = (count, limit, step, offset) => [Math.max(0, Math.ceil(-offset / step)), Math.min(count - 1, Math.floor((limit - 1 - offset) / step))];
+
 function convolved(x, weight, bias, stride, padding, dilation, transposed, groups, shape) {
   const flat = x.shape.length === 3; // one axis of space stands as two
   const pad = (list, filler) => (list.length === 1 ? (flat ? [filler, list[0]] : [list[0], list[0]]) : list);
@@ -137,18 +151,15 @@ function convolved(x, weight, bias, stride, padding, dilation, transposed, group
   for (let n = 0; n < count; n++) for (let g = 0; g < groups; g++) for (let i = 0; i < read; i++) for (let o = 0; o < write; o++) {
     const from = (n * channels + g * read + i) * height * width, to = (n * made + g * write + o) * tall * wide;
     const at = (transposed ? (g * read + i) * write + o : (g * write + o) * read + i) * spanY * spanX;
+    // the smaller picture is read in whole, with steps on the larger one: what is made, where it is transposed
+    const [few, wideFew, many, wideMany] = transposed ? [height, width, tall, wide] : [tall, wide, height, width];
     for (let ky = 0; ky < spanY; ky++) for (let kx = 0; kx < spanX; kx++) {
-      const factor = weight.data[at + ky * spanX + kx];
-      if (transposed) {
-        for (let y = 0; y < height; y++) for (let v = 0; v < width; v++) {
-          const row = y * stepY - padY + ky * gapY, column = v * stepX - padX + kx * gapX;
-          if (row >= 0 && row < tall && column >= 0 && column < wide) out.data[to + row * wide + column] += factor * x.data[from + y * width + v];
-        }
-      } else {
-        for (let y = 0; y < tall; y++) for (let v = 0; v < wide; v++) {
-          const row = y * stepY - padY + ky * gapY, column = v * stepX - padX + kx * gapX;
-          if (row >= 0 && row < height && column >= 0 && column < width) out.data[to + y * wide + v] += factor * x.data[from + row * width + column];
-        }
+      const factor = weight.data[at + ky * spanX + kx], offY = ky * gapY - padY, offX = kx * gapX - padX;
+      const [top, bottom] = inside(few, many, stepY, offY), [left, right] = inside(wideFew, wideMany, stepX, offX);
+      for (let y = top; y <= bottom; y++) {
+        let small = (transposed ? from : to) + y * wideFew + left, large = (transposed ? to : from) + (y * stepY + offY) * wideMany + left * stepX + offX;
+        if (transposed) for (let v = left; v <= right; v++, small++, large += stepX) out.data[large] += factor * x.data[small];
+        else for (let v = left; v <= right; v++, small++, large += stepX) out.data[small] += factor * x.data[large];
       }
     }
   }
@@ -187,6 +198,7 @@ const OPERATIONS = {
   relu: every((x) => Math.max(x, 0)), tanh: every(Math.tanh), sigmoid: every(sigmoid), exp: every(Math.exp), expm1: every(Math.expm1),
   log: every(Math.log), log1p: every(Math.log1p), neg: every((x) => -x), abs: every(Math.abs), sqrt: every(Math.sqrt),
   rsqrt: every((x) => 1 / Math.sqrt(x)), reciprocal: every((x) => 1 / x), sin: every(Math.sin), cos: every(Math.cos), erf: every(erf),
+  floor: every(Math.floor), ceil: every(Math.ceil), sign: every(Math.sign),
   silu: every((x) => x * sigmoid(x)), logical_not: every((x) => Number(x === 0)), isnan: every((x) => Number(Number.isNaN(x))),
   log_sigmoid_forward: (shapes, x) => [mapped(x, (v) => -softplus(-v)), tensor([0])],
   gelu: (shapes, x, how) => mapped(x, how === "tanh"
@@ -227,6 +239,8 @@ const OPERATIONS = {
     const d = axis(dim, x.shape), steps = stridesOf(x.shape), offset = (at < 0 ? at + x.shape[d] : at) * steps[d];
     return strided(x, shapes[0], steps.filter((_, i) => i !== d), offset);
   },
+  index: (shapes, x, indices) => chosenAlong(x, indices.findIndex((one) => one !== null), indices.find((one) => one !== null), shapes[0]),
+  index_select: (shapes, x, dim, index) => chosenAlong(x, dim, index, shapes[0]),
   split: (shapes, x, size, dim) => splitBy(x, shapes.map((s) => s[axis(dim, x.shape)]), dim),
   split_with_sizes: (shapes, x, sizes, dim) => splitBy(x, sizes, dim),
   unbind: (shapes, x, dim) => shapes.map((s, at) => OPERATIONS.select([s], x, dim, at)),

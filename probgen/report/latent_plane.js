@@ -54,7 +54,7 @@ function ticksOf(low, high, count) {
 
 class Plane {
   constructor(box, model) {
-    Object.assign(this, { box, model, hovered: -1 });
+    Object.assign(this, { box, model, hovered: -1, sheet: null });
     [this.ground, this.dots, this.marks] = ["ground", "dots", "marks"].map((name) => box.querySelector(`canvas.${name}`));
     this.theme = themeColours();
   }
@@ -133,7 +133,10 @@ class Plane {
   drawGround() {
     const pen = this.ground.getContext("2d"), { left, right, top, bottom } = this.inner;
     pen.clearRect(0, 0, this.width, this.height);
-    this.model.paint(pen, this);
+    if (this.sheet) {
+      pen.imageSmoothingEnabled = this.sheet.smooth; pen.imageSmoothingQuality = "high";
+      pen.drawImage(this.sheet.canvas, left, top, right - left, bottom - top);
+    }
     pen.font = "11px " + getComputedStyle(document.body).fontFamily;
     [0, 1].forEach((d) => {
       const { found, digits } = ticksOf(...this.spans[d], d ? 5 : 6);

@@ -1,7 +1,7 @@
 // ------------------------------------------------------------------------------------------ samples
 // What was decoded, as pictures and as columns: numbers on their range, levels by their probabilities.
 
-const MOST_LEVELS = 6;
+const MOST_LEVELS = 6, MOST_COLUMNS = 14;
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -132,6 +132,15 @@ class Sample {
 }
 
 // ------------------------------------------------------------------------------------------ film strip
+// Places of the columns that change most along the way, in their order.
+function changing(columns, found) {
+  const range = (values) => Math.max(...values) - Math.min(...values);
+  const change = columns.map((column, at) => (column.levels.length
+    ? Math.max(...column.levels.map((_, code) => range(found.map((values) => values[at][code]))))
+    : range(found.map((values) => values[at])) / (column.high - column.low)));
+  return [...columns.keys()].sort((a, b) => change[b] - change[a]).slice(0, MOST_COLUMNS).sort((a, b) => a - b);
+}
+
 class Strip {
   constructor(box, data, steps, tint, choose) {
     Object.assign(this, { box, data, steps, tint, choose });
@@ -170,9 +179,10 @@ class Strip {
     const found = outputs.map((output) => columnsOf(this.data.columns, output)), table = element("table"), head = element("tr", {}, element("th"));
     found.forEach((_, at) => head.append(element("th", { scope: "col", "data-step": String(at) }, this.button(at, at === 0 ? "A" : at === this.steps - 1 ? "B" : `${at}/${this.steps - 1}`))));
     table.append(element("thead", {}, head));
-    const body = element("tbody");
-    this.data.columns.forEach((column, place) => {
-      const line = element("tr", {}, element("th", { scope: "row", title: column.name }, column.name));
+    const body = element("tbody"), shown = changing(this.data.columns, found);
+    if (shown.length < this.data.columns.length) table.append(element("caption", {}, `the ${shown.length} of ${this.data.columns.length} columns that change most`));
+    shown.forEach((place) => {
+      const column = this.data.columns[place], line = element("tr", {}, element("th", { scope: "row", title: column.name }, column.name));
       found.forEach((values, at) => line.append(element("td", { "data-step": String(at) }, ...(column.levels.length ? this.shares(column, values[place]) : this.number(column, values[place])))));
       body.append(line);
     });

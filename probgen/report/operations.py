@@ -23,13 +23,16 @@ NAMES = """
 alias clone detach contiguous _to_copy view _unsafe_view reshape unsqueeze squeeze flatten lift_fresh_copy
 relu tanh sigmoid exp expm1 log log1p neg abs sqrt rsqrt reciprocal sin cos erf gelu silu hardtanh elu leaky_relu softplus
 log_sigmoid_forward clamp clamp_min clamp_max logical_not isnan
-add sub rsub mul div pow maximum minimum where gt ge lt le eq ne
-t transpose permute expand slice select split split_with_sizes unbind cat stack constant_pad_nd
+floor ceil sign add sub rsub mul div pow maximum minimum where gt ge lt le eq ne
+t transpose permute expand slice select index index_select split split_with_sizes unbind cat stack constant_pad_nd
 sum mean amax argmax cumsum _softmax _log_softmax logsumexp
 mm addmm bmm convolution upsample_nearest2d pixel_shuffle
 native_layer_norm native_group_norm native_batch_norm _native_batch_norm_legit_no_training
 """
 OPERATIONS = frozenset(NAMES.split())  # of latent_decoder.js
+OF_SHAPES = frozenset(
+    {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full"}
+)  # whatever is in it
 
 
 class NotElementaryError(CapabilityError):
@@ -80,7 +83,9 @@ class Recorder(TorchDispatchMode):
 
     def write(self, function: Any, args: Any, kwargs: Any, made: Any) -> None:
         name = function._schema.name.removeprefix("aten::")
-        if name not in OPERATIONS:
+        if name in OF_SHAPES:
+            return
+        if name not in OPERATIONS or (name == "index" and not at_places(args[1])):
             raise NotElementaryError(f"The decoder uses {name!r}, which a page cannot carry out.")
         given = dict(zip((argument.name for argument in function._schema.arguments), args)) | kwargs
         told = [self.told(given.get(a.name, a.default_value if a.has_default_value() else None)) for a in function._schema.arguments]  # fmt: skip
@@ -108,6 +113,12 @@ class Recorder(TorchDispatchMode):
         if isinstance(value, torch.dtype) and not value.is_floating_point:
             raise NotElementaryError(f"The decoder turns numbers into {value}, which a page cannot carry out.")
         return value if isinstance(value, bool | int | float | str) else None
+
+
+def at_places(indices: Any) -> bool:
+    """Whether an index is by whole numbers along a single axis."""
+    given = [index for index in indices if index is not None]
+    return len(given) == 1 and given[0].dtype == torch.long
 
 
 def record(function: Callable[[Tensor], Tensor], start: Tensor, constants: Constants) -> dict[str, Any]:

@@ -191,6 +191,8 @@ def assorted(z):
     more = [
         wide.T.reshape(1, -1)[:, 1::2],
         torch.erf(3 * wide),
+        (wide + torch.zeros_like(wide))[:, torch.tensor([2, 0, -1])],
+        (5 * wide).floor() - (5 * wide).ceil() * wide.sign(),
         nn.functional.logsigmoid(wide),
         wide.unflatten(1, (-1, 1)).sum(-1).argmax(-1, True),
     ]
