@@ -33,8 +33,9 @@ LATENTS: dict[str, dict[str, Any]] = {
 OBJECTIVES = (("elbo", 1), ("iwae", 5), ("iwae", 20), ("dreg", 20), ("wake_sleep", 5), ("wake_sleep", 20))
 MNIST: dict[str, dict[str, Any]] = {
     "VAE": {"model": "vae"},
-    "VAE, IWAE-5": {"model": "vae", "objective": "dreg", "draws": 5},
-    "VAE, VampPrior 200": {"model": "vae", "latent_prior": "vamp", "prior_components": 200},
+    "DReG-5": {"model": "vae", "objective": "dreg", "draws": 5},
+    "VampPrior 200": {"model": "vae", "latent_prior": "vamp", "prior_components": 200},
+    "flow prior and guide": {"model": "vae", "latent_prior": "flow", "posterior": "flow"},
     "hierarchical": {"model": "hierarchical_vae", "latent": (32, 16), "hidden": (300, 300), "beta_steps": 4000},
 }  # fmt: skip
 SPRITES = {"latent": 10, "hidden": (256, 128), "max_steps": 6000, "learning_rate": 1e-3, "batch_size": 128}
