@@ -46,6 +46,8 @@ READERS: dict[str, dict[str, Any]] = {
     "vae": {"latent": 8, "spread": "column", **READ},
     "vq_vae": {"slots": 8, "codes": 16, "width": 4, "spread": "column", **READ},
 }  # fmt: skip
+CODES = {"latent": 50, "hidden": (400, 400), "batch_size": 128, "learning_rate": 1e-3, "validation_fraction": 0.0}
+LABELS = {"latent": 10, "hidden": (256, 256), "batch_size": 256, "learning_rate": 1e-3, "validation_fraction": 0.02}
 DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}
 
 
@@ -231,6 +233,40 @@ def mnist() -> Iterator[Line]:
             }  # fmt: skip
 
 
+def semi_supervised() -> Iterator[Line]:
+    """A thousand labels of MNIST's sixty thousand: ``conditional_vae`` on the codes of a ``vae`` (M1 + M2; Kingma et al., 2014)."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    train, test = (pg.load_dataset("mnist", split=split) for split in ("train", "test"))
+    black = [pg.Table.from_images(table.images() > 127) for table in (train, test)]
+    steps = int(os.environ.get("STEPS", 10_000))
+    first, seconds = fitted("vae", black[0], max_steps=steps, **CODES)
+    codes = [first.embed(table) for table in black]
+    labels = [table.values[:, table.schema.index("target")] for table in (train, test)]
+    shown = np.concatenate([np.flatnonzero(labels[0] == digit)[:100] for digit in range(10)])
+    told = np.full(len(train), np.nan)
+    told[shown] = labels[0][shown]
+    schema = Schema(
+        (*(Column(f"z{at}", "real") for at in range(codes[0].shape[1])), train.schema["target"]), target="target"
+    )
+    some, asked = (
+        Table.from_codes(np.column_stack([z, y]), schema)
+        for z, y in zip(codes, (told, np.full(len(test), np.nan)), strict=True)
+    )
+    judge = KNeighborsClassifier(5).fit(codes[0], labels[0])  # that has seen all labels, apart from the models
+    for name, rows in (("labelled rows alone", some.take(shown)), ("all rows", some)):
+        fit, taken = fitted("conditional_vae", rows, label="target", max_steps=steps, **LABELS)
+        found = pg.class_probabilities(fit, asked, "target").argmax(1)
+        drawn = fit.fill(
+            Table.from_codes(np.column_stack([np.full_like(codes[1], np.nan), labels[1]]), schema), draws=1
+        )[0]
+        agreed = judge.predict(drawn.values[:, :-1])
+        yield {
+            "rows": name, "error": float((found != labels[1]).mean()), "agreement": float((agreed == labels[1]).mean()),
+            "steps": steps, "seconds": taken, "seconds_codes": seconds,
+        }  # fmt: skip
+
+
 def disentanglement() -> Iterator[Line]:
     """Known factors of small pictures: scores of the codes by the price of the divergence, over seeds."""
     seeds = int(os.environ.get("SEEDS", 3))
@@ -279,5 +315,16 @@ def probes() -> Iterator[Line]:
 
 CASES: dict[str, Callable[[], Iterator[Line]]] = {
     case.__name__: case
-    for case in (objectives, priors, networks, codes, miwae, mnist, estimates, disentanglement, probes)
+    for case in (
+        objectives,
+        priors,
+        networks,
+        codes,
+        miwae,
+        mnist,
+        estimates,
+        semi_supervised,
+        disentanglement,
+        probes,
+    )
 }

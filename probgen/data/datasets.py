@@ -109,7 +109,7 @@ CATALOGUE = {
                     "784 binary pixels; split=train, valid or test (test is sorted by class)",
                     "images/binarized_mnist_static.npz"),
         DatasetInfo("mnist", "folder", "https://github.com/rasbt/mnist-pngs", "CC BY-SA 3.0",
-                    "784 grey pixels as counts 0..255; split=train or test", "images/mnist.npz"),
+                    "784 grey pixels as counts 0..255, and the digit; split=train or test", "images/mnist.npz"),
     ]
 }  # fmt: skip
 
@@ -204,7 +204,8 @@ def from_folder(info: DatasetInfo, split: str) -> Table:
 
 def from_arrays(arrays: Any, name: str, split: str) -> Table:
     if name == "mnist":
-        return Table.from_images(arrays[f"{split}_x"].reshape(-1, 28, 28), levels=256)
+        told = pd.Categorical.from_codes(arrays[f"{split}_y"].astype(int), [str(digit) for digit in range(10)])
+        return Table.from_images(arrays[f"{split}_x"], levels=256, others={"target": told}, target="target")
     if split not in arrays:
         raise DataError(f"{name!r} has the splits train, valid and test, not {split!r}.")
     width = int(arrays["n_vars"])

@@ -125,6 +125,7 @@ def test_larger_data_sets_have_their_image():
     grey = pg.load_dataset("mnist", split="test")
     assert grey.schema[300].bounds == (0, 255)
     assert grey.images().max() == 255
+    assert (grey.schema.target, grey.schema["target"].cardinality) == ("target", 10)
 
 
 def test_a_saved_fit_keeps_its_image(tmp_path):
