@@ -90,7 +90,7 @@ for name, fit in fits.items():
     words += [f"{name}: back again", f"{name}: made up"]
 figure, axes = pyplot.subplots(figsize=(7.4, 5.2), layout="constrained")
 images = np.stack(lines).reshape(len(lines), count, 8, 8)
-plots.pictures(images, axes, rows=words, limits=(0, 16), title="Digits, decoded and drawn")
+plots.picture_rows(images, axes, rows=words, limits=(0, 16), title="Digits, decoded and drawn")
 figure.savefig("digits_decoded_and_drawn.png", dpi=130)
 
 # %% Where do the digits lie? Each model's codes in the plane in which they vary most.

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from probgen import cli
@@ -49,6 +50,7 @@ def test_python_runs(page, tmp_path, monkeypatch, request):
     namespace = {}
     for block in code:
         exec(compile(block, page, "exec"), namespace)
+        plt.close("all")
 
 
 def test_links_exist():

@@ -37,7 +37,7 @@ __all__ = [
     "interpolation_pictures",
     "latent_dimensions",
     "latent_use",
-    "pictures",
+    "picture_rows",
     "reconstruction_errors",
     "reconstruction_pictures",
     "traversal_column",
@@ -80,7 +80,7 @@ def images_of(schema: Schema) -> Sequence[Any]:
     return getattr(schema, "images", ())
 
 
-def pictures(
+def picture_rows(
     images: np.ndarray,
     axes: Axes | None = None,
     *,
@@ -129,7 +129,7 @@ def traversal_pictures(
     steps = len(found.quantiles)
     words = [dimension_words(name, nats) for name, nats in zip(found.names, found.nats, strict=True)]
     shares = ["" if np.isnan(q) else f"{100 * q:.0f} %" for q in found.quantiles]
-    return pictures(
+    return picture_rows(
         images.reshape(-1, steps, *images.shape[1:]), axes, rows=words, columns=shares, title=title, limits=limits
     )
 
@@ -140,7 +140,7 @@ def interpolation_pictures(
     """One line a path, from one row to the other, with its length."""
     images = np.stack([needed(d.centres, d.schema, shape) for d in found.decoded.values()])
     words = [f"{name}, {found.lengths[name]:.1f}" for name in found.decoded]
-    return pictures(images, axes, rows=words, title=title, limits=limits)
+    return picture_rows(images, axes, rows=words, title=title, limits=limits)
 
 
 def reconstruction_pictures(
@@ -149,7 +149,7 @@ def reconstruction_pictures(
     """Rows above what is decoded from their codes."""
     schema = found.decoded.schema
     images = np.stack([needed(v, schema, shape) for v in (found.original, found.decoded.centres)])
-    return pictures(images, axes, rows=["rows", "decoded"], title=title, limits=ends(images[0]))
+    return picture_rows(images, axes, rows=["rows", "decoded"], title=title, limits=ends(images[0]))
 
 
 def ends(images: np.ndarray) -> tuple[float, float]:

@@ -74,7 +74,7 @@ def figures_of(name: str, found: LatentPictures, table: Table) -> dict[str, Any]
             lambda axes: plots.interpolation_pictures(path, axes, limits=limits),
             (3, len(path.decoded["straight"])),
         ),
-        "rows": (lambda axes: plots.pictures(lines, axes, rows=words, limits=limits), lines.shape[:2]),
+        "rows": (lambda axes: plots.picture_rows(lines, axes, rows=words, limits=limits), lines.shape[:2]),
     }
     return {"pictures": True, **{what: picture(name, what, paint, *size) for what, (paint, size) in made.items()}}
 

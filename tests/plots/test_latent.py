@@ -46,8 +46,7 @@ def test_pixels_are_pictures(pixels):
     assert canvas.shape == (2 * 6 + 1, 3 * 6 + 2)
     np.testing.assert_array_equal(canvas[:6, :6], pixels.reconstruction.original[0].reshape(6, 6))
     assert canvas.mask[6].all()  # a line between
-    with pytest.raises(pg.CapabilityError, match=r"give shape=\(H, W\)"):
-        plots.traversal_pictures(walk)
+    assert len(drawn(plots.traversal_pictures(walk)).get_yticklabels()) == 2  # the schema knows the shape
     with pytest.raises(pg.CapabilityError, match="36 columns are no picture"):
         plots.traversal_pictures(walk, shape=(5, 6))
 
@@ -63,10 +62,12 @@ def test_pictures_are_found_among_other_columns(monkeypatch):
         np.arange(24.0).reshape(2, 12), Schema(tuple(Column(f"c{i}", "real") for i in range(12))), (2, 2, 3)
     )
     assert colour.shape == (2, 2, 2, 3)
-    drawn(plots.pictures(np.stack([colour, colour]), Figure().subplots()))
+    drawn(plots.picture_rows(np.stack([colour, colour]), Figure().subplots()))
 
 
 def test_other_columns_are_lines_and_bands(mixed):
+    with pytest.raises(pg.CapabilityError, match=r"give shape=\(H, W\)"):
+        plots.traversal_pictures(mixed.traversal)
     numbers = drawn(plots.traversal_column(mixed.traversal, 0, "bill_length_mm"))
     assert len(numbers.lines[0].get_xdata()) == len(mixed.traversal.quantiles)
     bands = drawn(plots.traversal_column(mixed.traversal, 1, "species"))
