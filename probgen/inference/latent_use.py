@@ -14,11 +14,14 @@ import pyro
 import torch
 from pyro.distributions import Delta
 from torch import Tensor
+from torch.distributions import Categorical, MixtureSameFamily, Normal, kl_divergence
 
 from probgen.data.batches import Batches, first_rows
-from probgen.inference.amortised import GuideTracer, has_guide, weighted
+from probgen.families.flows import FlowDistribution
+from probgen.inference.amortised import GuideTracer, Weighted, has_guide, weighted
+from probgen.inference.objectives.elbo import elementwise, is_normal
 
-__all__ = ["ACTIVE", "LatentUse", "latent_use", "log_aggregate", "spread_of_means"]
+__all__ = ["ACTIVE", "LatentUse", "latent_use", "log_aggregate", "spread_of_means", "taken_one_by_one", "unit_nats"]
 
 ROWS, DRAWS = 2000, 8
 PAIRS = 2**20  # of a draw and a row's guide, at a time
@@ -77,6 +80,45 @@ def used(program: Any, batch: Any) -> LatentUse:
         spread = spread_of_means(q, z)
         active[name], units[name] = int((spread > ACTIVE).sum()), spread.numel()
     return LatentUse(nats, active, units)
+
+
+def taken_one_by_one(found: Weighted, name: str) -> bool:
+    """Whether guide and prior of a site are independent normals, given the sites before."""
+    q, p = found.proposal.distributions[name], found.evidence.trace.sites[name].distribution
+    return in_order(found) and is_normal(q) and is_normal(p)
+
+
+def in_order(found: Weighted) -> bool:
+    """Whether the guide draws sites in the program's order."""
+    guides = found.proposal.distributions
+    return [name for name in found.evidence.trace.sites if name in guides] == list(guides)
+
+
+def unit_nats(found: Weighted, name: str) -> Tensor:
+    r"""``(B, L)``: how far the guide of each unit of a site lies from its prior, mean over draws.
+
+    In closed form where both are normal, given the sites before; else :math:`\log q - \log p` at the draws. Of mixtures each unit's own
+    marginal counts, of flows the normal with its moments.
+    """
+    z, p = found.proposal.sites[name], found.evidence.trace.sites[name].distribution
+    q = marginals(found.proposal.distributions[name], z)
+    p = marginals(p, p.expand(z.shape[:2]).sample() if isinstance(p, FlowDistribution) else z)
+    exact = in_order(found) and isinstance(q, Normal) and isinstance(p, Normal)
+    gaps = kl_divergence(q, p) if exact else q.log_prob(z) - p.log_prob(z)
+    return gaps.expand(z.shape).mean(0).flatten(1)
+
+
+def marginals(distribution: Any, drawn: Tensor) -> Any:
+    """The distributions of single units; ``drawn`` are draws ``(S, B, L)`` of all."""
+    if isinstance(distribution, FlowDistribution):
+        over = (0, 1) if distribution.context is None else 0  # without a context, rows have the same
+        return Normal(drawn.mean(over), drawn.std(over))
+    if not isinstance(distribution, MixtureSameFamily):
+        return elementwise(distribution)
+    parts = elementwise(distribution.component_distribution)  # (..., K, L)
+    weights = distribution.mixture_distribution.logits[..., None, :]  # (..., 1, K), for all L
+    loc, scale = parts.loc.mT, parts.scale.mT
+    return MixtureSameFamily(Categorical(logits=weights.expand(loc.shape)), Normal(loc, scale))
 
 
 def spread_of_means(guide: Any, z: Tensor) -> Tensor:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from probgen._pyro import Messenger
-from probgen.data.batches import Batch, read_column
-from probgen.data.schema import Schema
+from probgen.data.batches import read_column
+from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.families.codebook import Codes
 from probgen.families.columns import Joint
 from probgen.families.latent import GivenLevel
-from probgen.families.ordered_logistic import log_levels
 from probgen.inference.tracing import Given, observe
-from probgen.queries.embed import Likeliest, latent_means
+from probgen.queries.embed import Likeliest, blank_rows, column_sites, latent_shapes, split_sites
 
-__all__ = ["Decoded", "Decoder"]
+__all__ = ["Decoded", "Decoder", "Described"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,21 @@ class Decoded:
         return Decoded(self.schema, self.centres[rows], {name: p[rows] for name, p in self.levels.items()})
 
 
+@dataclass(frozen=True, eq=False)
+class Described:
+    """Some columns given N latent values, as tensors.
+
+    Attributes:
+        places: of the D columns in the schema.
+        centres: ``(N, D)`` means in model coordinates, mean codes of columns with levels.
+        levels: ``(N, D, K)`` probabilities; None for numbers.
+    """
+
+    places: list[int]
+    centres: Tensor
+    levels: Tensor | None
+
+
 class Decoder:
     """The way back from latents to columns, of a fit whose latents are continuous and a row's own.
 
@@ -66,11 +81,9 @@ class Decoder:
     def __init__(self, fit: Any) -> None:
         if fit.traits.embedding != "mean" or fit.traits.sequences or not fit.traits.normalised:
             raise CapabilityError(f"{fit.name!r} has no continuous latents of a row by itself that a decoder reads.")
-        self.fit, self.theta = fit, fit.posterior.theta()
+        self.fit = fit
         with torch.no_grad(), fit.setting():
-            self.shapes = {
-                name: value.shape[1:] for name, value in latent_means(fit.program, self.blank(1), self.theta).items()
-            }
+            self.shapes = latent_shapes(fit, blank_rows(fit, 1))
             self.centre = self.prior_centre()
         self.widths = {name: shape.numel() for name, shape in self.shapes.items()}
         self.names, self.groups = self.units()
@@ -85,40 +98,42 @@ class Decoder:
             first += width
         return names, groups
 
-    def blank(self, rows: int) -> Batch:
-        """Rows of which nothing is known."""
-        return Batch(torch.full((rows, len(self.fit.schema)), torch.nan), self.fit.schema)
-
     def prior_centre(self) -> np.ndarray:
         """Means of the latent sites, from the top down; how many slots have those that are codes out of a codebook."""
         found = Centres(self.shapes)
-        observe(self.fit.program, self.blank(1), Given(self.theta), found, Likeliest(), sum_out=False)
+        given = Given(self.fit.posterior.theta())
+        observe(self.fit.program, blank_rows(self.fit, 1), given, found, Likeliest(), sum_out=False)
         self.slots = found.slots
         pieces = [found.means[name].reshape(-1).double().cpu().numpy() for name in self.shapes]
         return np.concatenate(pieces)
 
-    def parts(self, z: Tensor) -> Iterator[tuple[list[int], Tensor, Tensor | None]]:
-        """Places of columns, their means ``(N, D)`` in model coordinates, and probabilities of levels ``(N, D, K)``."""
-        batch = self.blank(len(z))
-        pieces = z.to(batch.x).split(list(self.widths.values()), 1)
-        sites = {
-            name: piece.reshape(len(z), *shape)
-            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
-        }
-        run = observe(self.fit.program, batch, Given(self.theta, sites=sites), Likeliest(), sum_out=False)
-        for site in run.sites.values():
-            places = [] if site.data is None else batch.places(site.data)
-            joint = site.distribution.known if isinstance(site.distribution, GivenLevel) else site.distribution
-            if places and isinstance(joint, Joint):
-                for block, part in joint.parts:
-                    yield (
-                        [places[at] for at in block.index.tolist()],
-                        block.write(part.mean),
-                        level_probabilities(part),
-                    )
-            elif places:
-                centre = site.value if site.data is not site.value else joint.mean
-                yield places, centre.reshape(len(z), len(places)), None
+    def columns(self, z: Tensor, known: Mapping[str, int] | None = None) -> list[Described]:
+        """All columns given latent values ``(N, L)``; :meth:`probgen.Fit.decode` makes rows of the same.
+
+        Args:
+            z: of the fit's dtype and on its device, or moved there; gradients run through it.
+            known: codes of columns that the program reads beside its latents, such as a label's; the most probable ones where None.
+        """
+        found: list[Described] = []
+        for site, places in self.sites(z, known or {}):
+            if site.data is site.value:
+                found += described(site.distribution, places, self.fit.schema, len(z))
+            else:
+                found.append(certain(site.value, places, self.fit.schema[places[0]], z))
+        return found
+
+    def sites(self, z: Tensor, known: Mapping[str, int]) -> list[tuple[Any, list[int]]]:
+        """The sites that are columns, and which."""
+        batch = blank_rows(self.fit, len(z))
+        for name, code in known.items():
+            batch.x[:, self.fit.schema.index(name)] = code
+        return column_sites(self.fit, batch, split_sites(self.fit, z.to(batch.x), self.shapes))
+
+    def labels(self) -> list[str]:
+        """Columns with levels that the program reads beside its latents."""
+        with torch.no_grad(), self.fit.setting():
+            sites = self.sites(torch.zeros(1, len(self.centre)), {})
+        return [self.fit.schema.names[places[0]] for site, places in sites if site.data is not site.value]
 
     def read(self, z: Tensor) -> Tensor:
         """``(N, F)``: the expected columns as networks read rows, numbers in standard deviations and levels by their probabilities.
@@ -127,11 +142,10 @@ class Decoder:
         """
         found: dict[int, Tensor] = {}
         with self.fit.setting():
-            for places, centres, levels in self.parts(z):
-                for at, place in enumerate(places):
-                    column = self.fit.schema[place]
-                    shares = None if levels is None else levels[:, at]
-                    found[place] = read_expected(centres[:, at].expand(len(z)), shares, column)
+            for part in self.columns(z):
+                for at, place in enumerate(part.places):
+                    levels = None if part.levels is None else part.levels[:, at]
+                    found[place] = read_expected(part.centres[:, at], levels, self.fit.schema[place])
         return torch.cat([found[place] for place in sorted(found)], 1)
 
     def __call__(self, z: np.ndarray) -> Decoded:
@@ -140,12 +154,10 @@ class Decoder:
         levels: dict[str, np.ndarray] = {}
         with torch.no_grad(), self.fit.setting():
             x = np.full((len(values), len(self.fit.schema)), np.nan)
-            for places, centres, shares in self.parts(torch.as_tensor(values)):
-                x[:, places] = centres.double().cpu().numpy()
-                for at, place in enumerate(places if shares is not None else ()):
-                    p = shares[:, at].expand(len(values), -1).double().cpu().numpy()  # type: ignore[index]
-                    levels[self.fit.schema[place].name] = p
-                    x[:, place] = p @ np.arange(p.shape[1])
+            for part in self.columns(torch.as_tensor(values)):
+                x[:, part.places] = part.centres.double().cpu().numpy()
+                for at, place in enumerate(part.places if part.levels is not None else ()):
+                    levels[self.fit.schema[place].name] = part.levels[:, at].double().cpu().numpy()  # type: ignore[index]
         return Decoded(self.fit.schema, self.fit.standardiser.inverse(x), levels)
 
     def checked(self, z: np.ndarray) -> np.ndarray:
@@ -179,24 +191,47 @@ class Centres(Messenger):
         message["value"], message["done"] = value.nan_to_num().expand(1, *self.shapes[message["name"]]), True
 
 
-def level_probabilities(part: Any) -> Tensor | None:
+def certain(codes: Tensor, places: list[int], column: Column, z: Tensor) -> Described:
+    """A level that was given or chosen."""
+    return Described(places, codes.to(z)[:, None], one_hot(codes.long()[:, None], len(column.levels)).to(z))
+
+
+def described(distribution: Any, places: list[int], schema: Schema, rows: int) -> list[Described]:
+    """Block by block, where the distribution has some."""
+    if isinstance(distribution, GivenLevel):
+        distribution = distribution.known
+    if not isinstance(distribution, Joint):
+        return [Described(places, distribution.mean.reshape(rows, len(places)), None)]
+    found = []
+    for block, part in distribution.parts:
+        at = [places[index] for index in block.index.tolist()]
+        levels = level_probabilities(part, schema[at[0]].kind)
+        centres = block.write(part.mean) if levels is None else mean_code(levels)
+        found.append(Described(at, spread(centres, rows), None if levels is None else spread(levels, rows)))
+    return found
+
+
+def level_probabilities(part: Any, kind: str) -> Tensor | None:
     """``(N, D, K)`` of a block of columns with levels; None for numbers."""
-    theta = getattr(part, "theta", None)
-    if theta is None or not set(theta) & {"logits", "cutpoints"}:
-        return None
-    if "cutpoints" in theta:
-        return log_levels(theta["loc"], theta["cutpoints"]).exp()
-    logits = theta["logits"]
-    binary = logits.dim() == len(part.batch_shape) + 1
-    return torch.stack([-logits, logits], -1).mul(0.5).softmax(-1) if binary else logits.softmax(-1)
+    if kind == "binary":
+        return torch.stack([1 - part.mean, part.mean], -1)
+    return part.family.natural(part.theta)["logits"].softmax(-1) if kind in ("categorical", "ordinal") else None
 
 
-def read_expected(centre: Tensor, levels: Tensor | None, column: Any) -> Tensor:
+def mean_code(levels: Tensor) -> Tensor:
+    """``(N, D)``."""
+    return (levels * torch.arange(levels.shape[-1]).to(levels)).sum(-1)
+
+
+def spread(values: Tensor, rows: int) -> Tensor:
+    """The same for every row, where it does not depend on latents."""
+    return values.expand(rows, *values.shape[1:])
+
+
+def read_expected(centre: Tensor, levels: Tensor | None, column: Column) -> Tensor:
     """``(N, 1)`` or ``(N, K)``: one column's expectation as networks read a cell."""
     if levels is not None and column.kind == "categorical":
-        return levels.expand(len(centre), -1)
-    if levels is not None:
-        centre = levels @ torch.arange(levels.shape[-1]).to(levels)
+        return levels
     if column.kind == "semicontinuous":
         return centre.clamp_min(0.0).log1p()[:, None]
     return read_column(centre, column)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -124,31 +123,42 @@ def decode(fit: Any, z: np.ndarray) -> Table:
     if not np.isfinite(values).all():
         raise CapabilityError("decode needs latent values that are finite numbers.")
     with torch.no_grad(), fit.setting():
-        batch = Batch(torch.full((len(values), len(fit.schema)), torch.nan), fit.schema)
-        sites = split_sites(fit, batch, torch.as_tensor(values).to(batch.x))
-        tracer = observe(fit.program, batch, Given(fit.posterior.theta(), sites=sites), Likeliest(), sum_out=False)
+        batch = blank_rows(fit, len(values))
+        sites = split_sites(fit, torch.as_tensor(values).to(batch.x), latent_shapes(fit, batch))
         out = batch.x.clone()
-        for site in tracer.sites.values():
-            places = [] if site.data is None else batch.places(site.data)
-            if places:
-                centre = site.value if site.data is not site.value else site.distribution.mean
-                out[:, places] = centre.to(out).reshape(len(out), len(places))
+        for site, places in column_sites(fit, batch, sites):
+            centre = site.value if site.data is not site.value else site.distribution.mean
+            out[:, places] = centre.to(out).reshape(len(out), len(places))
     return Table.from_codes(fit.standardiser.inverse(out.double().cpu().numpy()), fit.schema)
 
 
-def split_sites(fit: Any, batch: Batch, z: Tensor) -> dict[str, Tensor]:
-    """The columns of an embedding as values of the sites they came from."""
+def blank_rows(fit: Any, rows: int) -> Batch:
+    """Rows of which nothing is known."""
+    return Batch(torch.full((rows, len(fit.schema)), torch.nan), fit.schema)
+
+
+def column_sites(fit: Any, batch: Batch, sites: dict[str, Tensor]) -> list[tuple[Any, list[int]]]:
+    """The sites that are columns, and which, of one run of the program at latent values."""
+    given = Given(fit.posterior.theta(), sites=sites)
+    run = observe(fit.program, batch, given, Likeliest(), sum_out=False)
+    found = [(site, [] if site.data is None else batch.places(site.data)) for site in run.sites.values()]
+    return [(site, places) for site, places in found if places]
+
+
+def latent_shapes(fit: Any, batch: Batch) -> dict[str, torch.Size]:
+    """By site, the shape of a row's latents in an embedding."""
     if fit.traits.embedding == "mean":
         means = latent_means(fit.program, batch, fit.posterior.theta())
-        widths = {name: value.flatten(1).shape[1] for name, value in means.items()}
-        pieces = dict(zip(widths, checked_split(z, list(widths.values())), strict=True))
-        return {name: piece.reshape(len(z), *means[name].shape[1:]) for name, piece in pieces.items()}
+        return {name: value.shape[1:] for name, value in means.items()}
     symbols = log_evidence(fit.program, batch, theta=fit.posterior.theta()).symbols
-    shares = checked_split(z, [math.prod(s.shape) for s in symbols])
-    return {s.name: share.unflatten(1, s.shape).argmax(-1) for s, share in zip(symbols, shares, strict=True)}
+    return {symbol.name: torch.Size(symbol.shape) for symbol in symbols}
 
 
-def checked_split(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
-    if z.shape[1] != sum(widths):
-        raise CapabilityError(f"decode needs latent values of shape (N, {sum(widths)}), got {tuple(z.shape)}.")
-    return z.split(widths, 1)
+def split_sites(fit: Any, z: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """The columns of an embedding ``(N, L)`` as values of the sites they came from."""
+    width = sum(shape.numel() for shape in shapes.values())
+    if z.shape[1] != width:
+        raise CapabilityError(f"decode needs latent values of shape (N, {width}), got {tuple(z.shape)}.")
+    pieces = z.split([shape.numel() for shape in shapes.values()], 1)
+    values = {name: piece.reshape(len(z), *shapes[name]) for name, piece in zip(shapes, pieces, strict=True)}
+    return values if fit.traits.embedding == "mean" else {name: share.argmax(-1) for name, share in values.items()}

@@ -23,8 +23,7 @@ from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
 from probgen.inference.amortised import Weighted, weighted
 from probgen.inference.annealed_latents import check_density
-from probgen.inference.latent_use import ACTIVE, log_aggregate, spread_of_means
-from probgen.inference.objectives.elbo import elementwise, is_normal
+from probgen.inference.latent_use import ACTIVE, log_aggregate, spread_of_means, taken_one_by_one, unit_nats
 from probgen.inference.row_noise import RowDraws, RowNoise
 
 __all__ = ["LatentInformation", "latent_information"]
@@ -139,14 +138,7 @@ def mean_of(terms: Tensor, share: Tensor) -> Estimate:
 
 def unit_divergences(found: Weighted, share: Tensor) -> dict[str, np.ndarray | None]:
     """By site, the mean over rows of every unit's divergence, where guide and prior take units one by one."""
-    sites, guides = found.evidence.trace.sites, found.proposal.distributions
-    ordered = [name for name in sites if name in guides] == list(guides)
-    units: dict[str, np.ndarray | None] = {}
-    for name, z in found.proposal.sites.items():
-        q, p = guides[name], sites[name].distribution
-        if not (ordered and is_normal(q) and is_normal(p)):
-            units[name] = None
-            continue
-        gaps = torch.distributions.kl_divergence(elementwise(q), elementwise(p)).expand(z.shape).mean(0).flatten(1)
-        units[name] = (share @ gaps).double().cpu().numpy()
-    return units
+    return {
+        name: (share @ unit_nats(found, name)).double().cpu().numpy() if taken_one_by_one(found, name) else None
+        for name in found.proposal.sites
+    }

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.distributions import MixtureSameFamily, Normal
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Normal, kl_divergence
 
 from probgen.data.batches import Batch
 from probgen.data.table import Table
 from probgen.inference.amortised import has_guide, is_point, propose, weighted
+from probgen.inference.latent_use import unit_nats
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
@@ -86,7 +86,8 @@ def exact_draw(program: Any, batch: Batch, theta: Theta) -> Tensor:
 def row_nats(fit: Any, table: Table, *, seed: int = 0) -> np.ndarray | None:
     """``(N, L)``: divergence of the posterior of each latent dimension from its prior, in nats; None where codes have no distribution.
 
-    In closed form where both are normal, else of draws; of learnt priors that couple dimensions, from each dimension's own marginal.
+    In closed form where both are normal, else of draws; of learnt priors that couple dimensions, from each dimension's own marginal, and of
+    flows from normals with their moments.
     """
     if posterior_draws(fit, table.take([0]), 1) is None:
         return None
@@ -102,28 +103,4 @@ def batch_nats(fit: Any, batch: Batch) -> Tensor:
         assert drawn is not None
         return kl_divergence(Normal(drawn.mean(0), drawn.std(0)), Normal(torch.zeros(()).to(drawn), 1.0))
     found = weighted(fit.program, batch, DRAWS)
-    pieces = []
-    for name, z in found.proposal.sites.items():
-        q, p = found.proposal.distributions[name], found.evidence.trace.sites[name].distribution
-        gaps = gaps_of(single(q), single(p), z)
-        pieces.append(gaps.expand(DRAWS, len(batch), gaps.shape[-1]).mean(0))
-    return torch.cat(pieces, -1)
-
-
-def gaps_of(q: Any, p: Any, z: Tensor) -> Tensor:
-    """``(..., L)``: one dimension's divergence, or what stands for it at a draw."""
-    if isinstance(q, torch.distributions.Normal) and isinstance(p, torch.distributions.Normal):
-        return kl_divergence(q, p)
-    return q.log_prob(z) - p.log_prob(z)
-
-
-def single(distribution: Any) -> Any:
-    """The marginal distributions of the dimensions of independent normals, or of a mixture of them."""
-    if isinstance(distribution, MixtureSameFamily | torch.distributions.MixtureSameFamily):
-        parts = single(distribution.component_distribution)  # (..., K, L)
-        weights = distribution.mixture_distribution.logits[..., None, :]  # (..., 1, K), for all L
-        loc, scale = parts.loc.mT, parts.scale.mT
-        return MixtureSameFamily(torch.distributions.Categorical(logits=weights.expand(loc.shape)), Normal(loc, scale))
-    while isinstance(distribution, torch.distributions.Independent):
-        distribution = distribution.base_dist
-    return distribution
+    return torch.cat([unit_nats(found, name) for name in found.proposal.sites], -1)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probgen.queries.decoder import Described, describe_columns, labels_of
+from probgen.data.schema import Schema
+from probgen.queries.decoded import Decoder, Described
 from probgen.report.operations import Constants, NotElementaryError, record
 
 if TYPE_CHECKING:
@@ -43,37 +44,44 @@ class ExportedDecoder:
 
 def export(fit: Fit, codes: np.ndarray) -> ExportedDecoder:
     """The decoder itself if its operations are known, else a grid over the plane of the codes ``(N, L)``."""
-    labels = [name for name in labels_of(fit, codes.shape[1]) if len(fit.schema[name].levels) <= LABELLED]
+    decoder = Decoder(fit)
+    labels = [name for name in decoder.labels() if len(fit.schema[name].levels) <= LABELLED]
     label = labels[0] if len(labels) == 1 else None
     try:
-        return recorded(fit, codes.shape[1], label)
+        return recorded(decoder, label)
     except NotElementaryError as error:
-        return gridded(fit, codes, str(error))
+        return gridded(decoder, codes, str(error))
 
 
-def recorded(fit: Fit, latent: int, label: str | None) -> ExportedDecoder:
+def recorded(decoder: Decoder, label: str | None) -> ExportedDecoder:
     """Operations from latent values to all columns, once for every level of a label."""
-    constants, made = Constants(), []
-    start = torch.zeros(1, latent, dtype=fit.dtype, device=fit.device)
+    fit, constants, made = decoder.fit, Constants(), []
+    start = torch.zeros(1, len(decoder.centre), dtype=fit.dtype, device=fit.device)
     given = [None] if label is None else [{label: code} for code in range(len(fit.schema[label].levels))]
     with torch.no_grad(), fit.setting():
-        places = layout(describe_columns(fit, start), len(fit.schema))
+        places = layout(decoder.columns(start), fit.schema)
         for known in given:
-            made.append(record(lambda z, known=known: flat(describe_columns(fit, z, known)), start, constants))  # type: ignore[misc]
+            made.append(record(lambda z, known=known: flat(decoder.columns(z, known), fit.schema), start, constants))  # type: ignore[misc]
     told = {"graphs": made, "constants": written(constants)}
     return ExportedDecoder(places, label, told)
 
 
-def flat(found: list[Described]) -> Tensor:
+def flat(found: list[Described], schema: Schema) -> Tensor:
     """``(N, outputs)``: all numbers of a row side by side."""
-    return torch.cat([part.values.flatten(1) for part in found], 1)
+    return torch.cat([shown(part, schema).flatten(1) for part in found], 1)
 
 
-def layout(found: list[Described], columns: int) -> list[tuple[int, int]]:
+def shown(part: Described, schema: Schema) -> Tensor:
+    """``(N, columns)`` or ``(N, columns, levels)``: of two levels the probability of the second, of others all probabilities."""
+    several = part.levels is not None and schema[part.places[0]].kind != "binary"
+    return part.levels if several else part.centres  # type: ignore[return-value]
+
+
+def layout(found: list[Described], schema: Schema) -> list[tuple[int, int]]:
     """Where the numbers of each column begin, and how many there are."""
-    places, first = [(0, 0)] * columns, 0
+    places, first = [(0, 0)] * len(schema), 0
     for part in found:
-        size = part.values[0, 0].numel()
+        size = shown(part, schema)[0, 0].numel()
         for place in part.places:
             places[place] = (first, size)
             first += size
@@ -103,19 +111,19 @@ def principal(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return directions * np.where(largest < 0, -1.0, 1.0)[:, None], values[::-1].clip(0)
 
 
-def gridded(fit: Fit, codes: np.ndarray, reason: str) -> ExportedDecoder:
+def gridded(decoder: Decoder, codes: np.ndarray, reason: str) -> ExportedDecoder:
     """What columns are expected at the crossings of a grid over the codes' plane of largest variance."""
-    mean, directions = codes.mean(0), principal(codes)[0][:2]
+    fit, mean, directions = decoder.fit, codes.mean(0), principal(codes)[0][:2]
     seen = (codes - mean) @ directions.T
     low, high = seen.min(0), seen.max(0)
     low, high = low - 0.1 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3
     with torch.no_grad(), fit.setting():
-        first = describe_columns(fit, torch.as_tensor(mean[None]).to(fit.device, fit.dtype))
-        steps = int(np.clip(np.sqrt(GRID_NUMBERS / flat(first).shape[1]), COARSEST, FINEST))
+        first = decoder.columns(torch.as_tensor(mean[None]))
+        steps = int(np.clip(np.sqrt(GRID_NUMBERS / flat(first, fit.schema).shape[1]), COARSEST, FINEST))
         across, up = (np.linspace(low[at], high[at], steps) for at in (0, 1))
         plane = np.stack(np.meshgrid(across, up), -1).reshape(-1, 2)  # the first direction runs fastest
-        z = torch.as_tensor(mean + plane @ directions).to(fit.device, fit.dtype)
-        values = flat(describe_columns(fit, z)).double().cpu().numpy()
+        found = decoder.columns(torch.as_tensor(mean + plane @ directions))
+        values = flat(found, fit.schema).double().cpu().numpy()
     told = {"steps": steps, "low": low.tolist(), "high": high.tolist(), "mean": mean.tolist()}
     told |= {"directions": directions.tolist(), "numbers": encoded(values, "<f2"), "outputs": values.shape[1]}
-    return ExportedDecoder(layout(first, len(fit.schema)), None, {"grid": told}, reason)
+    return ExportedDecoder(layout(first, fit.schema), None, {"grid": told}, reason)

@@ -8,8 +8,11 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from pyro.distributions import Normal
 
 import probgen as pg
+from probgen.families.flows import FlowDistribution
+from probgen.inference.latent_use import marginals
 from probgen.queries.decoded import Decoder
 from probgen.queries.latent_posterior import posterior_draws, row_nats
 from probgen.studies.latent_paths import (
@@ -209,6 +212,35 @@ def test_nats_of_dimensions_add_up_to_the_divergence():
     assert rows.mean(0).sum() == pytest.approx(fit.diagnostics["latent_nats"]["z"], rel=0.15, abs=0.02)
     assert row_nats(fitted("autoencoder"), penguins()) is None
     assert posterior_draws(fitted("vq_vae"), penguins(), 3) is None
+
+
+class Turned(torch.nn.Module):
+    """A linear flow."""
+
+    def forward(self, x, context):
+        return 2 * x + 1, torch.full(x.shape[:-1], 2 * np.log(2))
+
+
+def test_units_behind_a_linear_flow_are_normal():
+    """2 e + 1 of normals: of all rows together without a context, row by row with one."""
+    torch.manual_seed(0)
+    turned, rows = Turned(), torch.arange(3.0)[:, None].expand(3, 2)
+    same, own = (Normal(loc, 1.0).to_event(1).expand([4000, 3]) for loc in (torch.zeros(2), rows))
+    for flow, loc in (
+        (FlowDistribution(same, turned), torch.ones(2)),
+        (FlowDistribution(own, turned, rows), 2 * rows + 1),
+    ):
+        found = marginals(flow, flow.sample())
+        torch.testing.assert_close(found.loc, loc, atol=0.15, rtol=0)
+        torch.testing.assert_close(found.scale, torch.full_like(loc, 2.0), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"latent_prior": "flow"}, {"posterior": "flow"}])
+def test_dimensions_of_flows_have_nats(options):
+    fit = pg.fit("vae", penguins(), latent=2, hidden=(8,), max_steps=5, seed=0, progress=False, **options)
+    rows = row_nats(fit, penguins().take(range(50)))
+    assert rows.shape == (50, 2)
+    assert rows.mean(0).sum() == pytest.approx(fit.diagnostics["latent_nats"]["z"], abs=0.15)
 
 
 def test_errors_of_what_says_nothing_are_one():
