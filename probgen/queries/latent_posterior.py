@@ -20,6 +20,7 @@ from torch.distributions import kl_divergence
 
 from probgen.data.batches import Batch
 from probgen.data.table import Table
+from probgen.families.flows import FlowDistribution
 from probgen.inference.amortised import has_guide, is_point, propose, weighted
 from probgen.inference.posterior import Theta
 from probgen.inference.runtime import seeded
@@ -86,7 +87,8 @@ def exact_draw(program: Any, batch: Batch, theta: Theta) -> Tensor:
 def row_nats(fit: Any, table: Table, *, seed: int = 0) -> np.ndarray | None:
     """``(N, L)``: divergence of the posterior of each latent dimension from its prior, in nats; None where codes have no distribution.
 
-    In closed form where both are normal, else of draws; of learnt priors that couple dimensions, from each dimension's own marginal.
+    In closed form where both are normal, else of draws; of learnt priors that couple dimensions, from each dimension's own marginal, which of a flow is
+    the normal with its mean and variance.
     """
     if posterior_draws(fit, table.take([0]), 1) is None:
         return None
@@ -118,7 +120,10 @@ def gaps_of(q: Any, p: Any, z: Tensor) -> Tensor:
 
 
 def single(distribution: Any) -> Any:
-    """The marginal distributions of the dimensions of independent normals, or of a mixture of them."""
+    """The marginal distributions of the dimensions of independent normals, or of a mixture of them; of a flow, normals like them."""
+    if isinstance(distribution, FlowDistribution):
+        mean, variance = distribution.moments()
+        return Normal(mean, variance.sqrt())
     if isinstance(distribution, MixtureSameFamily | torch.distributions.MixtureSameFamily):
         parts = single(distribution.component_distribution)  # (..., K, L)
         weights = distribution.mixture_distribution.logits[..., None, :]  # (..., 1, K), for all L

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import probgen as pg
+from probgen.families.flows import FlowDistribution, LearntLinear
 from probgen.queries.decoded import Decoder
-from probgen.queries.latent_posterior import posterior_draws, row_nats
+from probgen.queries.latent_posterior import posterior_draws, row_nats, single
 from probgen.studies.latent_paths import (
     evenly,
     latent_pictures,
@@ -171,6 +172,11 @@ def test_what_cannot_be_walked_through_is_refused():
         pg.traverse(mixture, penguins())
     with pytest.raises(pg.DataError, match="no row 999"):
         pg.interpolate(fitted("vae"), penguins(), 0, 999)
+    with pytest.raises(pg.DataError, match=r"no row 0\.5"):
+        pg.interpolate(fitted("vae"), penguins(), 0, 0.5)
+    for wrong in ({"quantiles": ()}, {"quantiles": (0.5, 2)}, {"most": 0}):
+        with pytest.raises(pg.CapabilityError, match="quantiles from 0 to 1"):
+            pg.traverse(fitted("vae"), penguins(), **wrong)
     with pytest.raises(pg.CapabilityError, match="three steps"):
         pg.interpolate(fitted("vae"), penguins(), 0, 1, steps=2)
     with pytest.raises(pg.CapabilityError, match=r"shape \(N, 3\)"):
@@ -209,6 +215,41 @@ def test_nats_of_dimensions_add_up_to_the_divergence():
     assert rows.mean(0).sum() == pytest.approx(fit.diagnostics["latent_nats"]["z"], rel=0.15, abs=0.02)
     assert row_nats(fitted("autoencoder"), penguins()) is None
     assert posterior_draws(fitted("vq_vae"), penguins(), 3) is None
+
+
+def test_dimensions_behind_a_linear_flow_have_their_exact_marginals():
+    flow = LearntLinear(3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        scale = torch.tensor([0.5, 1.0, 2.0])
+        drawn = FlowDistribution(torch.distributions.Independent(torch.distributions.Normal(1.0, scale), 1), flow)
+        matrix = torch.autograd.functional.jacobian(lambda x: flow(x)[0], torch.zeros(3))
+        marginal = single(drawn)
+    torch.testing.assert_close(marginal.mean, flow(torch.ones(3))[0].detach())
+    torch.testing.assert_close(marginal.variance, (matrix * scale).square().sum(1), rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("prior", ["normal", "vamp", "flow"])
+@pytest.mark.parametrize("posterior", ["normal", "flow"])
+def test_nats_of_dimensions_that_flows_couple(prior, posterior):
+    """Each dimension of the same posterior as the prior says nothing; every row has nats of its own, whatever their number."""
+    options = {"latent": 2, "hidden": (16,), "latent_prior": prior, "posterior": posterior, "prior_components": 3}
+    fit = pg.fit("vae", penguins(), seed=0, max_steps=2, progress=False, **options)
+    whole = row_nats(fit, penguins())
+    assert whole.shape == (344, 2)
+    assert np.isfinite(whole).all()
+    assert row_nats(fit, penguins().take([0, 1])).shape == (2, 2)  # as many rows as dimensions
+    assert pg.traverse(fit, penguins(), most=1).values.shape == (1, 7)
+    if prior == "vamp":
+        return
+    for parameter in fit.program.encoder[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    for flow in (fit.program.latents, fit.program.prior):  # flows back to the identity
+        for name, parameter in flow.named_parameters():
+            if "layers.1" in name or "rest" in name:
+                torch.nn.init.zeros_(parameter)
+    np.testing.assert_allclose(row_nats(fit, penguins()), 0.0, atol=0.02)
 
 
 def test_errors_of_what_says_nothing_are_one():
