@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -451,7 +452,7 @@ def read_column(x: Tensor, column: Column) -> Tensor:
         read = x.clamp_min(1e-30).log()
     elif column.kind == "bounded":
         read = 2 * x - 1
-    elif column.kind == "count" and column.bounds is not None:
+    elif column.kind == "count" and column.bounds is not None and math.isfinite(column.bounds[1]):
         read = 2 * (x - column.bounds[0]) / (column.bounds[1] - column.bounds[0]) - 1
     elif column.kind == "count":
         read = x.clamp_min(0).log1p() - 1

@@ -283,7 +283,7 @@ def by_column(families: Mapping[str, str], columns: list[Column]) -> dict[str, s
     for name, family in families.items():
         if name not in kinds and name not in FAMILIES:
             raise CapabilityError(f"families names column {name!r}; there are {', '.join(map(repr, kinds))}.")
-        if name not in kinds and family not in CHOICES.get(name, {}):
+        if name not in kinds and (not isinstance(family, str) or family not in CHOICES.get(name, {})):
             refuse_family(f"Columns of kind {name!r}", name, family)
     named = {name: families.get(name, families.get(kind)) for name, kind in kinds.items()}
     found = {name: family for name, family in named.items() if family is not None}
@@ -293,9 +293,9 @@ def by_column(families: Mapping[str, str], columns: list[Column]) -> dict[str, s
     return found
 
 
-def check_family(column: Column, family: str) -> None:
+def check_family(column: Column, family: Any) -> None:
     """One that its column can have."""
-    if family not in CHOICES.get(column.kind, {}):
+    if not isinstance(family, str) or family not in CHOICES.get(column.kind, {}):
         refuse_family(f"Column {column.name!r} is {column.kind}", column.kind, family)
     if family in STEPPED and not levels_of(column):
         raise CapabilityError(
@@ -304,7 +304,7 @@ def check_family(column: Column, family: str) -> None:
         )
 
 
-def refuse_family(what: str, kind: str, family: str) -> NoReturn:
+def refuse_family(what: str, kind: str, family: Any) -> NoReturn:
     able = ", ".join(CHOICES.get(kind, {})) or "none but its own"
     raise CapabilityError(f"{what}; families for it: {able}. Got {family!r}.")
 

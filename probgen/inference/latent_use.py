@@ -101,18 +101,17 @@ def unit_nats(found: Weighted, name: str) -> Tensor:
     marginal counts, of flows the normal with its moments.
     """
     z, p = found.proposal.sites[name], found.evidence.trace.sites[name].distribution
-    q = marginals(found.proposal.distributions[name], z)
-    p = marginals(p, p.expand(z.shape[:2]).sample() if isinstance(p, FlowDistribution) else z)
+    q, p = marginals(found.proposal.distributions[name]), marginals(p)
     exact = in_order(found) and isinstance(q, Normal) and isinstance(p, Normal)
     gaps = kl_divergence(q, p) if exact else q.log_prob(z) - p.log_prob(z)
     return gaps.expand(z.shape).mean(0).flatten(1)
 
 
-def marginals(distribution: Any, drawn: Tensor) -> Any:
-    """The distributions of single units; ``drawn`` are draws ``(S, B, L)`` of all."""
+def marginals(distribution: Any) -> Any:
+    """The distributions of single units; of flows, normals with their moments."""
     if isinstance(distribution, FlowDistribution):
-        over = (0, 1) if distribution.context is None else 0  # without a context, rows have the same
-        return Normal(drawn.mean(over), drawn.std(over))
+        mean, variance = distribution.moments()
+        return Normal(mean, variance.sqrt())
     if not isinstance(distribution, MixtureSameFamily):
         return elementwise(distribution)
     parts = elementwise(distribution.component_distribution)  # (..., K, L)

@@ -157,6 +157,11 @@ def traverse(
         quantiles: to which each is set.
         seed: of the rows, and of nats without a closed form.
     """
+    levels = np.asarray(quantiles, float)
+    if most < 1 or levels.ndim != 1 or not levels.size or not ((levels >= 0) & (levels <= 1)).all():
+        raise CapabilityError(
+            f"traverse needs at least one dimension and quantiles from 0 to 1, got {most!r} and {quantiles!r}."
+        )
     some = table.take(some_rows(len(table), MOST, seed))
     codes, decoder = fit.embed(some), Decoder(fit)
     start = centre_of(decoder, codes) if row is None else fit.embed(table.take([checked_row(table, row)]))[0]
@@ -206,7 +211,7 @@ def centre_of(decoder: Decoder, codes: np.ndarray) -> np.ndarray:
 
 def checked_row(table: Table, row: int) -> int:
     """A row that there is."""
-    if not 0 <= row < len(table):
+    if not isinstance(row, int | np.integer) or not 0 <= row < len(table):
         raise DataError(f"There is no row {row}; the table has rows 0 to {len(table) - 1}.")
     return row
 

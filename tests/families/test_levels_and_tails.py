@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 import probgen as pg
 from probgen.data import Column, Schema
+from probgen.data.batches import features
 from probgen.families import Columns, DiscretisedLogistic, StudentColumns
 
 LEVELS = 256
@@ -110,11 +111,20 @@ def test_families_by_kind_and_by_name():
         ({"real": "poisson"}, "families for it: gaussian, student_t"),
         ({"positive": "poisson"}, "Columns of kind 'positive'"),
         ({"c": "poisson"}, "families names column 'c'"),
+        ({"n": ["poisson"]}, r"Got \['poisson'\]"),
+        ({"count": ["poisson"]}, r"Got \['poisson'\]"),
     ],
 )
 def test_families_that_do_not_fit_are_told(families, said):
     with pytest.raises(pg.CapabilityError, match=said):
         Columns(MIXED, families=families)
+
+
+def test_counts_without_an_end_are_read_on_the_scale_of_their_logarithms():
+    x = torch.tensor([[0.0], [3.0], [40.0]])
+    read = [features(x, Schema((Column("n", "count", bounds=ends),))) for ends in (None, (0.0, np.inf), (0.0, 40.0))]
+    assert_close(read[1], read[0])
+    assert_close(read[2][:, 0], torch.tensor([-1.0, -0.85, 1.0]))
 
 
 def test_outputs_of_columns_have_their_places():

@@ -8,10 +8,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from pyro.distributions import Normal
 
 import probgen as pg
-from probgen.families.flows import FlowDistribution
+from probgen.families.flows import FlowDistribution, LearntLinear
 from probgen.inference.latent_use import marginals
 from probgen.queries.decoded import Decoder
 from probgen.queries.latent_posterior import posterior_draws, row_nats
@@ -174,6 +173,11 @@ def test_what_cannot_be_walked_through_is_refused():
         pg.traverse(mixture, penguins())
     with pytest.raises(pg.DataError, match="no row 999"):
         pg.interpolate(fitted("vae"), penguins(), 0, 999)
+    with pytest.raises(pg.DataError, match=r"no row 0\.5"):
+        pg.interpolate(fitted("vae"), penguins(), 0, 0.5)
+    for wrong in ({"quantiles": ()}, {"quantiles": (0.5, 2)}, {"most": 0}):
+        with pytest.raises(pg.CapabilityError, match="quantiles from 0 to 1"):
+            pg.traverse(fitted("vae"), penguins(), **wrong)
     with pytest.raises(pg.CapabilityError, match="three steps"):
         pg.interpolate(fitted("vae"), penguins(), 0, 1, steps=2)
     with pytest.raises(pg.CapabilityError, match=r"shape \(N, 3\)"):
@@ -214,33 +218,47 @@ def test_nats_of_dimensions_add_up_to_the_divergence():
     assert posterior_draws(fitted("vq_vae"), penguins(), 3) is None
 
 
-class Turned(torch.nn.Module):
-    """A linear flow."""
-
-    def forward(self, x, context):
-        return 2 * x + 1, torch.full(x.shape[:-1], 2 * np.log(2))
-
-
-def test_units_behind_a_linear_flow_are_normal():
-    """2 e + 1 of normals: of all rows together without a context, row by row with one."""
-    torch.manual_seed(0)
-    turned, rows = Turned(), torch.arange(3.0)[:, None].expand(3, 2)
-    same, own = (Normal(loc, 1.0).to_event(1).expand([4000, 3]) for loc in (torch.zeros(2), rows))
-    for flow, loc in (
-        (FlowDistribution(same, turned), torch.ones(2)),
-        (FlowDistribution(own, turned, rows), 2 * rows + 1),
-    ):
-        found = marginals(flow, flow.sample())
-        torch.testing.assert_close(found.loc, loc, atol=0.15, rtol=0)
-        torch.testing.assert_close(found.scale, torch.full_like(loc, 2.0), atol=0.1, rtol=0)
-
-
 @pytest.mark.parametrize("options", [{"latent_prior": "flow"}, {"posterior": "flow"}])
 def test_dimensions_of_flows_have_nats(options):
     fit = pg.fit("vae", penguins(), latent=2, hidden=(8,), max_steps=5, seed=0, progress=False, **options)
     rows = row_nats(fit, penguins().take(range(50)))
     assert rows.shape == (50, 2)
     assert rows.mean(0).sum() == pytest.approx(fit.diagnostics["latent_nats"]["z"], abs=0.15)
+
+
+def test_dimensions_behind_a_linear_flow_have_their_exact_marginals():
+    flow = LearntLinear(3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        scale = torch.tensor([0.5, 1.0, 2.0])
+        drawn = FlowDistribution(torch.distributions.Independent(torch.distributions.Normal(1.0, scale), 1), flow)
+        matrix = torch.autograd.functional.jacobian(lambda x: flow(x)[0], torch.zeros(3))
+        marginal = marginals(drawn)
+    torch.testing.assert_close(marginal.mean, flow(torch.ones(3))[0].detach())
+    torch.testing.assert_close(marginal.variance, (matrix * scale).square().sum(1), rtol=0.1, atol=0.0)
+
+
+@pytest.mark.parametrize("prior", ["normal", "vamp", "flow"])
+@pytest.mark.parametrize("posterior", ["normal", "flow"])
+def test_nats_of_dimensions_that_flows_couple(prior, posterior):
+    """Each dimension of the same posterior as the prior says nothing; every row has nats of its own, whatever their number."""
+    options = {"latent": 2, "hidden": (16,), "latent_prior": prior, "posterior": posterior, "prior_components": 3}
+    fit = pg.fit("vae", penguins(), seed=0, max_steps=2, progress=False, **options)
+    whole = row_nats(fit, penguins())
+    assert whole.shape == (344, 2)
+    assert np.isfinite(whole).all()
+    assert row_nats(fit, penguins().take([0, 1])).shape == (2, 2)  # as many rows as dimensions
+    assert pg.traverse(fit, penguins(), most=1).values.shape == (1, 7)
+    if prior == "vamp":
+        return
+    for parameter in fit.program.encoder[-1].parameters():
+        torch.nn.init.zeros_(parameter)
+    for flow in (fit.program.latents, fit.program.prior):  # flows back to the identity
+        for name, parameter in flow.named_parameters():
+            if "layers.1" in name or "rest" in name:
+                torch.nn.init.zeros_(parameter)
+    np.testing.assert_allclose(row_nats(fit, penguins()), 0.0, atol=0.02)
 
 
 def test_errors_of_what_says_nothing_are_one():
