@@ -57,6 +57,8 @@ TOLD = 16  # numbers that an encoder says to the flow behind its normal distribu
 def checked_sizes(**sizes: Any) -> None:
     """Refuse networks and latents without any units."""
     for name, value in sizes.items():
+        if name == "hidden" and not isinstance(value, tuple | list):
+            raise CapabilityError(f"hidden must be the widths of layers, such as (128, 128), got {value!r}.")
         every = value if isinstance(value, tuple | list) else (value,)
         if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in every):
             raise CapabilityError(f"{name} must be whole numbers of at least 1, got {value!r}.")

@@ -114,7 +114,7 @@ def marginals(distribution: Any) -> Any:
         return Normal(mean, variance.sqrt())
     if not isinstance(distribution, MixtureSameFamily):
         return elementwise(distribution)
-    parts = elementwise(distribution.component_distribution)  # (..., K, L)
+    parts = marginals(distribution.component_distribution)  # (..., K, L)
     weights = distribution.mixture_distribution.logits[..., None, :]  # (..., 1, K), for all L
     loc, scale = parts.loc.mT, parts.scale.mT
     return MixtureSameFamily(Categorical(logits=weights.expand(loc.shape)), Normal(loc, scale))

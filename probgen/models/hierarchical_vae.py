@@ -49,7 +49,7 @@ class HierarchicalVAE(Model):
     ) -> None:
         super().__init__(schema)
         latent = (latent,) if isinstance(latent, int) else tuple(latent)
-        checked_sizes(latent=latent or 0, hidden=hidden or 0)
+        checked_sizes(latent=latent or 0, hidden=hidden or (0,))
         width = hidden[-1]
         self.sizes, self.masks = latent, reads_masks(network)
         self.columns = Columns(schema, families=families)

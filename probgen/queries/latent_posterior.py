@@ -19,7 +19,6 @@ from torch.distributions import Normal, kl_divergence
 
 from probgen.data.batches import Batch
 from probgen.data.table import Table
-from probgen.families.flows import FlowDistribution
 from probgen.inference.amortised import has_guide, is_point, propose, weighted
 from probgen.inference.latent_use import unit_nats
 from probgen.inference.posterior import Theta

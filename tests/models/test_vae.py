@@ -250,3 +250,12 @@ def test_an_embedding_is_the_mean_of_draws_from_the_flow():
     assert np.abs((mean - drawn.mean(0).numpy()) / drawn.std(0).numpy()).max() < 0.12
     assert fit.embed(bits().take([0])) == pytest.approx(mean[:1], abs=1e-5)
     np.testing.assert_array_equal(mean, fit.embed(bits()))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "said"), [(16, r"widths of layers, such as \(128, 128\), got 16"), ((0,), "at least 1")]
+)
+@pytest.mark.parametrize("model", ["vae", "hierarchical_vae", "conditional_vae", "autoencoder", "vq_vae"])
+def test_widths_that_are_none_are_refused(model, hidden, said):
+    with pytest.raises(pg.CapabilityError, match=said):
+        pg.fit(model, pg.load_dataset("penguins"), hidden=hidden, progress=False)
