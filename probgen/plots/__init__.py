@@ -16,7 +16,6 @@ from probgen.plots.latent import (
     interpolation_pictures,
     latent_dimensions,
     latent_use,
-    picture_rows,
     reconstruction_errors,
     reconstruction_pictures,
     traversal_column,
@@ -31,7 +30,7 @@ from probgen.plots.overimputation import (
     pit_histogram,
     pit_line,
 )
-from probgen.plots.pictures import images, inpainting
+from probgen.plots.pictures import images, inpainting, picture_rows
 from probgen.plots.posterior import energy, posterior_predictive, prior_predictive, rank, trace
 from probgen.plots.propensity import propensity_plot
 from probgen.plots.selection import selection_curve

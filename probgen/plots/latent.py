@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from probgen.data.images import pictures_of
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.plots.columns import show_dates
+from probgen.plots.pictures import ends, picture_rows
 from probgen.plots.style import (
     ACCENT,
     FAINT,
@@ -37,7 +39,6 @@ __all__ = [
     "interpolation_pictures",
     "latent_dimensions",
     "latent_use",
-    "picture_rows",
     "reconstruction_errors",
     "reconstruction_pictures",
     "traversal_column",
@@ -63,62 +64,13 @@ def as_pictures(values: np.ndarray, schema: Schema, shape: Shape = None) -> np.n
     Raises:
         CapabilityError: as many columns do not make a picture of that shape.
     """
-    places = list(range(len(schema)))
     if shape is None:
-        images = images_of(schema)
-        if not images:
-            return None
-        shape, places = images[0].shape, [schema.index(name) for name in images[0].names]
-    if prod(shape) != len(places) or len(shape) not in (2, 3):
-        raise CapabilityError(f"{len(places)} columns are no picture of shape {tuple(shape)}.")
-    found = values[:, places].reshape(-1, *shape)
-    return found if found.ndim == 3 or shape[2] == 3 else found.mean(-1)
-
-
-def images_of(schema: Schema) -> Sequence[Any]:
-    """Which columns are pixels of pictures, where the schema says so."""
-    return getattr(schema, "images", ())
-
-
-def picture_rows(
-    images: np.ndarray,
-    axes: Axes | None = None,
-    *,
-    rows: Sequence[str] = (),
-    columns: Sequence[str] = (),
-    title: str = "",
-    limits: Limits = None,
-) -> Axes:
-    """Pictures side by side, ``(R, T, H, W)`` or ``(R, T, H, W, 3)``, with words beside the lines and below the columns.
-
-    Args:
-        images: R lines of T pictures; unknown pixels stay empty.
-        axes: to draw into.
-        rows: words to the left of each line.
-        columns: words below each column.
-        title: above.
-        limits: values that are black and white; the smallest and the largest where None.
-    """
-    lines, across, height, width = images.shape[:4]
-    axes = axes_or_new(axes, (0.6 * across + 1.2, 0.6 * lines + 0.6))
-    low, high = limits if limits is not None else ends(images)
-    gap = max(1, round(0.08 * width))
-    canvas = np.full((lines * (height + gap) - gap, across * (width + gap) - gap, *images.shape[4:]), np.nan)
-    for line in range(lines):
-        for at in range(across):
-            top, left = line * (height + gap), at * (width + gap)
-            canvas[top : top + height, left : left + width] = images[line, at]
-    shades = np.clip((canvas - low) / max(high - low, 1e-12), 0, 1)
-    if shades.ndim == 3:
-        shades = np.dstack([np.nan_to_num(shades), ~np.isnan(shades).any(-1)])
-    axes.imshow(np.ma.masked_invalid(shades), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    tidy(axes, title, grid="")
-    axes.spines["bottom"].set_visible(False)
-    axes.set_yticks(
-        np.arange(len(rows)) * (height + gap) + (height - 1) / 2, [f"   {word}" for word in rows]
-    )  # room for wider letters
-    axes.set_xticks(np.arange(len(columns)) * (width + gap) + (width - 1) / 2, columns)
-    return axes
+        found = pictures_of(values, schema, schema.images[0].name) if schema.images else None
+    elif prod(shape) != len(schema) or len(shape) not in (2, 3):
+        raise CapabilityError(f"{len(schema)} columns are no picture of shape {tuple(shape)}.")
+    else:
+        found = values.reshape(-1, *(*shape, 1)[:3])
+    return found if found is None or found.shape[-1] == 3 else found.mean(-1)
 
 
 def traversal_pictures(
@@ -150,11 +102,6 @@ def reconstruction_pictures(
     schema = found.decoded.schema
     images = np.stack([needed(v, schema, shape) for v in (found.original, found.decoded.centres)])
     return picture_rows(images, axes, rows=["rows", "decoded"], title=title, limits=ends(images[0]))
-
-
-def ends(images: np.ndarray) -> tuple[float, float]:
-    """The smallest and the largest of the known pixels."""
-    return float(np.nanmin(images)), float(np.nanmax(images))
 
 
 def needed(values: np.ndarray, schema: Schema, shape: Shape) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pictures of a table's images: in a grid, and completed."""
+"""Pictures side by side: any, those of a table in a grid, and completed ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,48 @@ from matplotlib.colors import to_rgb
 from probgen.data.images import as_pictures
 from probgen.data.table import Table
 from probgen.errors import DataError
-from probgen.plots.style import MUTED, PAPER, axes_or_new, tidy
+from probgen.plots.style import MUTED, axes_or_new, tidy
 
-__all__ = ["images", "inpainting"]
+__all__ = ["ends", "images", "inpainting", "picture_rows"]
 
 UNKNOWN = "#a9c6de"  # of pixels that are not known
 MOST = 100  # pictures that are shown
 INCH = 0.62  # of a picture's longer side
+
+
+def picture_rows(
+    images: np.ndarray,
+    axes: Axes | None = None,
+    *,
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Axes:
+    """Pictures side by side, ``(R, T, H, W)`` or ``(R, T, H, W, 3)``, with words beside the lines and below the columns.
+
+    Args:
+        images: R lines of T pictures; unknown pixels are pale blue.
+        axes: to draw into.
+        rows: words to the left of each line.
+        columns: words below each column.
+        title: above.
+        limits: values that are black and white; the smallest and the largest where None.
+    """
+    lines, across, height, width = images.shape[:4]
+    axes = axes_or_new(axes, (0.6 * across + 1.2, 0.6 * lines + 0.6))
+    channels = images[..., None] if images.ndim == 4 else images
+    gap = gap_of(width)
+    show(mosaic(shades(channels, limits or ends(images)), gap), title, axes)
+    places = np.arange(len(rows)) * (height + gap) + (height - 1) / 2
+    axes.set_yticks(places, [f"   {word}" for word in rows])  # room for wider letters
+    axes.set_xticks(np.arange(len(columns)) * (width + gap) + (width - 1) / 2, columns)
+    return axes
+
+
+def ends(images: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest of the known pixels."""
+    return float(np.nanmin(images)), float(np.nanmax(images))
 
 
 def images(
@@ -48,8 +83,8 @@ def images(
     across = min(columns or math.ceil(math.sqrt(len(shown))), len(shown))
     blank = -len(shown) % across
     height, width = shown.shape[1:3]
-    filled = np.concatenate([shown, np.broadcast_to(to_rgb(PAPER), (blank, height, width, 3))])
-    canvas = mosaic(filled.reshape(-1, across, height, width, 3), gap_of(width))
+    filled = np.concatenate([shown, np.zeros((blank, height, width, 4))])
+    canvas = mosaic(filled.reshape(-1, across, height, width, 4), gap_of(width))
     return drawn(canvas, canvas.shape[1] / max(height, width) * INCH, title, axes)
 
 
@@ -88,7 +123,7 @@ def inpainting(
         pieces.append(mosaic(shown, gap))
         heads.append((head, at + pieces[-1].shape[1] / 2))
         at += pieces[-1].shape[1] + 3 * gap
-    between = np.broadcast_to(to_rgb(PAPER), (len(pieces[0]), 3 * gap, 3))
+    between = np.zeros((len(pieces[0]), 3 * gap, 4))
     canvas = np.concatenate([part for piece in pieces for part in (piece, between)][:-1], 1)
     made = drawn(canvas, canvas.shape[1] / max(shown.shape[2:4]) * INCH, title, axes)
     for head, middle in heads:
@@ -97,14 +132,20 @@ def inpainting(
 
 
 def coloured(pictures: Table | Any, name: str | None, limits: tuple[float, float] | None) -> np.ndarray:
-    """``(N, H, W, 3)`` from black to white, unknown pixels in their colour."""
+    """``(N, H, W, 4)``."""
     x = pictures.images(name) if isinstance(pictures, Table) else as_pictures(pictures)
     if x.shape[-1] not in (1, 3):
         raise DataError(f"Pictures must have one channel or three, got {x.shape[-1]}; choose some of them.")
-    low, high = limits or limits_of(pictures, name, x)
-    unknown = np.isnan(x).any(-1)
+    return shades(x, limits or limits_of(pictures, name, x))
+
+
+def shades(x: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """``(..., 4)``: one channel or three from black to white, unknown pixels in their colour, all opaque."""
+    low, high = limits
+    unknown = np.isnan(x).any(-1, keepdims=True)
     shade = np.clip((np.nan_to_num(x) - low) / max(high - low, 1e-300), 0.0, 1.0)
-    return np.where(unknown[..., None], to_rgb(UNKNOWN), np.broadcast_to(shade, (*x.shape[:-1], 3)))
+    seen = np.where(unknown, to_rgb(UNKNOWN), np.broadcast_to(shade, (*x.shape[:-1], 3)))
+    return np.concatenate([seen, np.ones_like(seen[..., :1])], -1)
 
 
 def limits_of(pictures: Table | Any, name: str | None, x: np.ndarray) -> tuple[float, float]:
@@ -124,10 +165,9 @@ def gap_of(width: int) -> int:
 
 
 def mosaic(pictures: np.ndarray, gap: int) -> np.ndarray:
-    """``(R, K, H, W, 3)`` pictures on one sheet, with gaps between them."""
+    """``(R, K, H, W, 4)`` pictures on one sheet, with gaps between them through which the paper is seen."""
     rows, across, height, width, _ = pictures.shape
-    sheet = np.empty((rows * (height + gap) - gap, across * (width + gap) - gap, 3))
-    sheet[:] = to_rgb(PAPER)
+    sheet = np.zeros((rows * (height + gap) - gap, across * (width + gap) - gap, 4))
     for r, k in np.ndindex(rows, across):
         top, left = r * (height + gap), k * (width + gap)
         sheet[top : top + height, left : left + width] = pictures[r, k]
@@ -135,12 +175,17 @@ def mosaic(pictures: np.ndarray, gap: int) -> np.ndarray:
 
 
 def drawn(canvas: np.ndarray, inches: float, title: str, axes: Axes | None) -> Axes:
-    """A sheet of pictures without ticks."""
+    """A sheet of pictures without words."""
     head = 0.35 if title else 0.2
     made = axes_or_new(axes, (inches, inches * canvas.shape[0] / canvas.shape[1] + head))
-    made.imshow(canvas, interpolation="nearest")
-    tidy(made, title, grid="")
-    made.spines["bottom"].set_visible(False)
-    made.set_xticks([])
-    made.set_yticks([])
-    return made
+    return show(canvas, title, made)
+
+
+def show(canvas: np.ndarray, title: str, axes: Axes) -> Axes:
+    """A sheet without ticks."""
+    axes.imshow(canvas, interpolation="nearest")
+    tidy(axes, title, grid="")
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    return axes

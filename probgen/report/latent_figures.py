@@ -9,7 +9,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from probgen import plots
-from probgen.plots.latent import as_pictures, ends
+from probgen.plots.latent import as_pictures
+from probgen.plots.pictures import ends
 from probgen.report.svg import draw
 
 if TYPE_CHECKING:

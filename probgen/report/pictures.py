@@ -43,8 +43,7 @@ def pictures_of(schema: Schema, shape: tuple[int, ...] | None) -> list[Picture]:
     """
     if shape is None:
         return [
-            Picture(image.name, checked(image.shape), tuple(map(schema.index, image.names)))
-            for image in getattr(schema, "images", ())
+            Picture(image.name, checked(image.shape), tuple(map(schema.index, image.names))) for image in schema.images
         ]
     places = tuple(place for place, column in enumerate(schema) if column.kind in PIXELS)
     size = checked(shape)

@@ -1,6 +1,6 @@
 """Figures of latent spaces: pictures where the columns are pixels, lines and bands where they are not."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 import probgen as pg
 from probgen import plots
-from probgen.data.schema import Column, Schema
-from probgen.plots import latent
+from probgen.data.schema import Column, Image, Schema
 from probgen.plots.latent import as_pictures
 from probgen.studies.latent_paths import LatentDimensions, latent_pictures
 
@@ -43,21 +42,21 @@ def test_pixels_are_pictures(pixels):
     words = [tick.get_text() for tick in drawn(plots.interpolation_pictures(path, shape=shape)).get_yticklabels()]
     assert [word.split(",")[0].strip() for word in words] == ["straight", "spherical", "shortest"]
     canvas = drawn(plots.reconstruction_pictures(pixels.reconstruction, shape=shape)).images[0].get_array()
-    assert canvas.shape == (2 * 6 + 1, 3 * 6 + 2)
-    np.testing.assert_array_equal(canvas[:6, :6], pixels.reconstruction.original[0].reshape(6, 6))
-    assert canvas.mask[6].all()  # a line between
-    assert len(drawn(plots.traversal_pictures(walk)).get_yticklabels()) == 2  # the schema knows the shape
+    assert canvas.shape == (2 * 6 + 1, 3 * 6 + 2, 4)
+    np.testing.assert_array_equal(canvas[:6, :6, 0], pixels.reconstruction.original[0].reshape(6, 6))
+    assert not canvas[6, :, 3].any()  # a line between
+    known = drawn(plots.reconstruction_pictures(pixels.reconstruction)).images[0].get_array()
+    np.testing.assert_array_equal(known, canvas)  # as the table says
     with pytest.raises(pg.CapabilityError, match="36 columns are no picture"):
         plots.traversal_pictures(walk, shape=(5, 6))
 
 
-def test_pictures_are_found_among_other_columns(monkeypatch):
-    names = tuple(f"p[{r},{c}]" for r in range(2) for c in range(2))
-    schema = Schema((Column("age", "real"), *(Column(name, "real") for name in names)))
+def test_pictures_are_found_among_other_columns():
+    image = Image("p", (2, 2))
+    schema = Schema((Column("age", "real"), *(Column(name, "real") for name in image.names)))
     values = np.arange(10.0).reshape(2, 5)
     assert as_pictures(values, schema) is None
-    monkeypatch.setattr(latent, "images_of", lambda schema: [SimpleNamespace(shape=(2, 2, 1), names=names)])
-    np.testing.assert_array_equal(as_pictures(values, schema)[0], [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(as_pictures(values, replace(schema, images=(image,)))[0], [[1, 2], [3, 4]])
     colour = as_pictures(
         np.arange(24.0).reshape(2, 12), Schema(tuple(Column(f"c{i}", "real") for i in range(12))), (2, 2, 3)
     )
@@ -74,6 +73,8 @@ def test_other_columns_are_lines_and_bands(mixed):
     assert len(bands.collections) == 3
     three = drawn(plots.interpolation_column(mixed.interpolation, "body_mass_g"))
     assert len(three.lines) == 3
+    with pytest.raises(pg.CapabilityError, match=r"give shape=\(H, W\)"):
+        plots.traversal_pictures(mixed.traversal)
     level = drawn(plots.interpolation_column(mixed.interpolation, "species"))
     assert level.get_title(loc="left").startswith("species = ")
 

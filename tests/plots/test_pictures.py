@@ -23,7 +23,7 @@ def sheet(axes):
 def test_every_picture_is_in_its_place():
     x = np.arange(5 * 2 * 8, dtype=float).reshape(5, 2, 8) / 100
     drawn = sheet(plots.images(x, columns=3, limits=(0, 1)))
-    assert drawn.shape == (2 * 2 + 1, 3 * 8 + 2, 3)  # a gap of one pixel
+    assert drawn.shape == (2 * 2 + 1, 3 * 8 + 2, 4)  # a gap of one pixel
     np.testing.assert_allclose(drawn[3:5, 9:17, 0], x[4])
 
 
@@ -31,14 +31,14 @@ def test_limits_are_those_of_the_kind_and_unknown_pixels_have_their_colour():
     x = np.full((1, 2, 2), 8.0)
     x[0, 0, 0] = np.nan
     drawn = sheet(plots.images(pg.Table.from_images(x, levels=17)))
-    assert drawn[0, 0].tolist() == list(to_rgb(UNKNOWN))
-    assert drawn[1, 1].tolist() == [0.5, 0.5, 0.5]
+    assert drawn[0, 0].tolist() == [*to_rgb(UNKNOWN), 1]
+    assert drawn[1, 1].tolist() == [0.5, 0.5, 0.5, 1]
 
 
 def test_colours_are_drawn_as_they_are():
     x = np.zeros((1, 1, 2, 3))
     x[0, 0, 1] = [0.2, 0.4, 0.6]
-    np.testing.assert_allclose(sheet(plots.images(x))[0, 1], [0.2, 0.4, 0.6])
+    np.testing.assert_allclose(sheet(plots.images(x))[0, 1], [0.2, 0.4, 0.6, 1])
 
 
 def test_inpainting_has_known_fills_and_truth():
@@ -47,8 +47,8 @@ def test_inpainting_has_known_fills_and_truth():
     axes = plots.inpainting(asked, [truth, truth], truth)
     assert [text.get_text() for text in axes.texts] == ["known", "filled in", "truth"]
     drawn = sheet(axes)
-    assert drawn.shape == (3 * 8 + 2, 8 + 3 + 17 + 3 + 8, 3)
-    assert drawn[7, 0].tolist() == list(to_rgb(UNKNOWN))
+    assert drawn.shape == (3 * 8 + 2, 8 + 3 + 17 + 3 + 8, 4)
+    assert drawn[7, 0].tolist() == [*to_rgb(UNKNOWN), 1]
     np.testing.assert_allclose(drawn[9:17, 11:19, 0], truth.images()[1, ..., 0])
     np.testing.assert_allclose(drawn[9:17, 31:, 0], truth.images()[1, ..., 0])
     assert len(plots.inpainting(asked, [truth]).texts) == 2

@@ -3,7 +3,6 @@
 import json
 import re
 from html.parser import HTMLParser
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -221,10 +220,8 @@ def test_the_page_shows_latent_spaces_column_by_column(looked_into, page):
     assert "Inside" not in page
 
 
-def test_the_page_shows_pictures_where_columns_are_pixels(table, monkeypatch):
+def test_the_page_shows_pictures_where_columns_are_pixels():
     pixels = sprites(150, size=6)[0]
-    images = [SimpleNamespace(name="sprite", shape=(6, 6, 1), names=pixels.names)]
-    monkeypatch.setattr("probgen.plots.latent.images_of", lambda schema: images)
     found = study(
         pixels, models={"latent_class": {"components": 2}}, represent={"vae": {"latent": 2, **SHORT}}, fast=True,
         progress=False, draws=5,
