@@ -25,7 +25,7 @@ from probgen.inference.objectives.elbo import is_normal
 from probgen.inference.posterior import Theta
 from probgen.inference.row_noise import RowDraws, RowNoise
 
-__all__ = ["Refined", "check_refine", "refined"]
+__all__ = ["Refined", "check_guided", "refined"]
 
 DRAWS, CHECKED = 8, 64  # of a step's gradient, and of the bounds that are compared in the end
 RATE = 0.1  # of Adam, which falls to zero
@@ -81,14 +81,15 @@ class Refined:
             yield from pair
 
 
-def check_refine(fit: Any, refine: int) -> None:
+def check_guided(fit: Any, **steps: int) -> None:
     """Refuse what is no number of steps, and models that have no guide with a density."""
-    if isinstance(refine, bool) or not isinstance(refine, int) or refine < 0:
-        raise CapabilityError(f"refine is a number of steps, 0 or more; got {refine!r}.")
-    if refine and fit.traits.density != "lower_bound":
-        raise CapabilityError(
-            f"refine improves the guide of continuous latents, and {fit.name!r} has none with a density; leave it out."
-        )
+    for name, count in steps.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise CapabilityError(f"{name} is a number of steps, 0 or more; got {count!r}.")
+        if count and fit.traits.density != "lower_bound":
+            raise CapabilityError(
+                f"{name} needs a guide of continuous latents, and {fit.name!r} has none with a density; leave it out."
+            )
 
 
 def refined(program: Any, batch: Batch, steps: int, theta: Theta | None, seed: int) -> Any:

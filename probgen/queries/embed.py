@@ -16,7 +16,7 @@ from probgen.families.base import Factor, Observable, Rows
 from probgen.families.gaussian_path import GaussianPath
 from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
-from probgen.inference.refinement import check_refine, refined
+from probgen.inference.refinement import check_guided, refined
 from probgen.inference.tracing import Given, observe
 from probgen.queries import energy
 
@@ -59,7 +59,7 @@ def embed(fit: Any, table: Table, refine: int = 0, seed: int = 0) -> np.ndarray:
     """``(N, L)``: means of continuous latents, or posterior probabilities of the discrete sites."""
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to embed.")
-    check_refine(fit, refine)
+    check_guided(fit, refine=refine)
     pieces: list[Tensor] = []
     with fit.setting():
         for batch in fit.batches(table, ROWS).pieces():

@@ -17,7 +17,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Factor
 from probgen.inference.completion import fill_batch, gather
 from probgen.inference.evidence import log_evidence
-from probgen.inference.refinement import check_refine, refined
+from probgen.inference.refinement import check_guided, refined
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
 from probgen.queries import conditionals, energy
@@ -42,8 +42,7 @@ def fill(
     """Completed tables; known cells keep their bits. ``forced``, ``extra`` and ``sweeps`` are those of :func:`fill_batch`."""
     if not isinstance(draws, int | np.integer) or draws < 1:
         raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
-    check_refine(fit, refine)
-    check_sweeps(fit, sweeps)
+    check_guided(fit, refine=refine, sweeps=sweeps)
     if fit.traits.conditionals:
         return conditionals.fill(fit, table, draws, seed)
     if not fit.traits.normalised:
@@ -58,16 +57,6 @@ def fill(
     for values in drawn:
         made.append(table.with_values(np.where(known, table.values, fit.standardiser.inverse(values))))
     return made
-
-
-def check_sweeps(fit: Any, sweeps: int) -> None:
-    """Refuse what is no number of sweeps, and models that have no guide with a density."""
-    if isinstance(sweeps, bool) or not isinstance(sweeps, int) or sweeps < 0:
-        raise CapabilityError(f"sweeps is a whole number, 0 or more; got {sweeps!r}.")
-    if sweeps and fit.traits.density != "lower_bound":
-        raise CapabilityError(
-            f"sweeps move continuous latents by a guide, and {fit.name!r} has none with a density; leave it out."
-        )
 
 
 def completed(

@@ -22,7 +22,7 @@ from probgen.inference.amortised import weighted
 from probgen.inference.annealed_latents import annealed_weights
 from probgen.inference.pareto import GOOD_ENOUGH, estimable, pareto_shape
 from probgen.inference.patterns import affordable
-from probgen.inference.refinement import check_refine, refined
+from probgen.inference.refinement import check_guided, refined
 from probgen.inference.row_noise import RowNoise
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
@@ -83,7 +83,7 @@ def check_question(fit: Any, method: str, refine: int, temperatures: int) -> Non
         )
     if isinstance(temperatures, bool) or not isinstance(temperatures, int) or temperatures < 1:
         raise CapabilityError(f"temperatures must be a whole number of at least 1, got {temperatures!r}.")
-    check_refine(fit, refine)
+    check_guided(fit, refine=refine)
 
 
 def tell(found: Estimate, name: str) -> None:

@@ -273,16 +273,16 @@ def test_what_cannot_be_done_is_told():
         with pytest.raises(pg.CapabilityError, match="method='annealed' is for models with a guide"):
             other.log_prob(rows, method="annealed")
         for verb in (other.log_prob, other.fill, other.embed):
-            with pytest.raises(pg.CapabilityError, match="refine improves the guide"):
+            with pytest.raises(pg.CapabilityError, match="refine needs a guide of continuous latents"):
                 verb(rows, refine=3)
-        with pytest.raises(pg.CapabilityError, match="sweeps move"):
+        with pytest.raises(pg.CapabilityError, match="sweeps needs a guide of continuous latents"):
             other.fill(rows, sweeps=3)
         with pytest.raises(pg.CapabilityError, match="latent_information is of latents a row"):
             pg.latent_information(other, rows)
     for wrong in ({"method": "guess"}, {"refine": -1}, {"temperatures": 0}, {"draws": 0}):
         with pytest.raises(pg.CapabilityError, match=next(iter(wrong))):
             fit.log_prob(table, **wrong)
-    with pytest.raises(pg.CapabilityError, match="sweeps is a whole number"):
+    with pytest.raises(pg.CapabilityError, match="sweeps is a number of steps"):
         fit.fill(table, sweeps=1.5)
     with pytest.raises(pg.CapabilityError, match="at least 2"):
         pg.latent_information(fit, table, draws=1)
