@@ -1,4 +1,4 @@
-"""Deep latent-variable models: objectives, priors, networks, codes, estimates, factors and probes, imputation, binarised MNIST.
+"""Deep latent-variable models: objectives, priors, networks, codes, estimates, factors and probes, imputation, coverage, binarised MNIST.
 
 ``CASES=objectives,codes`` chooses; ``EPOCHS`` is the length of training on MNIST, ``ROWS`` how many of its test rows are scored.
 """
@@ -15,7 +15,8 @@ import numpy as np
 
 import probgen as pg
 from benchmarks._imputation_accuracy import PUBLISHED, miwae_sets
-from benchmarks._imputation_populations import AtRandom
+from benchmarks._imputation_populations import AtRandom, scenarios
+from benchmarks.imputation import lines
 from probgen.data import Column, Schema, Table
 from probgen.inference.runtime import seed_of
 
@@ -49,6 +50,10 @@ READERS: dict[str, dict[str, Any]] = {
 CODES = {"latent": 50, "hidden": (400, 400), "batch_size": 128, "learning_rate": 1e-3, "validation_fraction": 0.0}
 LABELS = {"latent": 10, "hidden": (256, 256), "batch_size": 256, "learning_rate": 1e-3, "validation_fraction": 0.02}
 DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}
+SMALL = {
+    "latent": 3, "hidden": (32,), "spread": "row", "objective": "iwae", "draws": 10, "batch_size": 50, "max_steps": 600,
+    "learning_rate": 3e-3,
+}  # fmt: skip
 
 
 def cases() -> Iterator[Line]:
@@ -211,6 +216,23 @@ def miwae() -> Iterator[Line]:
         }
 
 
+def coverage() -> Iterator[Line]:
+    """Nominal 95 % intervals after imputation by ``vae``: 200 rows of five normals, 35 % at random in three columns."""
+    case = scenarios()["A normal"]
+    vae = {"model": "vae", **SMALL}
+    found = pg.imputation_study(
+        case.sample, case.analysis, case.truth, ampute=case.holes, rows=case.rows, m=5,
+        methods={
+            "vae, improper": {**vae, "uncertainty": "none"},
+            "vae, ensemble": {**vae, "uncertainty": "ensemble"},
+            "auto": {"model": "auto"},
+        },
+        simulations=int(os.environ.get("SIMULATIONS", 40)), progress=False,
+    )  # fmt: skip
+    for method in found.methods:
+        yield from lines(found, method, "A normal")
+
+
 def mnist() -> Iterator[Line]:
     """Static binarised MNIST, nats a test image by 5000 importance draws, at the lengths of training that were asked for."""
     train, test = (pg.load_dataset("binarized_mnist", split=split) for split in ("train", "test"))
@@ -321,6 +343,7 @@ CASES: dict[str, Callable[[], Iterator[Line]]] = {
         networks,
         codes,
         miwae,
+        coverage,
         mnist,
         estimates,
         semi_supervised,
