@@ -26,6 +26,7 @@ from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.latent_use import LatentUse, latent_use
 from probgen.inference.methods.base import Method, Step, Task
+from probgen.inference.network_calls import NetworkCalls
 from probgen.inference.objectives import objective
 from probgen.inference.pareto import GOOD_ENOUGH, pareto_shape
 from probgen.inference.posterior import Posterior
@@ -71,6 +72,8 @@ class VariationalInference(Method):
         guide_draws: posterior draws kept of global sites.
         clip: largest norm of the gradient.
         average: decay of an exponential moving average of the weights, which is then what is kept; 0 for none.
+        precision: of products of matrices inside of networks while they learn: "full" or "bfloat16".
+        compile: "inductor" for networks through torch's compiler.
     """
 
     defaults = {
@@ -86,6 +89,8 @@ class VariationalInference(Method):
         "guide_draws": 400,
         "clip": 100.0,
         "average": 0.0,
+        "precision": "full",
+        "compile": "eager",
         "start": None,
     }
     max_steps = 4000
@@ -123,6 +128,7 @@ class VariationalInference(Method):
         rate = options["learning_rate"] * (10.0 if self.guide else 1.0)
         fused = all(p.is_floating_point() for p in self.parameters)
         self.optimiser = torch.optim.Adam(self.parameters, lr=rate, fused=fused)
+        self.networks = NetworkCalls(task.program, options["precision"], options["compile"])
         self.average = MovingAverage(self.parameters, task.options["average"])
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self.learning_rate_factor)
         self.weight = sum(piece.weight for piece in task.batches.pieces()) if self.guide and self.of_rows else 1.0
@@ -167,7 +173,12 @@ class VariationalInference(Method):
 
     # -- one step ----------------------------------------------------------------------------------------------
     def loss(self, batch: Batch, step: int | None = None) -> Tensor:
-        """Minus the objective in nats a row: of one process's rows, their term of the whole minibatch's."""
+        """Minus the objective in nats a row, networks called as was asked for."""
+        with self.networks.changed():
+            return self.loss_of(batch, step)
+
+    def loss_of(self, batch: Batch, step: int | None) -> Tensor:
+        """Of one process's rows their term of the whole minibatch's."""
         if self.guide is None:
             found = self.objective.weigh(self.task.program, batch, self.draws)
             return -row_mean(self.objective.per_row(found, step), batch)
