@@ -56,6 +56,23 @@ class Steps:
         """``(N,)``: the place of each row in its sequence, from 0."""
         return torch.arange(self.rows, device=self.lengths.device) - self.starts[self.sequence]
 
+    @cached_property
+    def going(self) -> list[int]:
+        """How many sequences there are at each time step."""
+        times = torch.arange(self.longest, device=self.lengths.device)
+        return (self.lengths[:, None] > times).sum(0).tolist()
+
+    @cached_property
+    def by_time(self) -> Tensor:
+        """``(N,)``: all first rows, then all second ones, and so on, those of the longest sequences first."""
+        rank = self.lengths.argsort(descending=True, stable=True).argsort()
+        return (self.time * len(self) + rank[self.sequence]).argsort()
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """``(N,)``: the rows with every sequence read from its end; turned twice they are what they were."""
+        return (self.starts + self.lengths - 1)[self.sequence] - self.time
+
     def total(self, rows: Tensor) -> Tensor:
         """Sum over each sequence: ``(..., N)`` -> ``(..., S)``."""
         return rows.new_zeros(*rows.shape[:-1], len(self)).index_add(-1, self.sequence, rows)
