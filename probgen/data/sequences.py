@@ -24,9 +24,11 @@ class Steps:
 
     Attributes:
         lengths: ``(S,)`` whole numbers of at least 1 that sum to N.
+        known: ``(..., S, M)``: what the first rows know of steps before them, where sequences go on from elsewhere.
     """
 
     lengths: Tensor
+    known: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)

@@ -75,6 +75,8 @@ class WalkedPath(TorchDistribution, ABC):
 
     def known_of(self, value: Tensor) -> Tensor:
         """What rows know of the steps before them, ``(..., N, M)``, where the states are ``(..., N, L)``."""
+        if self.steps.known is not None:  # of sequences of one step that go on from elsewhere
+            return self.steps.known
         before = torch.cat([self.start.expand(*value.shape[:-2], 1, -1), value[..., :-1, :]], -2)
         first = (self.steps.time == 0)[:, None]
         return self.known(torch.where(first, self.start, before))
