@@ -24,9 +24,11 @@ class Steps:
 
     Attributes:
         lengths: ``(S,)`` whole numbers of at least 1 that sum to N.
+        known: ``(..., S, M)``: what the first rows know of steps before them, where sequences go on from elsewhere.
     """
 
     lengths: Tensor
+    known: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -55,6 +57,23 @@ class Steps:
     def time(self) -> Tensor:
         """``(N,)``: the place of each row in its sequence, from 0."""
         return torch.arange(self.rows, device=self.lengths.device) - self.starts[self.sequence]
+
+    @cached_property
+    def going(self) -> list[int]:
+        """How many sequences there are at each time step."""
+        times = torch.arange(self.longest, device=self.lengths.device)
+        return (self.lengths[:, None] > times).sum(0).tolist()
+
+    @cached_property
+    def by_time(self) -> Tensor:
+        """``(N,)``: all first rows, then all second ones, and so on, those of the longest sequences first."""
+        rank = self.lengths.argsort(descending=True, stable=True).argsort()
+        return (self.time * len(self) + rank[self.sequence]).argsort()
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """``(N,)``: the rows with every sequence read from its end; turned twice they are what they were."""
+        return (self.starts + self.lengths - 1)[self.sequence] - self.time
 
     def total(self, rows: Tensor) -> Tensor:
         """Sum over each sequence: ``(..., N)`` -> ``(..., S)``."""

@@ -1,7 +1,7 @@
 """Unknown cells and summed-out sites of a batch drawn given what is known.
 
 Local latents are drawn first: discrete ones exactly (backwards through the eliminated buckets), continuous ones by
-importance resampling from the guide and the prior together, and by sweeps of Metropolis within Gibbs if they are asked for. Then every observed site fills its own unknown cells.
+importance resampling from the guide and the prior together (of states of sequences step by step, by particles), and by sweeps of Metropolis within Gibbs if they are asked for. Then every observed site fills its own unknown cells.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from probgen.inference.chain import draw_paths
 from probgen.inference.elimination import AddedBucket, Bucket, ChainBucket, PathBucket, SwitchingBucket, TreeBucket
 from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.gaussian_network import GaussianBucket
+from probgen.inference.particles import filtered, state_path
 from probgen.inference.posterior import Theta
 from probgen.inference.tracing import Given, Tracer, observe
 
 __all__ = ["draw_codes", "fill_batch", "gather"]
 
+PARTICLES = 64
 IMPOSSIBLE = (
     "The known cells of a row have density zero under this fit, so nothing can be drawn given them; fit with a"
     " kernel or family that is positive everywhere, or with a prior."
@@ -59,12 +61,20 @@ def fill_batch(
     paths = [{}] * len(streams) if evidence is None or evidence.chain is None else chain_codes(evidence.chain, streams)
     for stream, codes in zip(streams, paths, strict=True):
         with stream("cells"):
-            latents = resample(program, batch, theta) if guided else {}
+            latents = drawn_latents(program, batch, theta) if guided else {}
             drawn = completed(program, batch, theta, latents, codes, evidence)
             for _ in range(sweeps):
                 latents = metropolis(program, with_cells(batch, drawn), theta, latents)
                 drawn = completed(program, batch, theta, latents, codes, evidence)
             yield drawn
+
+
+def drawn_latents(program: Any, batch: Batch, theta: Theta) -> dict[str, Tensor]:
+    """Continuous latents given the known cells: of sequences by particles, of rows by resampling."""
+    if not batch.in_sequences or state_path(program, batch) is None:
+        return resample(program, batch, theta)
+    run = filtered(program, batch, theta, PARTICLES, share=0.5)
+    return {run.site: run.path(torch.rand(len(batch.steps), device=batch.x.device))}
 
 
 def completed(

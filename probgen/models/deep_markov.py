@@ -69,7 +69,7 @@ class DeepMarkov(Model):
             pyro.sample("x", self.columns(self.decoder(z)), obs=batch.x)
 
     def guide(self, batch):
-        read = self.reader(batch.features(), batch.steps.lengths)
+        read = self.reader(batch.features(), batch.steps)
 
         def following(before, rows):
             both = (self.above(before).tanh() + read[rows]) / 2

@@ -5,7 +5,7 @@ from probgen.nn.constants import Constants
 from probgen.nn.convolution import ConvolutionDecoder, ConvolutionEncoder
 from probgen.nn.masked import MaskedMLP
 from probgen.nn.mlp import ContextMLP, mlp
-from probgen.nn.recurrent import BackwardRecurrence, Recurrence
+from probgen.nn.recurrent import BackwardRecurrence, Memory, Recurrence
 from probgen.nn.residual import residual
 from probgen.nn.unet import UNet
 
@@ -18,6 +18,7 @@ __all__ = [
     "ConvolutionEncoder",
     "KnownCells",
     "MaskedMLP",
+    "Memory",
     "Recurrence",
     "UNet",
     "mlp",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
-__all__ = ["BackwardRecurrence", "Recurrence"]
+from probgen.data.sequences import Steps
+
+__all__ = ["BackwardRecurrence", "Memory", "Recurrence"]
 
 
 class Recurrence(nn.Module):
@@ -45,9 +48,51 @@ class BackwardRecurrence(nn.Module):
         super().__init__()
         self.cell = nn.GRU(inputs, width, batch_first=True)
 
-    def forward(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        """``(N, F)`` rows of sequences of some lengths to ``(N, H)``."""
-        pieces = [piece.flip(0) for piece in rows.split(lengths.tolist())]
-        packed = nn.utils.rnn.pack_sequence(pieces, enforce_sorted=False)
-        read, _ = nn.utils.rnn.pad_packed_sequence(self.cell(packed)[0], batch_first=True)
-        return torch.cat([states[:length].flip(0) for states, length in zip(read, lengths.tolist(), strict=True)])
+    def forward(self, rows: Tensor, steps: Steps) -> Tensor:
+        """``(N, F)`` rows of some sequences to ``(N, H)``."""
+        return passed(self.cell, rows[steps.turned], steps)[steps.turned]
+
+
+class Memory(nn.Module):
+    r"""What is kept of all steps up to one, :math:`h_t = \mathrm{GRU}(h_{t-1}, u_t)` from :math:`h_0 = 0` (Cho et al., 2014).
+
+    Args:
+        inputs: F, of a step.
+        width: M, of the memory.
+
+    Example:
+        >>> from probgen.data.sequences import Steps
+        >>> memory, u = Memory(3, 8), torch.randn(7, 3)
+        >>> at_once = memory(u, Steps(torch.tensor([7])))
+        >>> h = memory.nothing(())
+        >>> for step in u:
+        ...     h = memory.next(h, step)
+        >>> torch.allclose(h, at_once[-1], atol=1e-6)
+        True
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.cell = nn.GRU(inputs, width, batch_first=True)
+
+    def forward(self, rows: Tensor, steps: Steps) -> Tensor:
+        """``(..., N, F)`` rows of some sequences to ``(..., N, M)``, all at once."""
+        return passed(self.cell, rows, steps)
+
+    def nothing(self, shape: tuple[int, ...]) -> Tensor:
+        """``(*shape, M)``: the memory before the first step."""
+        return self.cell.weight_hh_l0.new_zeros(*shape, self.cell.hidden_size)
+
+    def next(self, before: Tensor, step: Tensor) -> Tensor:
+        """The memory ``(..., M)`` after one step more, ``(..., F)``."""
+        flat = before.reshape(-1, before.shape[-1]), step.reshape(-1, step.shape[-1])
+        return self.cell(flat[1][:, None], flat[0][None])[1][0].reshape(before.shape)
+
+
+def passed(cell: nn.GRU, rows: Tensor, steps: Steps) -> Tensor:
+    """The states ``(..., N, H)`` of a network that reads rows ``(..., N, F)`` of some sequences, each from its first row on."""
+    ahead = rows.flatten(0, -3) if rows.dim() > 2 else rows[None]
+    in_time = ahead.movedim(0, 1)[steps.by_time]  # (N, S, F), the draws of a row side by side
+    going = torch.tensor(steps.going) * len(ahead)
+    read = cell(PackedSequence(in_time.flatten(0, 1), going))[0].data.unflatten(0, in_time.shape[:2])
+    return read[steps.by_time.argsort()].movedim(1, 0).reshape(*rows.shape[:-1], -1)

@@ -89,10 +89,12 @@ class Fit:
 
         Args:
             table: rows with the columns of the schema; unknown cells are integrated out.
-            draws: importance draws a row, for models whose density is an integral (200), or chains a row of annealing (16).
+            draws: importance draws a row, for models whose density is an integral (200), chains a row of annealing (16), or
+                particles a sequence (100).
             seed: of these draws.
             method: of models with a guide for their latents: "importance", which "auto" is for them; "lower_bound", the
-                evidence lower bound; or "annealed", chains from the guide to the posterior (Neal, 2001).
+                evidence lower bound; "annealed", chains from the guide to the posterior (Neal, 2001); or, of states of
+                sequences, "particles", eight particle filters with the guide as proposal (Maddison et al., 2017).
             refine: steps by which each row's guide is improved first.
             temperatures: steps of the path of annealing.
             progress: show a bar, of annealing.

@@ -21,6 +21,7 @@ from probgen.estimate import Estimate
 from probgen.inference.amortised import weighted
 from probgen.inference.annealed_latents import annealed_weights
 from probgen.inference.pareto import GOOD_ENOUGH, estimable, pareto_shape
+from probgen.inference.particles import filtered
 from probgen.inference.patterns import affordable
 from probgen.inference.refinement import check_guided, refined
 from probgen.inference.row_noise import RowNoise
@@ -37,7 +38,8 @@ NO_MEAN, CHANCE = (
     0.05,
 )  # a shape, and the share of rows that may be above GOOD_ENOUGH because shapes of 200 draws are noisy
 EQUAL = 1e-4  # nats between weights of which nothing is said by their shape
-METHODS = ("auto", "importance", "lower_bound", "annealed")
+METHODS = ("auto", "importance", "lower_bound", "annealed", "particles")
+FILTERS, PARTICLES, STEPS = 8, 100, 4096  # runs of particles, whose spread is the error; time steps a piece
 
 
 def log_prob(
@@ -58,7 +60,7 @@ def log_prob(
         )
     check_question(fit, method, refine, temperatures)
     annealing = method == "annealed"
-    draws = (CHAINS if annealing else DRAWS) if draws is None else draws
+    draws = {"annealed": CHAINS, "particles": PARTICLES}.get(method, DRAWS) if draws is None else draws
     if draws < 1:
         raise CapabilityError(f"draws must be at least 1, got {draws}.")
     if not fit.traits.normalised:
@@ -69,6 +71,8 @@ def log_prob(
             return log_prob(fit, once, draws=draws, seed=seed).take(which)
     if annealing:
         return annealed(fit, table, draws, seed, refine, temperatures, progress)
+    if method == "particles":
+        return followed(fit, table, draws, seed, refine)
     return drawn(fit, table, draws, seed, refine, bound=method == "lower_bound")
 
 
@@ -163,6 +167,24 @@ def annealed(
             counted.append(counted_rows(fit.program, batch))
     value, error, size = (np.concatenate(part) for part in zip(*found, strict=True))
     return Estimate(value + log_jacobian(fit, table, np.concatenate(counted)), "annealed", error, size)
+
+
+def followed(fit: Any, table: Table, particles: int, seed: int, refine: int) -> Estimate:
+    """By particle filters of sequences, some runs for every draw of the parameters."""
+    found, counted = [], []
+    thetas = list(fit.posterior.spread(POSTERIOR_DRAWS))
+    with torch.no_grad(), fit.setting():
+        for batch in fit.batches(table, STEPS).pieces():
+            terms = []
+            for at, theta in enumerate(thetas):
+                program = refined(fit.program, batch, refine, theta, seed)
+                for run in range(max(2, FILTERS // len(thetas))):
+                    noise = RowNoise(batch, seed, "particles", at, run)
+                    terms.append(filtered(program, batch, theta, particles, noise).log_evidence)
+            found.append(average(torch.stack(terms)))
+            counted.append(counted_rows(fit.program, batch))
+    value, error, _ = (np.concatenate(part) for part in zip(*found, strict=True))
+    return Estimate(value + log_jacobian(fit, table, np.concatenate(counted)), "importance", error)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from probgen.errors import CapabilityError
-from probgen.families.deep_path import DeepPath
+from probgen.families.walked_path import WalkedPath
 from probgen.inference.amortised import Weighted
 from probgen.inference.objectives import Objective
 
@@ -67,7 +67,7 @@ def divergences(found: Weighted) -> dict[str, Tensor]:
     gaps = {}
     for name in names:
         q, p, z = proposal.distributions[name], sites[name].distribution, proposal.sites[name]
-        if isinstance(q, DeepPath) and isinstance(p, DeepPath):
+        if isinstance(q, WalkedPath) and isinstance(p, WalkedPath):
             q, p = q.given(z), p.given(z)
         exact = ordered and is_normal(q) and is_normal(p)
         gaps[name] = torch.distributions.kl_divergence(q, p) if exact else q.log_prob(z) - p.log_prob(z)
