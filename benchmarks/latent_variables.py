@@ -1,4 +1,4 @@
-"""Deep latent-variable models: objectives, priors, networks, codes, estimates, factors and probes, imputation, coverage, binarised MNIST.
+"""Deep latent-variable models: objectives, priors, networks, codes, estimates, factors and probes, imputation, coverage, chorales, binarised MNIST.
 
 ``CASES=objectives,codes`` chooses; ``EPOCHS`` is the length of training on MNIST, ``ROWS`` how many of its test rows are scored.
 """
@@ -17,6 +17,7 @@ import probgen as pg
 from benchmarks._imputation_accuracy import PUBLISHED, miwae_sets
 from benchmarks._imputation_populations import AtRandom, scenarios
 from benchmarks.imputation import lines
+from benchmarks.music import read
 from probgen.data import Column, Schema, Table
 from probgen.inference.runtime import seed_of
 
@@ -50,6 +51,10 @@ READERS: dict[str, dict[str, Any]] = {
 CODES = {"latent": 50, "hidden": (400, 400), "batch_size": 128, "learning_rate": 1e-3, "validation_fraction": 0.0}
 LABELS = {"latent": 10, "hidden": (256, 256), "batch_size": 256, "learning_rate": 1e-3, "validation_fraction": 0.02}
 DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}
+STATES = {
+    "latent": 64, "hidden": (200,), "recurrent": 200, "batch_size": 20, "learning_rate": 2e-3, "beta_steps": 1500,
+    "validation_fraction": 0.0,
+}  # fmt: skip
 SMALL = {
     "latent": 3, "hidden": (32,), "spread": "row", "objective": "iwae", "draws": 10, "batch_size": 50, "max_steps": 600,
     "learning_rate": 3e-3,
@@ -233,6 +238,21 @@ def coverage() -> Iterator[Line]:
         yield from lines(found, method, "A normal")
 
 
+def chorales() -> Iterator[Line]:
+    """States that follow each other: nats a time step of the three parts by a draw, by whole paths, and by particles."""
+    parts = dict(zip(("train", "validation", "test"), read("JSB_Chorales"), strict=True))
+    for model in os.environ.get("METHODS", "deep_markov,recurrent_state_space").split(","):
+        fit, seconds = fitted(model, parts["train"], **{**STATES, "max_steps": int(os.environ.get("STEPS", 10_000))})
+        for part, table in parts.items():
+            asked: dict[str, dict[str, Any]] = {"bound": {"draws": 1}}
+            if part != "train":
+                asked |= {"paths": {"draws": 100}, "particles": {"method": "particles"}}
+            found = {name: fit.log_prob(table, **options).sum() for name, options in asked.items()}
+            nats = {name: -one.value / table.n_rows for name, one in found.items()}
+            error = {"error": found["particles"].standard_error / table.n_rows} if "particles" in found else {}
+            yield {"model": model, "part": part, **nats, **error, "seconds": seconds}
+
+
 def mnist() -> Iterator[Line]:
     """Static binarised MNIST, nats a test image by 5000 importance draws, at the lengths of training that were asked for."""
     train, test = (pg.load_dataset("binarized_mnist", split=split) for split in ("train", "test"))
@@ -344,6 +364,7 @@ CASES: dict[str, Callable[[], Iterator[Line]]] = {
         codes,
         miwae,
         coverage,
+        chorales,
         mnist,
         estimates,
         semi_supervised,
