@@ -5,7 +5,6 @@ r"""Continuous states of a sequence that follow each other through networks, and
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from probgen.families.walked_path import WalkedPath

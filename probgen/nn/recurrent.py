@@ -81,7 +81,7 @@ class Memory(nn.Module):
 
     def nothing(self, *shape: int) -> Tensor:
         """``(*shape, M)``: the memory before the first step."""
-        return self.cell.weight_hh_l0.new_zeros(*shape, self.cell.hidden_size)
+        return self.cell.all_weights[0][0].new_zeros(*shape, self.cell.hidden_size)
 
     def next(self, before: Tensor, step: Tensor) -> Tensor:
         """The memory ``(..., n, M)`` after one step more of n sequences, ``(..., n, F)``."""

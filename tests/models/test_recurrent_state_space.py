@@ -37,7 +37,9 @@ def recalled(sequences=60, seed=0, longest=7):
     made = []
     for length in rng.integers(2, longest + 1, size=sequences):
         sign, clear = rng.choice([-1.0, 1.0]), np.arange(length) == 0
-        made.append(np.column_stack([sign * (1 + clear) + 0.5 * rng.normal(size=length), rng.integers(2, size=length)]))
+        made.append(
+            np.column_stack([sign * (1 + clear) + 0.5 * rng.normal(size=length), rng.integers(2, size=length)])
+        )
     values = np.concatenate(made)
     values[rng.random(values.shape) < 0.1] = np.nan
     schema = Schema((Column("a", "real", incomplete=True), Column("b", "binary", levels=(0, 1), incomplete=True)))
@@ -194,7 +196,8 @@ def integrated(fit, rows):
 
 
 # ------------------------------------------------------------------------------------------------ linear Gaussian models
-INTO, ONWARDS, SHOWN = np.array([[1.0, 0.4], [-0.3, 0.8]]), np.array([[0.9, -0.5], [0.2, 0.7]]), np.array([[1.0, 0.5, -0.4, 0.8]])
+INTO, ONWARDS = np.array([[1.0, 0.4], [-0.3, 0.8]]), np.array([[0.9, -0.5], [0.2, 0.7]])
+SHOWN = np.array([[1.0, 0.5, -0.4, 0.8]])
 SCALES, NOISE, EPSILON = np.array([0.6, 0.9]), 0.7, 1e-5
 
 
@@ -204,7 +207,9 @@ def linear(memory=1.0, keep=0.5):
     m_t = keep m_{t-1} + (1 - keep) A z_{t-1}, z_t = memory B m_t + noise, x_t = C (m_t, z_t) + noise. The guide is the prior.
     """
     rng = np.random.default_rng(0)
-    table = Table.from_codes(rng.normal(size=(40, 1)), Schema((Column("x", "real", incomplete=True),)), lengths=np.array([4] * 10))
+    table = Table.from_codes(
+        rng.normal(size=(40, 1)), Schema((Column("x", "real", incomplete=True),)), lengths=np.array([4] * 10)
+    )
     fit = fitted(
         "recurrent_state_space", table, latent=2, memory=2, hidden=(), recurrent=4, spread="same", max_steps=1,
         dtype="float64", validation_fraction=0.0,
@@ -336,7 +341,7 @@ def test_the_first_step_is_remembered():
     asked = Table.from_codes(values, table.schema, lengths=lengths)
     drawn = fit.fill(asked, 1)[0].values[:, 0].reshape(200, 7)
     assert (np.sign(drawn[:, -1]) == np.sign(values[::7, 0])).mean() > 0.9
-    np.testing.assert_array_equal(drawn[:, 0], values[::9, 0])
+    np.testing.assert_array_equal(drawn[:, 0], values[::7, 0])
     assert fit.embed(table).shape == (len(table.values), 2)
     assert len(fit.forecast(table, 2)) == 2 * 2 * len(table)
 
@@ -355,7 +360,9 @@ def test_a_state_is_decoded_with_the_steps_before_it():
         states = torch.as_tensor(z[last]).float()
         h = by_hand(fit.program.memory, states, fit.program.before)
         means = fit.program.columns(fit.program.decoder(torch.cat([h, states], -1))).mean
-    np.testing.assert_allclose(fit.standardiser.inverse(means.double().numpy()), found.values[last], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        fit.standardiser.inverse(means.double().numpy()), found.values[last], rtol=1e-4, atol=1e-4
+    )
     with pytest.raises(pg.DataError, match="lengths sum to 3"):
         fit.decode(z, lengths=[1, 2])
 
