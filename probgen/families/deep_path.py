@@ -5,10 +5,9 @@ r"""Continuous states of a sequence that follow each other through networks, and
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from probgen.families.walked_path import Following, WalkedPath
+from probgen.families.walked_path import WalkedPath
 
 __all__ = ["DeepPath"]
 
@@ -16,13 +15,10 @@ __all__ = ["DeepPath"]
 class DeepPath(WalkedPath):
     """States ``(N, L)`` of the rows of some sequences; the arguments are those of :class:`WalkedPath`."""
 
-    def like(self, following: Following, batch_shape: torch.Size) -> DeepPath:
-        return DeepPath(following, self.start, self.steps, batch_shape)
-
     def known(self, before: Tensor) -> Tensor:
         return before
 
-    def nothing(self, shape: tuple[int, ...]) -> Tensor:
+    def nothing(self, *shape: int) -> Tensor:
         return self.start.expand(*shape, -1)
 
     def next(self, known: Tensor, before: Tensor) -> Tensor:

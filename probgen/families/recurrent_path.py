@@ -39,14 +39,11 @@ class RecurrentPath(WalkedPath):
         self.memory = memory
         super().__init__(following, start, steps, batch_shape)
 
-    def like(self, following: Following, batch_shape: torch.Size) -> RecurrentPath:
-        return RecurrentPath(following, self.memory, self.start, self.steps, batch_shape)
-
     def known(self, before: Tensor) -> Tensor:
         return self.memory(before, self.steps)
 
-    def nothing(self, shape: tuple[int, ...]) -> Tensor:
-        return self.memory.nothing(shape)
+    def nothing(self, *shape: int) -> Tensor:
+        return self.memory.nothing(*shape)
 
     def next(self, known: Tensor, before: Tensor) -> Tensor:
         return self.memory.next(known, before)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
@@ -43,23 +44,27 @@ class WalkedPath(TorchDistribution, ABC):
         self, following: Following, start: Tensor, steps: Steps, batch_shape: torch.Size | None = None
     ) -> None:
         self.following, self.start, self.steps = following, start, steps
+        self.last: list[Any] = []  # states, and what was known given them
         super().__init__(batch_shape or torch.Size([steps.rows]), start.shape, validate_args=False)
-
-    @abstractmethod
-    def like(self, following: Following, batch_shape: torch.Size) -> Any:
-        """The same path with other normals, of another shape."""
 
     @abstractmethod
     def known(self, before: Tensor) -> Tensor:
         """What all rows know, ``(..., N, M)``, given the states of the steps right before, ``(..., N, L)``."""
 
     @abstractmethod
-    def nothing(self, shape: tuple[int, ...]) -> Tensor:
+    def nothing(self, *shape: int) -> Tensor:
         """``(*shape, M)``: what is known before anything is."""
 
     @abstractmethod
     def next(self, known: Tensor, before: Tensor) -> Tensor:
         """What is known ``(..., n, M)`` once one more step is, ``(..., n, L)``."""
+
+    def like(self, following: Following, batch_shape: torch.Size) -> Any:
+        """The same path with other normals, of another shape."""
+        made = copy(self)
+        made.following = following
+        TorchDistribution.__init__(made, batch_shape, self.event_shape, validate_args=False)
+        return made
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Any:
         return self.like(self.following, torch.Size(batch_shape))
@@ -74,12 +79,18 @@ class WalkedPath(TorchDistribution, ABC):
         return self.like(following, self.batch_shape)
 
     def known_of(self, value: Tensor) -> Tensor:
-        """What rows know of the steps before them, ``(..., N, M)``, where the states are ``(..., N, L)``."""
+        """What rows know of the steps before them, ``(..., N, M)``, where the states are ``(..., N, L)``.
+
+        That of the last states is kept, for this path and those made of it: a path lives for one run of a program.
+        """
         if self.steps.known is not None:  # of sequences of one step that go on from elsewhere
             return self.steps.known
-        before = torch.cat([self.start.expand(*value.shape[:-2], 1, -1), value[..., :-1, :]], -2)
-        first = (self.steps.time == 0)[:, None]
-        return self.known(torch.where(first, self.start, before))
+        mark = value._version, torch.is_grad_enabled()
+        if not (self.last and self.last[0] is value and self.last[1] == mark):
+            before = torch.cat([self.start.expand(*value.shape[:-2], 1, -1), value[..., :-1, :]], -2)
+            first = (self.steps.time == 0)[:, None]
+            self.last[:] = value, mark, self.known(torch.where(first, self.start, before))
+        return self.last[2]
 
     def given(self, value: Tensor) -> Any:
         """Every row's normal distribution given the states before, ``(..., N)`` of ``(L,)``."""
@@ -102,7 +113,7 @@ class WalkedPath(TorchDistribution, ABC):
     def walked(self, shape: tuple[int, ...], draw: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         """``(*shape, N, L)``: step by step, at each the longest sequences first."""
         steps, made = self.steps, []
-        z, known = self.start.expand(*shape, len(steps), -1), self.nothing((*shape, len(steps)))
+        z, known = self.start.expand(*shape, len(steps), -1), self.nothing(*shape, len(steps))
         for rows in steps.by_time.split(steps.going):
             known = self.next(known[..., : len(rows), :], z[..., : len(rows), :])
             z = draw(*self.following(known, rows), rows).expand(*shape, len(rows), -1)

@@ -10,6 +10,8 @@ from probgen.data.sequences import Steps
 
 __all__ = ["BackwardRecurrence", "Memory", "Recurrence"]
 
+MOST = 4  # times as many steps, padding included, as there are rows
+
 
 class Recurrence(nn.Module):
     """Outputs of every step given the steps before it, and not given its own (Cho et al., 2014).
@@ -62,12 +64,10 @@ class Memory(nn.Module):
 
     Example:
         >>> from probgen.data.sequences import Steps
-        >>> memory, u = Memory(3, 8), torch.randn(7, 3)
-        >>> at_once = memory(u, Steps(torch.tensor([7])))
-        >>> h = memory.nothing(())
+        >>> memory, u, h = Memory(3, 8), torch.randn(7, 3), Memory(3, 8).nothing(1)
         >>> for step in u:
-        ...     h = memory.next(h, step)
-        >>> torch.allclose(h, at_once[-1], atol=1e-6)
+        ...     h = memory.next(h, step[None])
+        >>> torch.allclose(h, memory(u, Steps(torch.tensor([7])))[-1:], atol=1e-6)
         True
     """
 
@@ -79,20 +79,34 @@ class Memory(nn.Module):
         """``(..., N, F)`` rows of some sequences to ``(..., N, M)``, all at once."""
         return passed(self.cell, rows, steps)
 
-    def nothing(self, shape: tuple[int, ...]) -> Tensor:
+    def nothing(self, *shape: int) -> Tensor:
         """``(*shape, M)``: the memory before the first step."""
-        return self.cell.weight_hh_l0.new_zeros(*shape, self.cell.hidden_size)
+        return self.cell.all_weights[0][0].new_zeros(*shape, self.cell.hidden_size)
 
     def next(self, before: Tensor, step: Tensor) -> Tensor:
-        """The memory ``(..., M)`` after one step more, ``(..., F)``."""
-        flat = before.reshape(-1, before.shape[-1]), step.reshape(-1, step.shape[-1])
-        return self.cell(flat[1][:, None], flat[0][None])[1][0].reshape(before.shape)
+        """The memory ``(..., n, M)`` after one step more of n sequences, ``(..., n, F)``."""
+        made = torch.gru_cell(step.flatten(0, -2), before.flatten(0, -2), *self.cell.all_weights[0])
+        return made.reshape(before.shape)
 
 
 def passed(cell: nn.GRU, rows: Tensor, steps: Steps) -> Tensor:
     """The states ``(..., N, H)`` of a network that reads rows ``(..., N, F)`` of some sequences, each from its first row on."""
-    ahead = rows.flatten(0, -3) if rows.dim() > 2 else rows[None]
-    in_time = ahead.movedim(0, 1)[steps.by_time]  # (N, S, F), the draws of a row side by side
-    going = torch.tensor(steps.going) * len(ahead)
+    draws = rows.reshape(-1, *rows.shape[-2:])  # (S, N, F)
+    read = packed(cell, draws, steps) if len(steps) * steps.longest > MOST * steps.rows else padded(cell, draws, steps)
+    return read.reshape(*rows.shape[:-1], -1)
+
+
+def padded(cell: nn.GRU, draws: Tensor, steps: Steps) -> Tensor:
+    """Sequences side by side, with zeros behind the shorter ones, which nobody sees."""
+    blank = draws.new_zeros(len(draws), len(steps) * steps.longest, draws.shape[-1])
+    place = steps.sequence * steps.longest + steps.time
+    side_by_side = blank.index_copy(1, place, draws).reshape(-1, steps.longest, draws.shape[-1])
+    return cell(side_by_side)[0].reshape(*blank.shape[:2], -1)[:, place]
+
+
+def packed(cell: nn.GRU, draws: Tensor, steps: Steps) -> Tensor:
+    """Only the rows that there are; gradients take longer."""
+    in_time = draws.movedim(0, 1)[steps.by_time]  # (N, S, F)
+    going = torch.tensor(steps.going) * len(draws)
     read = cell(PackedSequence(in_time.flatten(0, 1), going))[0].data.unflatten(0, in_time.shape[:2])
-    return read[steps.by_time.argsort()].movedim(1, 0).reshape(*rows.shape[:-1], -1)
+    return read[steps.by_time.argsort()].movedim(1, 0)

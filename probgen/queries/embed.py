@@ -10,6 +10,7 @@ from torch import Tensor
 
 from probgen._pyro import Messenger, is_bookkeeping
 from probgen.data.batches import Batch
+from probgen.data.sequences import Steps, check_lengths
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable, Rows
@@ -115,26 +116,28 @@ def probabilities(program: Any, batch: Batch, theta: Theta) -> Tensor:
     return torch.cat([g.flatten(0, -2).mT for g in torch.autograd.grad(rows.sum(), list(probes.values()))], 1)
 
 
-def decode(fit: Any, z: np.ndarray) -> Table:
-    """Centres of the columns given latent values; for probabilities, of the most probable value."""
+def decode(fit: Any, z: np.ndarray, lengths: Any = None) -> Table:
+    """Centres of the columns given latent values, of sequences of some lengths; for probabilities, of the most probable value."""
     if fit.traits.embedding == "none":
         raise CapabilityError(f"{fit.name!r} has no latent variable a row, so nothing to decode.")
     values = np.atleast_2d(np.asarray(z, dtype=float))
     if not np.isfinite(values).all():
         raise CapabilityError("decode needs latent values that are finite numbers.")
     with torch.no_grad(), fit.setting():
-        batch = blank_rows(fit, len(values))
+        batch = blank_rows(fit, len(values), lengths)
         sites = split_sites(fit, torch.as_tensor(values).to(batch.x), latent_shapes(fit, batch))
         out = batch.x.clone()
         for site, places in column_sites(fit, batch, sites):
             centre = site.value if site.data is not site.value else site.distribution.mean
             out[:, places] = centre.to(out).reshape(len(out), len(places))
-    return Table.from_codes(fit.standardiser.inverse(out.double().cpu().numpy()), fit.schema)
+    return Table.from_codes(fit.standardiser.inverse(out.double().cpu().numpy()), fit.schema, lengths=lengths)
 
 
-def blank_rows(fit: Any, rows: int) -> Batch:
-    """Rows of which nothing is known."""
-    return Batch(torch.full((rows, len(fit.schema)), torch.nan), fit.schema)
+def blank_rows(fit: Any, rows: int, lengths: Any = None) -> Batch:
+    """Rows of which nothing is known, alone or in sequences."""
+    x = torch.full((rows, len(fit.schema)), torch.nan)
+    steps = None if lengths is None else Steps(torch.as_tensor(check_lengths(lengths, rows)).to(x.device))
+    return Batch(x, fit.schema, steps=steps)
 
 
 def column_sites(fit: Any, batch: Batch, sites: dict[str, Tensor]) -> list[tuple[Any, list[int]]]:

@@ -252,11 +252,17 @@ class Fit:
 
         return embed(self, self.read(table), refine, seed)
 
-    def decode(self, z: np.ndarray) -> Table:
-        """The centre of every column given latent values ``(N, L)``."""
+    def decode(self, z: np.ndarray, lengths: Any = None) -> Table:
+        """The centre of every column given latent values ``(N, L)``.
+
+        Args:
+            z: the values.
+            lengths: of the sequences that the rows are steps of, for models that remember the steps before; rows stand alone
+                where None.
+        """
         from probgen.queries.embed import decode
 
-        return decode(self, z)
+        return decode(self, z, lengths)
 
     def partial_fit(self, table: Any, *, remember: float | None = None) -> Fit:
         """This fit, moved on by one step of online EM on new rows (Cappé and Moulines, 2009).

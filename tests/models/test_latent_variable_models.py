@@ -286,11 +286,12 @@ def test_deep_states_predict_better_than_rows_alone_and_fill_between():
     assert chain.sample(5, steps=4).values.shape == (20, 2)
 
 
-def test_minibatches_of_sequences_go_on_from_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("model", ["deep_markov", "recurrent_state_space"])
+def test_minibatches_of_sequences_go_on_from_a_checkpoint(tmp_path, model):
     part = {"latent": 2, "hidden": (8,), "recurrent": 8, "max_steps": 40, "validation_fraction": 0.0, "batch_size": 7}
-    whole = fitted("deep_markov", turns(), **part)
+    whole = fitted(model, turns(), **part)
 
-    again = stopped_and_resumed(partial(fitted, "deep_markov", turns(), **part), tmp_path / "state", 15)
+    again = stopped_and_resumed(partial(fitted, model, turns(), **part), tmp_path / "state", 15)
     assert again.history["objective"] == whole.history["objective"]
 
 
@@ -308,10 +309,11 @@ def test_codes_of_few_different_rows_stay_finite():
     assert float(fit.program.book.seen.sum()) == 0.0
 
 
+@pytest.mark.parametrize("model", ["deep_markov", "recurrent_state_space"])
 @pytest.mark.parametrize("objective", ["iwae", "dreg", "wake_sleep"])
-def test_weights_are_those_of_whole_sequences(objective):
+def test_weights_are_those_of_whole_sequences(objective, model):
     fit = fitted(
-        "deep_markov", turns(), latent=2, hidden=(8,), recurrent=8, objective=objective, draws=4, max_steps=150,
+        model, turns(), latent=2, hidden=(8,), recurrent=8, objective=objective, draws=4, max_steps=150,
         learning_rate=1e-2,
     )  # fmt: skip
     history = fit.history["objective"]

@@ -217,11 +217,12 @@ def chorale(lengths=(5, 9, 3)):
         ("hierarchical_vae", {"latent": (2, 1), "hidden": (8,)}),
         ("conditional_vae", {"latent": 2, "hidden": (8,), "label": "target"}),
         ("deep_markov", {"latent": 1, "hidden": (4,), "recurrent": 4}),
+        ("recurrent_state_space", {"latent": 1, "memory": 3, "hidden": (4,), "recurrent": 4}),
     ],
 )
 def test_other_guides_are_annealed_and_refined_as_they_are(model, options):
     """Layers, a label that is summed out, states that follow each other: beside many importance draws."""
-    if model == "deep_markov":
+    if model in ("deep_markov", "recurrent_state_space"):
         train = test = chorale()
     else:
         train = pg.load_dataset("iris")
