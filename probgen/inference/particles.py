@@ -147,7 +147,7 @@ class Particles:
         self.choice = numbers.uniform(1)[0]
         self.from_prior = numbers.uniform(count) < share if share else None
         self.guided, self.known = (
-            path.next(path.nothing(shape), path.start.expand(*shape, -1)) for path in (self.guide, self.prior)
+            path.next(path.nothing(*shape), path.start.expand(*shape, -1)) for path in (self.guide, self.prior)
         )
         self.log_weights = self.normal.new_zeros(shape, dtype=torch.float64)
         self.total = self.log_weights[0].clone()
