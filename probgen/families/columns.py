@@ -138,6 +138,7 @@ class Columns(nn.Module):
     ) -> None:
         super().__init__()
         columns = list(schema)
+        self.names = tuple(column.name for column in columns)
         self.width, self.shape = len(columns), (table,) if isinstance(table, int) else tuple(table)
         families = by_column(families or {}, columns)
         groups: dict[tuple, list[int]] = defaultdict(list)

@@ -64,7 +64,7 @@ class NodeColumns(nn.Module):
         self, schema: Schema, states: int, components: int = 1, prior: str | float | None = "default"
     ) -> None:
         super().__init__()
-        self.width, self.states, self.components = len(schema), states, components
+        self.names, self.width, self.states, self.components = schema.names, len(schema), states, components
         groups: dict[int, list[int]] = defaultdict(list)
         for at, column in enumerate(schema):
             if column.is_discrete:
@@ -78,7 +78,7 @@ class NodeColumns(nn.Module):
             if not column.is_discrete:
                 key = block_key(column, None, {}, None)
                 block = make_block(key, [column], [at], self.width, rows, None, plain_prior)
-                made.append(Block(f"{column.kind}_{at}", [at], self.width, block.family))
+                made.append(Block(f"{block.name}_{at}", [at], self.width, block.family))
         self.blocks = nn.ModuleList(made)
 
     def parts(self) -> list[Block]:
