@@ -9,6 +9,7 @@ import numpy as np
 from probgen.data.coding import outside
 from probgen.data.schema import Column, Image, Schema
 from probgen.errors import DataError, SchemaError
+from probgen.whole import check_whole
 
 __all__ = ["as_pictures", "pictures_of", "pixel_schema"]
 
@@ -48,8 +49,8 @@ def pixel_schema(pictures: np.ndarray, dtype: Any, kind: str | None, name: str, 
         DataError: a value that pixels of the kind cannot have.
         SchemaError: a kind that pixels cannot have.
     """
-    if levels is not None and (not isinstance(levels, int) or levels < 2):
-        raise SchemaError(f"levels must be a whole number of at least 2, got {levels!r}.")
+    if levels is not None:
+        check_whole("levels", levels, 2, SchemaError)
     kind = kind or kind_of(pictures, dtype, levels)
     if kind not in KINDS:
         raise SchemaError(f"Image {name!r}: kind must be one of {', '.join(KINDS)}, got {kind!r}.")

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from probgen.errors import SchemaError
+from probgen.whole import is_whole
 
 __all__ = ["KINDS", "Column", "Image", "Schema"]
 
@@ -120,9 +121,9 @@ class Image:
 
     def __post_init__(self) -> None:
         shape = tuple(self.shape) if isinstance(self.shape, tuple | list) else ()
-        if len(shape) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in shape):
+        if len(shape) not in (2, 3) or not all(is_whole(n, 1) for n in shape):
             raise SchemaError(f"Image {self.name!r}: shape must be (H, W) or (H, W, C), got {self.shape!r}.")
-        object.__setattr__(self, "shape", (*shape, 1)[:3])
+        object.__setattr__(self, "shape", (*map(int, shape), 1)[:3])
 
     @property
     def pixels(self) -> int:
@@ -178,7 +179,7 @@ class Schema:
         return iter(self.columns)
 
     def __getitem__(self, key: str | int) -> Column:
-        return self.columns[key if isinstance(key, int) else self.index(key)]
+        return self.columns[self.index(key) if isinstance(key, str) else key]
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -139,12 +139,12 @@ class Columns(nn.Module):
         super().__init__()
         columns = list(schema)
         self.names = tuple(column.name for column in columns)
-        self.width, self.shape = len(columns), (table,) if isinstance(table, int) else tuple(table)
+        self.width, self.shape = len(columns), tuple(table) if isinstance(table, tuple) else (table,)
         families = by_column(families or {}, columns)
         groups: dict[tuple, list[int]] = defaultdict(list)
         for at, column in enumerate(columns):
             groups[block_key(column, covariance, families, discrete)].append(at)
-        rows = table if isinstance(table, int) else math.prod(table)
+        rows = math.prod(self.shape)
         self.blocks = nn.ModuleList(
             make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior, discrete)
             for key, index in groups.items()

@@ -48,7 +48,7 @@ class HierarchicalVAE(Model):
         families: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(schema)
-        latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        latent = tuple(latent) if isinstance(latent, tuple | list) else (latent,)
         checked_sizes(latent=latent or 0, hidden=hidden or (0,))
         width = hidden[-1]
         self.sizes, self.masks = latent, reads_masks(network)

@@ -27,6 +27,7 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.programs import users_data
 from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
+from probgen.whole import is_whole
 
 if TYPE_CHECKING:
     from probgen.queries.answers import Answer
@@ -514,7 +515,7 @@ def check_inputs(program: Model, table: Any) -> None:
 def check_size(program: Model, source: Any) -> None:
     """Refuse a table smaller than the number of components."""
     components = program.options.get("components")
-    if isinstance(components, int) and len(source) < components:
+    if is_whole(components) and len(source) < components:
         raise FitError(
             f"{program.name!r} with components={components} needs at least {components} rows, the table has {len(source)};"
             " use fewer components."

@@ -13,6 +13,7 @@ from matplotlib.image import imsave
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import SchemaError
+from probgen.whole import is_whole
 
 __all__ = ["Picture", "atlas", "pictures_of"]
 
@@ -57,7 +58,7 @@ def pictures_of(schema: Schema, shape: tuple[int, ...] | None) -> list[Picture]:
 
 def checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Height, width and channels."""
-    whole = all(isinstance(size, int | np.integer) and size >= 1 for size in shape)
+    whole = all(is_whole(size, 1) for size in shape)
     if not whole or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise SchemaError(
             f"shape must be (height, width), or (height, width, channels) with 1 or 3 channels, got {shape}."

@@ -384,3 +384,34 @@ def test_units_that_have_collapsed_are_told_apart():
     assert sum(v.sum() for v in found.unit_nats.values()) == pytest.approx(
         found.divergence.value, abs=5 * found.divergence.standard_error + 1e-6
     )
+
+
+# ---------------------------------------------------------------------------------------------------------- one draw
+@pytest.mark.parametrize("method", ["importance", "lower_bound", "annealed"])
+def test_one_draw_does_not_know_its_error(method):
+    fit = linear_vae(guide="prior")
+    table = table_of(fit, drawn_rows(5))
+    asked = {"method": method, "temperatures": 3, "progress": False}
+    found = fit.log_prob(table, draws=1, **asked)
+    assert np.isfinite(found.value).all()
+    assert np.isnan(found.standard_error).all()
+    assert np.isnan(found.mean().standard_error)
+    assert "± unknown nats" in repr(found.mean())
+    two = fit.log_prob(table, draws=2, **asked)
+    assert (two.standard_error > 0).all()
+    assert "unknown" not in repr(two.mean())
+
+
+def test_a_bound_without_draws_has_no_error():
+    fit = quiet("vq_vae", curved(), slots=1, codes=2, width=2, hidden=(4,), max_steps=5)
+    assert not fit.log_prob(curved(), draws=1).standard_error.any()
+
+
+def test_one_chain_of_an_energy_does_not_know_its_error():
+    table = Table.from_codes(
+        np.random.default_rng(0).integers(0, 2, (40, 3)).astype(float),
+        pg.Schema(tuple(pg.Column(name, "binary", levels=(0, 1)) for name in "abc")),
+    )
+    fit = quiet("deep_belief", table, hidden=(2, 2), max_steps=3)
+    assert np.isnan(fit.log_prob(table, draws=1).standard_error).all()
+    assert np.isfinite(fit.log_prob(table, draws=3).standard_error).all()
