@@ -80,9 +80,9 @@ class Attention(nn.Module):
         self.embedding = CellEmbedding(columns, width)
         self.summary = nn.Parameter(torch.randn(width) / 2)
         self.layers = nn.ModuleList(AttentionLayer(width) for _ in hidden)
-        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, widths[-1]))
-        with torch.no_grad():
-            self.last[1].weight.mul_(SMALL)
+        head = nn.Linear(width, widths[-1])
+        head.weight.data *= SMALL
+        self.last = nn.Sequential(nn.LayerNorm(width), head)
 
     def forward(self, numbers: Tensor, known: Tensor) -> Tensor:
         """``(B, F)`` numbers and a mask ``(B, D)`` to ``(B, outputs)``."""
