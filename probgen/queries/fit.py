@@ -125,11 +125,18 @@ class Fit:
 
         return fill(self, self.read(table), draws, seed, refine=refine, sweeps=sweeps)
 
-    def marginals(self, table: Any, *, draws: int = 200, seed: int = 0) -> Any:
-        """For each unknown cell: mean, standard deviation, quantiles; probabilities for discrete columns."""
+    def marginals(self, table: Any, *, draws: int = 200, seed: int = 0, refine: int = 0, sweeps: int = 0) -> Any:
+        """For each unknown cell: mean, standard deviation, quantiles; probabilities for discrete columns.
+
+        Args:
+            table: with holes.
+            draws: of each cell.
+            seed: of all draws.
+            refine, sweeps: as for :meth:`fill`; the densities that probabilities come from are refined, too.
+        """
         from probgen.queries.marginals import marginals
 
-        return marginals(self, self.read(table), draws, seed)
+        return marginals(self, self.read(table), draws, seed, refine, sweeps)
 
     def sample(
         self,
