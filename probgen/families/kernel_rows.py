@@ -193,13 +193,13 @@ class KernelRows(nn.Module):
         self.log_weight, self._natural = total.log(), None
 
     def spread(self, y: Tensor, weight: Tensor) -> Tensor:
-        """Weighted standard deviation of each axis over its known cells; 1 on axes with unordered levels."""
+        """Weighted standard deviation of each axis over its known cells; 1 on axes with unordered levels, a little for counts that never vary."""
         w = torch.where(y.isnan(), 0.0, weight[:, None])
         w = w / w.sum(0)
         mean = (w * y.nan_to_num()).sum(0)
         spread = (w * (y.nan_to_num() - mean).square()).sum(0).sqrt()
         for at, axis in enumerate(self.axes.all):
-            if at < self.kernel.count.stop and not spread[at] > 1e-9 * mean[at].abs():
+            if at < self.kernel.line.stop and not spread[at] > 1e-9 * mean[at].abs():
                 raise FitError(f"Column {axis.name!r} does not vary among the rows used; drop it before fitting.")
         return torch.where(self.axis_is("unordered", "spike"), 1.0, spread.clamp_min(1e-3))
 

@@ -17,7 +17,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
 from probgen.report.caveats import caveats
 from probgen.studies.density import compare_densities
-from probgen.studies.main_study import study
+from probgen.studies.main_study import study, without_constants
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,25 @@ def test_a_number_that_never_varies_is_left_out_and_told():
     answer = study(Table(values), models=["gaussian_mixture"], fast=True, progress=False, draws=5)
     assert answer.table.names == ("x0", "x1")
     assert answer.summary[-1] == "Left out, because it never varies: x2."
+
+
+def test_a_picture_keeps_counted_pixels_that_never_vary_and_others_are_told():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 4, (60, 2, 2)).astype(float)
+    grey[:, 0, 0] = 0.0
+    counted = Table.from_images(grey, levels=4)
+    models = {"latent_class": {"components": 2}, "kernel_density": {"bandwidth": 0.5}}
+    answer = study(counted, models=models, fast=True, progress=False, draws=5)
+    assert answer.table.schema.images == counted.schema.images
+    assert set(answer.density.models) == set(models)
+    assert not any("never varies" in line for line in answer.summary)
+
+    shades = Table.from_images(np.where(grey > 0, rng.uniform(0.2, 0.8, grey.shape), 0.3), kind="bounded")
+    shades = shades.with_values(np.where(np.arange(4) == 0, 0.3, shades.values))
+    kept, told = without_constants(shades)
+    assert kept.schema.images == ()
+    assert told[0] == "Left out, because it never varies: image[0,0]."
+    assert told[1].startswith("Without these pixels image is no picture any more")
 
 
 # ------------------------------------------------------------------------------------------------------ latent spaces
