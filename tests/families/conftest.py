@@ -133,11 +133,8 @@ COUPLED = ("full", "tied", "factors", "components", "student", "student_diagonal
 
 
 @pytest.fixture(autouse=True)
-def double():
+def in_double(double):
     """Families work in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(params=CASES)
