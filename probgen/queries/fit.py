@@ -538,9 +538,10 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
     }
     offset = units_offset(outcome.program, standardiser)
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
+    diagnostics = {key: in_units(value, key, offset) for key, value in outcome.diagnostics.items()}
     return Fit(
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
-        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
+        diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
     )  # fmt: skip
 
 
@@ -554,3 +555,10 @@ def versions() -> dict[str, str]:
 def shifted(values: list[float], key: str, offset: float) -> list[float]:
     """Numbers in nats a row, from model coordinates to the data's own units."""
     return [value + offset for value in values] if key in IN_NATS else values
+
+
+def in_units(told: Any, key: str, offset: float) -> Any:
+    """A diagnostic; the scores among them likewise."""
+    if key == "restarts":
+        return [score + offset for score in told]
+    return told + offset if key == "best_validation" and told is not None else told

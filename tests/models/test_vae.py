@@ -288,3 +288,19 @@ def test_an_embedding_is_the_mean_of_draws_from_the_flow():
 def test_widths_that_are_none_are_refused(model, hidden, said):
     with pytest.raises(pg.CapabilityError, match=said):
         pg.fit(model, pg.load_dataset("penguins"), hidden=hidden, progress=False)
+
+
+def test_the_best_validation_is_told_in_nats_of_the_datas_units():
+    """As the history is: columns in other units differ by the logarithm of the units, and by nothing else."""
+    one = factors(200)
+    other = pg.Table({name: values * 1000.0 for name, values in zip(one.names, one.values.T, strict=True)})
+    options = {"latent": 2, "hidden": (8,), "max_steps": 60, "dtype": "float64", "restarts": 2}
+    found, wide = (quiet("vae", table, **options) for table in (one, other))
+    best = found.diagnostics["best_validation"]
+    assert best == max(found.history["validation"])
+    assert wide.diagnostics["best_validation"] == pytest.approx(best - 5 * np.log(1000), abs=1e-6)
+    assert found.diagnostics["restarts"][0] == pytest.approx(
+        wide.diagnostics["restarts"][0] + 5 * np.log(1000), abs=1e-6
+    )
+    bound = found.log_prob(one, method="lower_bound").mean().value
+    assert best == pytest.approx(bound, abs=0.5)
