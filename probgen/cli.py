@@ -168,12 +168,21 @@ def score(given: argparse.Namespace) -> None:
     """Log density of every row, in nats and in the data's own units."""
     refuse_overwriting(given.out, given.force)
     table, fitted = table_and_model(given)
-    found = fitted.log_prob(table)
-    columns = {"log_prob": found.value}
-    if found.standard_error is not None:
-        columns["standard_error"] = found.standard_error
+    asked = {"draws": given.draws, "refine": given.refine, "method": given.density}
+    found = fitted.log_prob(table, **scoring(fitted, {k: v for k, v in asked.items() if v is not None}, given))
+    told = {"log_prob": found.value, "standard_error": found.standard_error, "k_hat": found.k_hat}
+    columns = {name: values for name, values in told.items() if values is not None}
     write_columns(columns, given.out)
     complain(f"{len(table)} rows, mean {found.mean()}", 0)
+
+
+def scoring(fitted: Any, asked: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
+    """How a density is estimated; that of an ensemble is exact."""
+    if isinstance(fitted, pg.Fit):
+        return {**asked, "seed": given.seed, "progress": not given.quiet}
+    if asked:
+        raise CapabilityError("The density of an ensemble is exact: leave --draws, --refine and --density out.")
+    return {}
 
 
 def impute(given: argparse.Namespace) -> None:
@@ -700,6 +709,14 @@ def add_model_command(verbs: Any, verb: Any) -> None:
         explain = "also an HTML page: what was missing, what was imputed, whether hidden known cells are found again"
         made.add_argument(
             "--report", nargs="?", const="", metavar="PAGE", help=f"{explain} (default TABLE_imputations.html)"
+        )
+    if verb is score:
+        made.add_argument("--draws", type=int, help="importance draws a row, or chains of --density annealed")
+        made.add_argument(
+            "--refine", type=int, metavar="STEPS", help="steps by which each row's guide is improved first"
+        )
+        made.add_argument(
+            "--density", metavar="HOW", help="importance, lower_bound or annealed (default: the model's own)"
         )
     if verb is browse:
         made.add_argument("--colour", metavar="COLUMN", help="the column that colours the points")

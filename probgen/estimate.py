@@ -19,7 +19,7 @@ class Estimate:
     Attributes:
         value: one number a row, or one number.
         kind: "exact", "lower_bound", "importance", "annealed", "ode", or "monte_carlo", a plain average over draws.
-        standard_error: Monte-Carlo standard error of each value; None where there is none.
+        standard_error: Monte-Carlo standard error of each value, NaN where a single draw leaves it unknown; None where there is none.
         ess: effective number of importance draws behind each value; None where there are none.
         k_hat: Pareto shape of each value's importance weights (Vehtari et al., 2024): above 0.7 they cannot be trusted. None
             where there are none, or too few.
@@ -83,5 +83,10 @@ class Estimate:
     def __repr__(self) -> str:
         if np.ndim(self.value):
             return f"Estimate({len(self)} values, mean {np.mean(self.value):.4f} {self.units}, {self.kind})"
-        error = "" if self.standard_error is None else f" ± {float(self.standard_error):.4f}"
+        error = "" if self.standard_error is None else f" ± {told(self.standard_error)}"
         return f"Estimate({float(self.value):.4f}{error} {self.units}, {self.kind})"
+
+
+def told(error: Any) -> str:
+    """A standard error, or that it is unknown."""
+    return "unknown" if np.isnan(error) else f"{float(error):.4f}"

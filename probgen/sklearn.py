@@ -29,6 +29,7 @@ from probgen.program import Model
 from probgen.studies.design import Design
 from probgen.studies.knowledge import named_by
 from probgen.studies.multiple_imputation import Imputations, impute
+from probgen.whole import is_whole
 
 __all__ = ["Imputer"]
 
@@ -172,11 +173,11 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     # -- reading -----------------------------------------------------------------------------------------------
     def _check_parameters(self) -> None:
-        if not isinstance(self.m, int | np.integer) or self.m < 1:
+        if not is_whole(self.m, 1):
             raise CapabilityError(
                 f"m, the number of imputations, must be a whole number of at least 1, got {self.m!r}."
             )
-        if self.draw != "mean" and (not isinstance(self.draw, int | np.integer) or not 0 <= self.draw < self.m):
+        if self.draw != "mean" and (not is_whole(self.draw) or self.draw >= self.m):
             raise CapabilityError(
                 f"draw must be a number from 0 to m - 1 = {self.m - 1}, or 'mean', got {self.draw!r}."
             )

@@ -24,6 +24,16 @@ def data_sets(data_folder, monkeypatch) -> Path:
     return data_folder
 
 
+@pytest.fixture
+def double():
+    """New tensors are float64, as families and exact comparisons need them."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def arviz():
     """The library, which warns when it is imported."""

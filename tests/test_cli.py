@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,42 @@ def test_fit_then_score_impute_sample_embed(run, saved, tmp_path):
     assert run("embed", "penguins", "--model", saved, "-o", latent)[0] == 0
     assert len(cells(latent)) == 1 + 344
     assert cells(latent)[0] == ["z1", "z2"]
+
+
+def test_score_says_how_far_its_numbers_go(run, tmp_path):
+    """Draws, refinement and the kind of estimate are those of Fit.log_prob, and the shapes of the weights are written."""
+    model = tmp_path / "vae.probgen"
+    small = ("--set", "latent=1", "--set", "hidden=4,4", "--set", "max_steps=3")
+    assert run("fit", "iris", "--model", "vae", *small, "--quiet", "-o", model)[0] == 0
+    fit = pg.load(model)
+    asked = {
+        (): {},
+        ("--draws", 100, "--refine", 2, "--seed", 3): {"draws": 100, "refine": 2, "seed": 3},
+        ("--density", "lower_bound", "--draws", 5): {"method": "lower_bound", "draws": 5},
+    }
+    for options, same in asked.items():
+        status, out, _ = run("score", "iris", "-m", model, *options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = fit.log_prob(pg.load_dataset("iris"), **same)
+        names = ["log_prob", "standard_error", "k_hat"][: 2 + (expected.k_hat is not None)]
+        assert status == 0
+        assert out.splitlines()[0].split(",") == names
+        found = np.array([line.split(",") for line in out.splitlines()[1:]], dtype=float)
+        for place, name in enumerate(["value", *names[1:]]):
+            np.testing.assert_allclose(found[:, place], getattr(expected, name), rtol=1e-8)
+
+
+def test_score_refuses_what_a_density_has_no_use_for(run, saved, tmp_path):
+    assert "refine needs a guide" in run("score", "penguins", "-m", saved, "--refine", 5)[2]
+    assert "method must be one of" in run("score", "penguins", "-m", saved, "--density", "guess")[2]
+    assert "whole number of at least 1" in run("score", "penguins", "-m", saved, "--draws", 0)[2]
+    folder = tmp_path / "several"
+    pg.ensemble([pg.load(saved)]).save(folder)
+    status, _, err = run("score", "penguins", "-m", folder, "--draws", 5)
+    assert status != 0
+    assert "The density of an ensemble is exact" in err
+    assert run("score", "penguins", "-m", folder)[0] == 0
 
 
 def test_impute_keeps_known_cells(run, small_csv, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,9 @@ import numpy as np
 from probgen.data.coding import outside
 from probgen.data.schema import Column, Image, Schema
 from probgen.errors import DataError, SchemaError
+from probgen.whole import check_whole, is_whole
 
-__all__ = ["as_pictures", "pictures_of", "pixel_schema"]
+__all__ = ["as_pictures", "picture_shape", "pictures_of", "pixel_schema"]
 
 GREY_LEVELS = 256  # of numbers of eight bits
 KINDS = ("binary", "count", "real", "bounded", "ordinal", "categorical")  # that pixels may have
@@ -48,8 +51,8 @@ def pixel_schema(pictures: np.ndarray, dtype: Any, kind: str | None, name: str, 
         DataError: a value that pixels of the kind cannot have.
         SchemaError: a kind that pixels cannot have.
     """
-    if levels is not None and (not isinstance(levels, int) or levels < 2):
-        raise SchemaError(f"levels must be a whole number of at least 2, got {levels!r}.")
+    if levels is not None:
+        check_whole("levels", levels, 2, SchemaError)
     kind = kind or kind_of(pictures, dtype, levels)
     if kind not in KINDS:
         raise SchemaError(f"Image {name!r}: kind must be one of {', '.join(KINDS)}, got {kind!r}.")
@@ -108,3 +111,28 @@ def pictures_of(values: np.ndarray, schema: Schema, name: str | None) -> np.ndar
     image = schema.image(name)
     at = schema.index(image.names[0])
     return values[:, at : at + image.pixels].reshape(len(values), *image.shape)
+
+
+def picture_shape(shape: Sequence[int], pixels: int) -> tuple[int, int, int]:
+    """Height, width and channels of a picture that so many columns are to be.
+
+    Raises:
+        SchemaError: no shape of a picture that can be drawn, or one of another number of pixels.
+
+    Example:
+        >>> picture_shape((4, 3), 12)
+        (4, 3, 1)
+    """
+    sizes = tuple(shape) if isinstance(shape, Sequence) else ()
+    whole = all(is_whole(size, 1) for size in sizes)
+    if not whole or len(sizes) not in (2, 3) or (len(sizes) == 3 and sizes[2] not in (1, 3)):
+        raise SchemaError(
+            f"shape must be (height, width), or (height, width, channels) with 1 or 3 channels, got {shape!r}."
+        )
+    if prod(sizes) != pixels:
+        raise SchemaError(
+            f"shape={sizes} is a picture of {prod(sizes)} pixels; the table has {pixels} columns that can be pixels. Give"
+            " shape=(height, width), or (height, width, 3), of all of them."
+        )
+    height, width, channels = (*map(int, sizes), 1)[:3]
+    return height, width, channels

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from probgen.errors import SchemaError
+from probgen.whole import is_whole
 
 __all__ = ["KINDS", "Column", "Image", "Schema"]
 
@@ -29,7 +30,7 @@ class Column:
         kind: one of ``KINDS``.
         levels: labels in code order, for binary, categorical and ordinal columns; a categorical one may have a single
             level, as nodes of networks do, of which other models know nothing.
-        bounds: (low, high) of a bounded column.
+        bounds: (low, high) of a bounded column, or of a count.
         reason: why this kind was inferred.
         incomplete: True where the column had unknown cells when it was inferred.
         dtype: of the data it came from.
@@ -52,6 +53,11 @@ class Column:
             raise SchemaError(f"Column {self.name!r}: bounds must be (low, high) with low < high, got {self.bounds}.")
         if self.kind == "bounded" and self.bounds is None:
             raise SchemaError(f"Column {self.name!r} is bounded but has no bounds; give bounds=(low, high).")
+        if self.kind == "count" and not self.ends[0] < self.ends[1]:
+            raise SchemaError(
+                f"Column {self.name!r} is a count with bounds {self.bounds}, between which there are not two whole numbers from"
+                " zero; widen them."
+            )
 
     def _check_levels(self) -> None:
         least, most = LEVELS[self.kind]
@@ -75,6 +81,12 @@ class Column:
     def is_continuous(self) -> bool:
         """Has a density with respect to length."""
         return self.kind in CONTINUOUS
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value of a count: whole numbers from zero, the greatest without end where none is told."""
+        low, high = self.bounds or (0.0, math.inf)
+        return math.ceil(max(low, 0.0)), math.floor(high) if math.isfinite(high) else math.inf
 
     def describe(self) -> str:
         """One line: kind, levels or bounds, and the reason."""
@@ -109,9 +121,9 @@ class Image:
 
     def __post_init__(self) -> None:
         shape = tuple(self.shape) if isinstance(self.shape, tuple | list) else ()
-        if len(shape) not in (2, 3) or not all(isinstance(n, int) and n >= 1 for n in shape):
+        if len(shape) not in (2, 3) or not all(is_whole(n, 1) for n in shape):
             raise SchemaError(f"Image {self.name!r}: shape must be (H, W) or (H, W, C), got {self.shape!r}.")
-        object.__setattr__(self, "shape", (*shape, 1)[:3])
+        object.__setattr__(self, "shape", (*map(int, shape), 1)[:3])
 
     @property
     def pixels(self) -> int:
@@ -167,7 +179,7 @@ class Schema:
         return iter(self.columns)
 
     def __getitem__(self, key: str | int) -> Column:
-        return self.columns[key if isinstance(key, int) else self.index(key)]
+        return self.columns[self.index(key) if isinstance(key, str) else key]
 
     @cached_property
     def names(self) -> tuple[str, ...]:

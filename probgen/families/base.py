@@ -32,6 +32,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from probgen._pyro import effectful
 from probgen.errors import CapabilityError
+from probgen.whole import check_whole
 
 Parameters = dict[str, Tensor]  # readable parameters: loc, precision, probs, ...
 Natural = dict[str, Tensor]  # natural parameters and log normalisers; statistics have the same keys and shapes
@@ -209,8 +210,7 @@ class Family(nn.Module, ABC):
 
     def __init__(self, columns: int | None, table: int, prior: str | None) -> None:
         super().__init__()
-        if not isinstance(table, int) or table < 1:
-            raise CapabilityError(f"The number of components must be a whole number of at least 1, got {table!r}.")
+        check_whole("The number of components", table)
         if prior not in ("default", None):
             raise CapabilityError(f"prior must be 'default' or None (maximum likelihood), got {prior!r}.")
         self.columns = 1 if columns is None else columns

@@ -14,9 +14,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from probgen.errors import CapabilityError
 from probgen.families.base import Family, Natural, Parameters, once_per_tensor
 from probgen.families.look_ups import as_bytes, look_up, usable
+from probgen.whole import check_whole
 
 __all__ = ["Categorical"]
 
@@ -43,8 +43,7 @@ class Categorical(Family):
         strength: float = 1.0,
     ) -> None:
         super().__init__(columns, table, prior)
-        if not isinstance(levels, int) or levels < 1:
-            raise CapabilityError(f"The number of components must be a whole number of at least 1, got {levels!r}.")
+        check_whole("The number of components", levels)
         self.levels, self.strength = levels, strength
         self.shape = (table, levels) if columns is None else (table, columns, levels)
         self.register_buffer("concentration", torch.full(self.shape, 1.0 + strength / levels))

@@ -58,7 +58,7 @@ CHOICES: dict[str, dict[str, Callable[..., Family]]] = {  # what else a column o
 }
 ROWS = 2**17  # that coordinates are learnt from
 STEPPED = ("discretised_logistic",)  # of counts with bounds
-MOST_LEVELS = 1024  # of a count with bounds whose family is in steps unless told otherwise
+WIDEST = 1024  # from the least to the greatest value of a count whose family is in steps unless told otherwise
 LEVELLED = ("categorical", "ordinal")
 GAUSSIAN_LINKS = {"real": "identity", "datetime": "identity", "positive": "log", "bounded": "logit"}
 
@@ -138,12 +138,13 @@ class Columns(nn.Module):
     ) -> None:
         super().__init__()
         columns = list(schema)
-        self.width, self.shape = len(columns), (table,) if isinstance(table, int) else tuple(table)
+        self.names = tuple(column.name for column in columns)
+        self.width, self.shape = len(columns), tuple(table) if isinstance(table, tuple) else (table,)
         families = by_column(families or {}, columns)
         groups: dict[tuple, list[int]] = defaultdict(list)
         for at, column in enumerate(columns):
             groups[block_key(column, covariance, families, discrete)].append(at)
-        rows = table if isinstance(table, int) else math.prod(table)
+        rows = math.prod(self.shape)
         self.blocks = nn.ModuleList(
             make_block(key, [columns[i] for i in index], index, self.width, rows, covariance, prior, discrete)
             for key, index in groups.items()
@@ -299,7 +300,7 @@ def check_family(column: Column, family: Any) -> None:
         refuse_family(f"Column {column.name!r} is {column.kind}", column.kind, family)
     if family in STEPPED and not levels_of(column):
         raise CapabilityError(
-            f"Column {column.name!r}: {family!r} needs bounds from 0 to a whole number, got {column.bounds};"
+            f"Column {column.name!r}: {family!r} needs bounds, got {column.bounds};"
             " give them with schema.with_kind(name, 'count', bounds=(0, 255))."
         )
 
@@ -313,8 +314,8 @@ def levels_of(column: Column) -> int:
     """Number of levels; of a count with bounds, how many values it can have; 0 for other columns."""
     if column.kind in LEVELLED:
         return len(column.levels)
-    if column.kind == "count" and column.bounds is not None and column.bounds[0] == 0 and column.bounds[1] % 1 == 0:
-        return int(column.bounds[1]) + 1
+    if column.kind == "count" and math.isfinite(column.ends[1]):
+        return int(column.ends[1] - column.ends[0]) + 1
     return 0
 
 
@@ -324,17 +325,23 @@ def block_key(
     families: Mapping[str, str],
     discrete: Callable[..., Family] | None,
 ) -> tuple:
-    """Columns with the same key share a block."""
+    """Columns with the same key share a block: the family, and its number of levels and the first of them where it has any."""
     levels = levels_of(column)
     if column.name in families:
-        return (families[column.name], levels if column.kind in LEVELLED or families[column.name] in STEPPED else 0)
+        name = families[column.name]
+        return stepped(name, column) if name in STEPPED else (name, levels if column.kind in LEVELLED else 0, 0)
     if covariance is not None and column.kind in GAUSSIAN_LINKS:
-        return ("gaussian", 0)
+        return ("gaussian", 0, 0)
     if discrete is not None and column.is_discrete:
-        return ("discrete", 0)
+        return ("discrete", 0, 0)
     if column.kind == "count":
-        return ("discretised_logistic", levels) if 0 < levels <= MOST_LEVELS else ("count", 0)
-    return (column.kind, levels)
+        return stepped("discretised_logistic", column) if 0 < levels <= WIDEST + 1 else ("count", 0, 0)
+    return (column.kind, levels, 0)
+
+
+def stepped(name: str, column: Column) -> tuple:
+    """The key of a family in steps."""
+    return (name, levels_of(column), int(column.ends[0]))
 
 
 def make_block(
@@ -347,7 +354,7 @@ def make_block(
     prior: str | None,
     discrete: Callable[..., Family] | None = None,
 ) -> Block:
-    kind, levels = key
+    kind, levels, first = key
     if kind == "discrete" and discrete is not None:
         return Block(
             kind, index, width, discrete([len(column.levels) for column in columns], table=table, prior=prior)
@@ -358,8 +365,9 @@ def make_block(
         plain = all(link == "identity" for link in links)
         masks = (torch.tensor([link == kind for link in links]) for kind in ("log", "logit"))
         return Block(kind, index, width, family, None if plain else Link(*masks))
-    name = f"{kind}{levels}" if levels else kind
+    name = f"{kind}{levels or ''}{f'from{first}' if first else ''}"
     make = FAMILIES.get(kind) or next(found[kind] for found in CHOICES.values() if kind in found)
-    if levels:
-        return Block(name, index, width, make(levels, columns=len(index), table=table, prior=prior))
-    return Block(name, index, width, make(columns=len(index), table=table, prior=prior))
+    sizes = {"levels": levels, "first": first}
+    return Block(
+        name, index, width, make(columns=len(index), table=table, prior=prior, **{k: v for k, v in sizes.items() if v})
+    )

@@ -1,10 +1,10 @@
 r"""Counts with an upper bound, such as grey levels: a logistic distribution in steps (Salimans et al., 2017).
 
 .. math:: p(x \mid k) = F\Bigl(\frac{x + \frac12 - \mu_k}{s_k}\Bigr) - F\Bigl(\frac{x - \frac12 - \mu_k}{s_k}\Bigr),
-    \qquad F(a) = \frac1{1 + e^{-a}}, \qquad x = 0, \dots, H
+    \qquad F(a) = \frac1{1 + e^{-a}}, \qquad x = L, L + 1, \dots, H
 
-with everything below zero counted as zero and everything above H as H, so that it sums to one exactly. Location and scale are in
-units in which the levels reach from -1 to 1. The statistics are how often each level occurs.
+with everything below the first level L counted as L and everything above the last one H as H, so that it sums to one exactly. Location
+and scale are in units in which the levels reach from -1 to 1. The statistics are how often each level occurs.
 """
 
 from __future__ import annotations
@@ -25,35 +25,39 @@ __all__ = ["DiscretisedLogistic"]
 
 
 class DiscretisedLogistic(TwoParameters):
-    """D columns of whole numbers from 0 to ``levels - 1``; parameters ``log_scale`` and ``loc``, in half ranges.
+    """D columns of whole numbers ``first, ..., first + levels - 1``; parameters ``log_scale`` and ``loc``, in half ranges.
 
     Args:
         levels: how many there are, at least 2.
         columns: D.
         table: K, the number of parameter rows.
         prior: "default" or None (maximum likelihood).
+        first: the lowest of them.
     """
 
     names = ("log_scale", "loc")
     lowest, highest = (-9.0, -14.0), (7.0, 14.0)
     neutral = (-1.0, 0.0)  # the middle, and everything within reach
 
-    def __init__(self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default") -> None:
+    def __init__(
+        self, levels: int, columns: int = 1, table: int = 1, prior: str | None = "default", first: int = 0
+    ) -> None:
         super().__init__(columns, table, prior)
         self.reach = 0.5 * levels  # the range of all levels over two
-        self.size = levels
+        self.size, self.first = levels, first
 
     def describe(self, theta: Parameters) -> Parameters:
         """In levels."""
-        return {"scale": self.reach * theta["log_scale"].exp(), "loc": self.reach * (theta["loc"] + 1.0) - 0.5}
+        loc = self.first + self.reach * (theta["loc"] + 1.0) - 0.5
+        return {"scale": self.reach * theta["log_scale"].exp(), "loc": loc}
 
     def distribution(self, theta: Parameters) -> SteppedLogistic:
-        return SteppedLogistic(theta["log_scale"], theta["loc"], self.size)
+        return SteppedLogistic(theta["log_scale"], theta["loc"], self.size, self.first)
 
     def every(self, theta: Parameters) -> Tensor:
         """``(K, D, L)``: log probability of every level."""
         wide = {key: value[..., None] for key, value in theta.items()}
-        return self.distribution(wide).log_prob(torch.arange(self.size).to(wide["loc"]))
+        return self.distribution(wide).log_prob(self.first + torch.arange(self.size).to(wide["loc"]))
 
     def natural(self, theta: Parameters) -> Natural:
         return {"log_normaliser": torch.zeros_like(theta["loc"]), "levels": self.every(theta)}
@@ -73,8 +77,8 @@ class DiscretisedLogistic(TwoParameters):
     # -- densities ---------------------------------------------------------------------------------------------
     @once_per_tensor
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``(D, N)`` whole numbers with zeros for unknown cells, and which are known."""
-        return x.mT.nan_to_num().long().clamp(0, self.size - 1), ~x.mT.isnan()
+        """``(D, N)`` places of the levels, some place for unknown cells, and which are known."""
+        return (x.mT.nan_to_num() - self.first).long().clamp(0, self.size - 1), ~x.mT.isnan()
 
     def score(self, natural: Natural, x: Tensor) -> Tensor:
         """One look-up a column, so that no indicators of levels stand in memory."""
@@ -91,32 +95,33 @@ class SteppedLogistic(torch.distributions.Distribution):
 
     arg_constraints: ClassVar[dict] = {}
 
-    def __init__(self, log_scale: Tensor, loc: Tensor, levels: int) -> None:
-        self.log_scale, self.loc, self.levels = log_scale, loc, levels
+    def __init__(self, log_scale: Tensor, loc: Tensor, levels: int, first: int = 0) -> None:
+        self.log_scale, self.loc, self.levels, self.first = log_scale, loc, levels, first
         super().__init__(loc.shape, validate_args=False)
 
-    def edges(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised lower and upper edge of a level."""
+    def edges(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised lower and upper edge of a level, by its place after the first."""
         step, inverse = 2.0 / self.levels, torch.exp(-self.log_scale)
-        lower = (step * value - 1.0 - self.loc) * inverse
+        lower = (step * place - 1.0 - self.loc) * inverse
         return lower, lower + step * inverse
 
     def log_prob(self, value: Tensor) -> Tensor:
         """No cancellation: F(b) - F(a) = F(b) F(-a) (1 - exp(a - b))."""
-        lower, upper = self.edges(value)
+        place = value - self.first
+        lower, upper = self.edges(place)
         width = (2.0 / self.levels) * torch.exp(-self.log_scale)
         below, above = logsigmoid(upper), logsigmoid(-lower)
         inner = below + above + torch.log(-torch.expm1(-width))
-        return torch.where(value <= 0, below, torch.where(value >= self.levels - 1, above, inner))
+        return torch.where(place <= 0, below, torch.where(place >= self.levels - 1, above, inner))
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with torch.no_grad():
             uniform = torch.rand(*sample_shape, *self.loc.shape).to(self.loc).clamp(1e-7, 1 - 1e-7)
             drawn = self.loc + self.log_scale.exp() * uniform.logit()
-            return (0.5 * self.levels * (drawn + 1.0)).floor().clamp(0, self.levels - 1)
+            return self.first + (0.5 * self.levels * (drawn + 1.0)).floor().clamp(0, self.levels - 1)
 
     def moment(self, order: int) -> Tensor:
-        """Sum of the differences of powers of levels, each times the probability to reach it."""
+        """Of the place after the first: differences of its powers, each times the probability to reach it."""
         total = torch.zeros_like(self.loc)
         for level in range(1, self.levels):
             lower, _ = self.edges(torch.as_tensor(float(level)).to(self.loc))
@@ -125,7 +130,7 @@ class SteppedLogistic(torch.distributions.Distribution):
 
     @property
     def mean(self) -> Tensor:
-        return self.moment(1)
+        return self.first + self.moment(1)
 
     @property
     def variance(self) -> Tensor:

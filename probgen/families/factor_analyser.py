@@ -26,6 +26,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Latent, Natural, Observable, Parameters, Rows, Table
 from probgen.families.gaussian import DiagonalGaussian
 from probgen.families.gaussian_joint import CoupledGaussian, is_apart
+from probgen.whole import check_whole
 
 __all__ = ["FactorAnalyser", "LinearFactors", "PrincipalComponents", "checked_factors"]
 
@@ -391,8 +392,7 @@ def checked_factors(name: str, coupled: int, factors: int, spare: int) -> int:
     Raises:
         CapabilityError: there are too few continuous columns.
     """
-    if not isinstance(factors, int) or factors < 1:
-        raise CapabilityError(f"latent must be a whole number of at least 1, got {factors!r}.")
+    check_whole("latent", factors)
     if coupled < factors + spare:
         raise CapabilityError(
             f"{name} with latent={factors} needs at least {factors + spare} continuous columns (real, positive, bounded"

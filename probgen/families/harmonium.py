@@ -30,6 +30,7 @@ from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.families.base_rate import Origin, origin, separate
 from probgen.families.units import GRID, Conditional, Units, coin
+from probgen.whole import is_whole
 
 __all__ = ["Harmonium", "Stack"]
 
@@ -267,8 +268,8 @@ class Stack(nn.ModuleList):
 
     def __init__(self, schema: Schema, widths: int | tuple[int, ...]) -> None:
         super().__init__()
-        sizes = (widths,) if isinstance(widths, int) else tuple(widths)
-        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+        sizes = tuple(widths) if isinstance(widths, tuple | list) else (widths,)
+        if not sizes or any(not is_whole(size, 1) for size in sizes):
             raise CapabilityError(f"hidden must be the number of units of each layer, at least 1, got {widths!r}.")
         for size in sizes:
             self.append(Harmonium(schema, size))

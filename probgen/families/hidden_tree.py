@@ -20,11 +20,11 @@ from torch import Tensor
 
 from probgen.data.batches import Batch, first_rows
 from probgen.data.schema import Schema
-from probgen.errors import CapabilityError
 from probgen.families.base import DependentFamily, Factor, Natural, Observable, Parameters, Symbol, Table
 from probgen.families.categorical import safe_log
 from probgen.families.node_columns import pseudo_counts
 from probgen.families.spanning_tree import binned, central_parents, mutual_information, spanning_tree
+from probgen.whole import check_whole
 
 __all__ = ["HiddenTree", "Level", "TreeFactor", "TreeShape"]
 
@@ -308,9 +308,3 @@ class TreeStates(Observable):
                 ).sample()
             out[at] = codes[:, shape.place]
         return out
-
-
-# --------------------------------------------------------------------------------------------------------- checks
-def check_whole(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise CapabilityError(f"{name} must be a whole number of at least 1, got {value!r}.")

@@ -26,6 +26,7 @@ from probgen.families.base import BlockedFactor, Factor, Natural, Observable, Ro
 from probgen.families.categorical import Categorical
 from probgen.families.hot_deck import hot_deck
 from probgen.families.kernels import Axes, Axis, ProductKernel, equivalent_width, geometric_decay
+from probgen.whole import check_whole
 
 __all__ = ["KernelRows"]
 
@@ -81,8 +82,9 @@ class KernelRows(nn.Module):
         self.axes = Axes(schema)
         self.kernel, self.smooth = ProductKernel(self.axes, kernel), ProductKernel(self.axes, "gaussian")
         self.bandwidth = check_bandwidth(bandwidth, schema)
-        self.neighbours = check_whole("neighbours", neighbours) if neighbours is not None else None
-        self.donors = check_whole("donors", donors)
+        for name, number in {"neighbours": 1 if neighbours is None else neighbours, "donors": donors}.items():
+            check_whole(name, number)
+        self.neighbours, self.donors = neighbours, donors
         if approximation is not None and not 0 < approximation <= 2:
             raise CapabilityError(f"approximation must lie between 0 and 2 widths, or be None, got {approximation!r}.")
         self.approximation = approximation
@@ -191,13 +193,13 @@ class KernelRows(nn.Module):
         self.log_weight, self._natural = total.log(), None
 
     def spread(self, y: Tensor, weight: Tensor) -> Tensor:
-        """Weighted standard deviation of each axis over its known cells; 1 on axes with unordered levels."""
+        """Weighted standard deviation of each axis over its known cells; 1 on axes with unordered levels, a little for counts that never vary."""
         w = torch.where(y.isnan(), 0.0, weight[:, None])
         w = w / w.sum(0)
         mean = (w * y.nan_to_num()).sum(0)
         spread = (w * (y.nan_to_num() - mean).square()).sum(0).sqrt()
         for at, axis in enumerate(self.axes.all):
-            if at < self.kernel.count.stop and not spread[at] > 1e-9 * mean[at].abs():
+            if at < self.kernel.line.stop and not spread[at] > 1e-9 * mean[at].abs():
                 raise FitError(f"Column {axis.name!r} does not vary among the rows used; drop it before fitting.")
         return torch.where(self.axis_is("unordered", "spike"), 1.0, spread.clamp_min(1e-3))
 
@@ -339,9 +341,3 @@ def in_order(group: Tensor) -> tuple[Tensor, Tensor]:
     first, order = first.sort()
     rank = torch.empty_like(order).scatter(0, order, place[: len(order)])
     return rank[group], first
-
-
-def check_whole(name: str, value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise CapabilityError(f"{name} must be a whole number of at least 1, got {value!r}.")
-    return value

@@ -7,7 +7,7 @@ odds; a semicontinuous column has two, whether it is zero and the logarithm of a
 
 - a line: :math:`\mathcal N(c, h^2)`, or a compact kernel :math:`\propto (1 - u^2)^p,\ u = (x - c)/h`, with p = 0
   (tophat), 1 (Epanechnikov, 1969), 2 (biweight);
-- a count: :math:`\propto h^{|x - c|}` on the whole numbers from zero;
+- a count: :math:`\propto h^{|x - c|}` on the whole numbers from zero, or between the column's bounds;
 - ordered levels: :math:`\propto h^{|x - c|}` on the levels (Racine, Li and Yan, 2020);
 - unordered levels: :math:`(1 - h)\,[x = c] + h / L`, which is Aitchison and Aitken (1976) with their
   :math:`\lambda = h (L - 1) / L`.
@@ -35,6 +35,7 @@ __all__ = ["POWERS", "Axes", "ProductKernel", "equivalent_width", "geometric_dec
 POWERS = {"gaussian": None, "tophat": 0, "epanechnikov": 1, "biweight": 2}
 LINES = {"real": "identity", "datetime": "identity", "positive": "log", "semicontinuous": "log", "bounded": "logit"}
 CENTRES, ROWS = 512, 128  # of one block of scores
+ENDLESS = 1e12  # steps to the end of counts that have none: a power of any width is zero, and so is its derivative
 FAR = 1e20  # smallest numbers that a sum has to hold to be exact
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -47,6 +48,7 @@ class Axis:
     name: str
     read: str  # identity, log, logit, count, ordered, unordered, spike
     levels: int = 0
+    ends: tuple[float, float] = (0.0, math.inf)  # of counts
 
 
 class Axes:
@@ -60,7 +62,7 @@ class Axes:
         self.width = len(schema)
         columns = list(enumerate(schema))
         self.lines = [Axis(at, c.name, LINES[c.kind]) for at, c in columns if c.kind in LINES]
-        self.counts = [Axis(at, c.name, "count") for at, c in columns if c.kind == "count"]
+        self.counts = [Axis(at, c.name, "count", ends=c.ends) for at, c in columns if c.kind == "count"]
         self.levels = [
             Axis(at, c.name, "ordered" if c.kind == "ordinal" else "unordered", c.cardinality)
             for at, c in columns
@@ -137,6 +139,11 @@ class ProductKernel:
         self.line = slice(0, len(axes.lines))
         self.count = slice(len(axes.lines), len(axes.lines) + len(axes.counts))
 
+    def sides(self, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """How many steps each count's centre ``(K, counts)`` is above the column's least and below its greatest value."""
+        ends = torch.tensor([axis.ends for axis in self.axes.counts]).reshape(-1, 2).clamp(max=ENDLESS).to(centre)
+        return (centre - ends[:, 0]).clamp_min(0), (ends[:, 1] - centre).clamp_min(0)  # zeros stand for unknown cells
+
     # -- density -----------------------------------------------------------------------------------------------
     def natural(self, centre: Tensor, width: Tensor, stretch: Tensor) -> Natural:
         """What :meth:`score` needs of the centres ``(K, A)``, the widths ``(A,)`` and their stretch a row ``(K,)``.
@@ -146,7 +153,7 @@ class ProductKernel:
         h = width[self.line] * stretch[:, None]
         c = centre[:, self.line]
         linear = c / h.square() if self.power is None else c[:, :0]
-        counts = count_constant(centre[:, self.count], width[self.count])
+        counts = count_constant(*self.sides(centre[:, self.count]), width[self.count])
         constant = torch.cat([self.line_constant(c, h), counts], 1)
         tables = [level_table(axis, h)[code.long()] for axis, h, code in self.level_columns(width, centre)]
         one = torch.ones_like(stretch)[:, None]
@@ -159,7 +166,7 @@ class ProductKernel:
     def peak(self, natural: Natural) -> Tensor:
         """``(lines + counts,)``: what no kernel's log density exceeds, one axis at a time."""
         normaliser = 0.5 * LOG_TWO_PI if self.power is None else log_beta(self.power)
-        counts = count_constant(natural["centre"][:, self.count], natural["decay"].exp())
+        counts = count_constant(*self.sides(natural["centre"][:, self.count]), natural["decay"].exp())
         return torch.cat([-natural["width"].amin(0).log() - normaliser, counts.amax(0)])
 
     def line_constant(self, c: Tensor, h: Tensor) -> Tensor:
@@ -244,12 +251,13 @@ class ProductKernel:
         """One row ``(N, D)`` from the kernel on each centre ``(N, A)``."""
         h = width[self.line] * stretch[:, None]
         line = centre[:, self.line] + h * self.noise(h)
-        counts = [draw_count(centre[:, at], width[at]) for at in range(self.count.start, self.count.stop)]
+        at = centre[:, self.count]
+        counts = at + draw_steps(*self.sides(at), width[self.count])
         codes = [
             torch.distributions.Categorical(logits=level_table(axis, h)[code.long()]).sample().to(line)
             for axis, h, code in self.level_columns(width, centre)
         ]
-        return self.axes.write(torch.column_stack([line, *counts, *codes]))
+        return self.axes.write(torch.column_stack([line, counts, *codes]))
 
     def noise(self, like: Tensor) -> Tensor:
         """Draws of the lines' kernel of width 1."""
@@ -269,19 +277,19 @@ def level_table(axis: Axis, h: Tensor) -> Tensor:
     return ((1 - h) * same + h / axis.levels).log()
 
 
-def count_constant(centre: Tensor, h: Tensor) -> Tensor:
-    """Minus the log of the sum of h^|x - c| over x = 0, 1, ..."""
-    return torch.log1p(-h) - torch.log1p(h - h ** (centre + 1))
+def count_constant(below: Tensor, above: Tensor, h: Tensor) -> Tensor:
+    """Minus the log of the sum of h^|s| over the steps s = -below, ..., above."""
+    return torch.log1p(-h) - torch.log1p(h - h ** (below + 1) - h ** (above + 1))
 
 
-def draw_count(centre: Tensor, h: Tensor) -> Tensor:
-    """Whole numbers from zero with probability proportional to h^|x - c|: the side first, then a geometric step."""
-    below = (h - h ** (centre + 1)) / (1 + h - h ** (centre + 1))
-    u = torch.rand_like(centre)
-    up = (torch.log1p(-u) / h.log()).floor()  # steps 0, 1, 2, ... upwards from the centre
-    down = 1 + (torch.log1p(-u * -torch.expm1(centre * h.log())) / h.log()).floor()  # 1 .. c downwards
-    step = torch.where(torch.rand_like(centre) < below, -down, up)
-    return (centre + step).clamp_min(0)
+def draw_steps(below: Tensor, above: Tensor, h: Tensor) -> Tensor:
+    """Steps from -below to above with probability proportional to h^|s|: the side first, then a geometric step."""
+    total = 1 + h - h ** (below + 1) - h ** (above + 1)
+    u = torch.rand_like(below)
+    geometric = lambda most: (torch.log1p(u * torch.expm1(most * h.log())) / h.log()).floor()  # noqa: E731
+    up = torch.minimum(geometric(above + 1), above)  # 0, 1, ..., above
+    down = torch.minimum(1 + geometric(below), below)  # 1, ..., below
+    return torch.where(torch.rand_like(below) < (h - h ** (below + 1)) / total, -down, up)
 
 
 def log_beta(power: int) -> float:

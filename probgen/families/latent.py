@@ -37,6 +37,7 @@ from probgen.families.flows import (
 )
 from probgen.families.networks import writer
 from probgen.nn import Constants
+from probgen.whole import is_whole
 
 __all__ = [
     "GivenLevel",
@@ -60,7 +61,7 @@ def checked_sizes(**sizes: Any) -> None:
         if name == "hidden" and not isinstance(value, tuple | list):
             raise CapabilityError(f"hidden must be the widths of layers, such as (128, 128), got {value!r}.")
         every = value if isinstance(value, tuple | list) else (value,)
-        if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in every):
+        if not all(is_whole(size, 1) for size in every):
             raise CapabilityError(f"{name} must be whole numbers of at least 1, got {value!r}.")
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from probgen.data.sequences import Steps
 from probgen.errors import CapabilityError
 from probgen.families.base import DependentFamily, Factor, Natural, Observable, Parameters, Symbol, Table
+from probgen.whole import check_whole, is_whole
 
 __all__ = ["TOPOLOGIES", "ChainFactor", "MarkovChain", "SemiMarkovChain"]
 
@@ -256,7 +257,7 @@ class SemiMarkovChain(Simplexes):
 
     def __init__(self, states: int, longest: int = 20, prior: str | None = "default") -> None:
         check_states(states)
-        if not isinstance(longest, int) or longest < 1:
+        if not is_whole(longest, 1):
             raise CapabilityError(f"longest must be a whole number of steps of at least 1, got {longest!r}.")
         self.longest = longest
         learned = torch.full((states, states), torch.nan)
@@ -331,8 +332,7 @@ def possible_log(probs: Tensor) -> Tensor:
 
 
 def check_states(states: int) -> None:
-    if not isinstance(states, int) or states < 1:
-        raise CapabilityError(f"states must be a whole number of at least 1, got {states!r}.")
+    check_whole("states", states)
 
 
 def fixed_transitions(states: int, topology: str | Entries) -> Tensor:

@@ -20,7 +20,7 @@ from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Observable, Rows, Symbol, Table
 from probgen.families.bernoulli import Bernoulli
 from probgen.families.categorical import Categorical
-from probgen.families.columns import FAMILIES, Block, Joint
+from probgen.families.columns import Block, Joint, block_key, make_block
 
 __all__ = ["NodeColumns", "NodeFactor", "pseudo_counts"]
 
@@ -64,7 +64,7 @@ class NodeColumns(nn.Module):
         self, schema: Schema, states: int, components: int = 1, prior: str | float | None = "default"
     ) -> None:
         super().__init__()
-        self.width, self.states, self.components = len(schema), states, components
+        self.names, self.width, self.states, self.components = schema.names, len(schema), states, components
         groups: dict[int, list[int]] = defaultdict(list)
         for at, column in enumerate(schema):
             if column.is_discrete:
@@ -76,8 +76,9 @@ class NodeColumns(nn.Module):
             made.append(Block(f"levels{levels}" if levels else "binary", index, self.width, plain))
         for at, column in enumerate(schema):
             if not column.is_discrete:
-                family = FAMILIES[column.kind](columns=1, table=rows, prior=plain_prior)
-                made.append(Block(f"{column.kind}_{at}", [at], self.width, family))
+                key = block_key(column, None, {}, None)
+                block = make_block(key, [column], [at], self.width, rows, None, plain_prior)
+                made.append(Block(f"{block.name}_{at}", [at], self.width, block.family))
         self.blocks = nn.ModuleList(made)
 
     def parts(self) -> list[Block]:

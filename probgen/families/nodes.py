@@ -21,6 +21,7 @@ from probgen.families.generalised_linear import GeneralisedLinear, Given
 from probgen.families.noisy_max import NoisyMax
 from probgen.families.tree_table import TreeTable, read_tree
 from probgen.structure.graph import Graph, check_known
+from probgen.whole import is_whole
 
 __all__ = ["Nodes", "hidden_column"]
 
@@ -206,7 +207,7 @@ def kinds_of(column: Column) -> tuple[str, ...]:
 
 def hidden_column(name: str, levels: Any) -> Column:
     """A hidden node as a column."""
-    names = tuple(range(levels)) if isinstance(levels, int) and not isinstance(levels, bool) else levels
+    names = tuple(range(levels)) if is_whole(levels) else levels
     if not isinstance(names, list | tuple) or len(names) < 1:
         raise CapabilityError(
             f"Hidden node {name!r} needs a number of levels or a list of their names, got {levels!r}."

@@ -24,6 +24,7 @@ from probgen.families.readings import Reading, reading_of
 from probgen.families.responses import Response, response_of
 from probgen.families.scales import Scales, check_scales, left_over
 from probgen.families.shrinkage import Theta
+from probgen.whole import is_whole
 
 __all__ = ["Pairwise"]
 
@@ -206,7 +207,7 @@ class Regressed(Observable):
 
 def check_options(schema: Schema, products: Any, scales: Any, matching: Any) -> None:
     """Refuse what is no choice."""
-    number = isinstance(products, int) and not isinstance(products, bool) and products >= 0
+    number = is_whole(products, 0)
     if products not in ("auto", "all", "none") and not number:
         raise CapabilityError(f"products must be 'auto', 'all', 'none' or a whole number, got {products!r}.")
     if matching != "auto" and matching not in MANNERS:

@@ -211,11 +211,12 @@ class Count(Plain):
         self.log_shape = (mean.square() / (variance - mean).clamp_min(mean / 50 + 1e-6)).clamp(0.1, 500.0).log()
 
     def whole(self, x: Tensor) -> Tensor:
-        """Drawn counts: whole, not below zero, and not far beyond the known ones; rounded numbers of a short scale stay on it."""
+        """Drawn counts: whole, within bounds, and not far beyond the known ones; rounded numbers of a short scale stay on it."""
         if self.form == 1 and self.most - self.least < STEPS:
             return torch.minimum(torch.maximum(x.round(), self.least), self.most)
         most = self.most + REACH * (self.most - self.least).clamp_min(1.0)
-        return torch.minimum(x.round().clamp_min(0.0), most)
+        low, high = self.column.ends
+        return torch.minimum(x.round(), most).clamp(low, high)
 
 
 class Scores(Reading):

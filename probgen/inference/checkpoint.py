@@ -79,7 +79,10 @@ class Checkpoint:
     def save(self, attempts: list[Progress]) -> None:
         """Write to a neighbour first, so that an interruption never leaves half a file."""
         tensors = {f"{n}|{k}": v for n, attempt in enumerate(attempts) for k, v in attempt.tensors().items()}
-        about = {"purpose": json.dumps(self.purpose), "failures": json.dumps([a.failure for a in attempts])}
+        about = {
+            "purpose": json.dumps(self.purpose, default=float),
+            "failures": json.dumps([a.failure for a in attempts]),
+        }
         beside = self.own.with_name(self.own.name + ".part")
         save_file(tensors, beside, metadata=about)
         if self.in_step:
@@ -112,7 +115,7 @@ class Checkpoint:
         return attempts
 
     def check_purpose(self, found: dict[str, Any]) -> None:
-        wanted = json.loads(json.dumps(self.purpose))
+        wanted = json.loads(json.dumps(self.purpose, default=float))
         for key in wanted | found:
             if wanted.get(key) != found.get(key):
                 raise FitError(

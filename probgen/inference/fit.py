@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.programs import code_fingerprint, fingerprint, users_data
 from probgen.inference.runtime import seed_of, setting, to_device, to_dtype
 from probgen.program import Model, UserProgram
+from probgen.whole import check_whole
 
 __all__ = ["Outcome", "find_method", "method_names", "methods_of", "run"]
 
@@ -95,8 +96,8 @@ def choose_method(program: Model, method: str) -> str:
 def check_limits(max_steps: int | None, tolerance: float | None, restarts: int | None) -> None:
     """Refuse limits that are no numbers of the right kind."""
     for name, value in (("max_steps", max_steps), ("restarts", restarts)):
-        if value is not None and (not isinstance(value, Integral) or value < 1):
-            raise CapabilityError(f"{name} must be a whole number of at least 1, got {value!r}.")
+        if value is not None:
+            check_whole(name, value)
     if tolerance is not None and (not isinstance(tolerance, Real) or not tolerance >= 0):
         raise CapabilityError(f"tolerance must be a number of nats a row, at least 0, got {tolerance!r}.")
 
@@ -202,7 +203,7 @@ def is_plain(value: Any) -> bool:
         return all(map(is_plain, (*value, *value.values())))
     if isinstance(value, list | tuple):
         return all(map(is_plain, value))
-    return value is None or isinstance(value, int | float | str)
+    return value is None or isinstance(value, Real | str)
 
 
 def divide(source: Any, fraction: float, seed: int) -> tuple[Any, Any]:

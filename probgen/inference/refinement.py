@@ -24,6 +24,7 @@ from probgen.inference.annealed_latents import proposed
 from probgen.inference.objectives.elbo import is_normal
 from probgen.inference.posterior import Theta
 from probgen.inference.row_noise import RowDraws, RowNoise
+from probgen.whole import is_whole
 
 __all__ = ["Refined", "check_guided", "refined"]
 
@@ -81,15 +82,16 @@ class Refined:
             yield from pair
 
 
-def check_guided(fit: Any, **steps: int) -> None:
-    """Refuse what is no number of steps, and models that have no guide with a density."""
+def check_guided(fit: Any, **steps: int) -> list[int]:
+    """Numbers of steps; refused where they are none, or the model has no guide with a density."""
     for name, count in steps.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        if not is_whole(count, 0):
             raise CapabilityError(f"{name} is a number of steps, 0 or more; got {count!r}.")
         if count and fit.traits.density != "lower_bound":
             raise CapabilityError(
                 f"{name} needs a guide of continuous latents, and {fit.name!r} has none with a density; leave it out."
             )
+    return [int(count) for count in steps.values()]
 
 
 def refined(program: Any, batch: Batch, steps: int, theta: Theta | None, seed: int) -> Any:

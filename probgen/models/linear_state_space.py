@@ -25,6 +25,7 @@ from probgen.families import INTEGRATE_OUT, Columns, DiagonalRegression, FullReg
 from probgen.families.gaussian_regression import GaussianRegression, balance
 from probgen.families.structural import structural
 from probgen.program import Model, Traits
+from probgen.whole import check_whole
 
 
 class LinearStateSpace(Model):
@@ -60,8 +61,7 @@ class LinearStateSpace(Model):
         if structure is not None:
             self.build(structure, covariance, prior, diffuse)
             return
-        if not isinstance(latent, int) or latent < 1:
-            raise CapabilityError(f"latent must be a whole number of at least 1, got {latent!r}.")
+        check_whole("latent", latent)
         if covariance not in ("diagonal", "full"):
             raise CapabilityError(f"covariance must be 'diagonal' or 'full', got {covariance!r}.")
         noise = FullRegression if covariance == "full" else DiagonalRegression

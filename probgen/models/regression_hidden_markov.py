@@ -11,9 +11,9 @@ is that of the other columns. With p = ``lags`` > 0 a known step needs its p ste
 import pyro
 
 from probgen.data.schema import Schema
-from probgen.errors import CapabilityError
 from probgen.families import SUM_OUT, MarkovChain, RegressedColumns
 from probgen.program import Model, Traits
+from probgen.whole import check_whole
 
 
 class RegressionHiddenMarkov(Model):
@@ -38,8 +38,7 @@ class RegressionHiddenMarkov(Model):
         prior: str | None = "default",
     ) -> None:
         super().__init__(schema)
-        if not isinstance(lags, int) or lags < 0:
-            raise CapabilityError(f"lags must be a whole number of at least 0, got {lags!r}.")
+        check_whole("lags", lags, 0)
         self.inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         self.columns = tuple(name for name in schema.names if name not in self.inputs)
         self.chain = MarkovChain(states, topology, None, prior)

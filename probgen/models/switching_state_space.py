@@ -31,6 +31,7 @@ from probgen.families import (
 )
 from probgen.families.gaussian_regression import balance
 from probgen.program import Model, Traits
+from probgen.whole import check_whole
 
 
 class SwitchingStateSpace(Model):
@@ -65,8 +66,7 @@ class SwitchingStateSpace(Model):
         prior: str | None = "default",
     ) -> None:
         super().__init__(schema)
-        if not isinstance(latent, int) or latent < 1:
-            raise CapabilityError(f"latent must be a whole number of at least 1, got {latent!r}.")
+        check_whole("latent", latent)
         if covariance not in ("diagonal", "full"):
             raise CapabilityError(f"covariance must be 'diagonal' or 'full', got {covariance!r}.")
         noise = FullRegression if covariance == "full" else DiagonalRegression

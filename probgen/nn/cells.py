@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,8 @@ from probgen.nn.residual import ResidualBlock
 __all__ = ["Attention", "CellEmbedding", "KnownCells"]
 
 HEADS = 4
+ALONE = 32  # width of a cell's vector where no layer is told
+SMALL = 0.3  # of an output's first weights, for what is normalised is several times as large as what a perceptron ends with
 
 
 class CellEmbedding(nn.Module):
@@ -51,11 +52,12 @@ class KnownCells(nn.Module):
 
     def __init__(self, columns: Sequence[int], *widths: int) -> None:
         super().__init__()
-        width = widths[0]
+        hidden = widths[:-1] or (ALONE,)
+        width = hidden[0]
         self.embedding = CellEmbedding(columns, width)
         self.each = nn.Sequential(nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.scale = len(self.embedding.column) ** -0.5
-        self.all = mlp(*widths)
+        self.all = mlp(*hidden, widths[-1])
 
     def forward(self, numbers: Tensor, known: Tensor) -> Tensor:
         """``(B, F)`` numbers and a mask ``(B, D)`` to ``(B, outputs)``."""
@@ -68,16 +70,19 @@ class Attention(nn.Module):
 
     Args:
         columns: the column that each of the F numbers belongs to.
-        widths: of the layers, and of the output; tokens have the first.
+        widths: of the layers, at least one, and of the output; tokens have the first.
     """
 
     def __init__(self, columns: Sequence[int], *widths: int) -> None:
         super().__init__()
-        width = widths[0]
+        hidden = widths[:-1] or (ALONE,)
+        width = hidden[0]
         self.embedding = CellEmbedding(columns, width)
         self.summary = nn.Parameter(torch.randn(width) / 2)
-        self.layers = nn.ModuleList(AttentionLayer(width) for _ in pairwise(widths))
-        self.last = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, widths[-1]))
+        self.layers = nn.ModuleList(AttentionLayer(width) for _ in hidden)
+        head = nn.Linear(width, widths[-1])
+        head.weight.data *= SMALL
+        self.last = nn.Sequential(nn.LayerNorm(width), head)
 
     def forward(self, numbers: Tensor, known: Tensor) -> Tensor:
         """``(B, F)`` numbers and a mask ``(B, D)`` to ``(B, outputs)``."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from probgen.data.images import pictures_of
+from probgen.data.images import picture_shape, pictures_of
 from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.plots.columns import show_dates
@@ -62,14 +61,12 @@ def as_pictures(values: np.ndarray, schema: Schema, shape: Shape = None) -> np.n
         shape: ``(H, W)`` or ``(H, W, C)`` of all columns together; where None, of the first of ``schema.images``.
 
     Raises:
-        CapabilityError: as many columns do not make a picture of that shape.
+        SchemaError: as many columns do not make a picture of that shape.
     """
     if shape is None:
         found = pictures_of(values, schema, schema.images[0].name) if schema.images else None
-    elif prod(shape) != len(schema) or len(shape) not in (2, 3):
-        raise CapabilityError(f"{len(schema)} columns are no picture of shape {tuple(shape)}.")
     else:
-        found = values.reshape(-1, *(*shape, 1)[:3])
+        found = values.reshape(-1, *picture_shape(shape, len(schema)))
     return found if found is None or found.shape[-1] == 3 else found.mean(-1)
 
 

@@ -58,6 +58,7 @@ def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
     if not bound and shared == 0.0 and not error.any():
         return Estimate(rows, "exact")
     kind = "lower_bound" if bound else "annealed"
+    error = np.where(np.isinf(error), np.nan, error)  # of one chain, nobody knows
     return Estimate(rows, kind, np.hypot(error, shared), np.minimum(size, float(z.size)), shared_error=shared)
 
 

@@ -22,6 +22,7 @@ from probgen.errors import CapabilityError, DataError
 from probgen.estimate import Estimate
 from probgen.inference.runtime import seeded
 from probgen.queries.fit import Fit, same_coding
+from probgen.whole import check_whole
 
 __all__ = ["Ensemble", "ensemble", "load_ensemble"]
 
@@ -77,7 +78,7 @@ class Ensemble:
             CapabilityError: fewer than one draw.
             DataError: a row whose known cells are impossible under every member with weight.
         """
-        check_count("draws", draws)
+        check_whole("draws", draws)
         rows = self.members[0].read(table)
         shares = torch.as_tensor(self.embed(rows))
         with seeded(seed, "members"):
@@ -107,7 +108,7 @@ class Ensemble:
         Raises:
             CapabilityError: fewer than one row.
         """
-        check_count("n", n)
+        check_whole("n", n)
         with seeded(seed, "members"):
             counts = torch.multinomial(torch.as_tensor(self.weights), n, replacement=True)
         sizes = np.bincount(counts.numpy(), minlength=len(self.members))
@@ -196,11 +197,6 @@ def refuse_impossible(log_probs: np.ndarray) -> None:
             f"The known cells of row {int(bad[0])} have probability zero under every member ({len(bad)} such rows); check"
             " them, or fit a member with a prior, which leaves no state impossible."
         )
-
-
-def check_count(name: str, number: Any) -> None:
-    if not isinstance(number, int | np.integer) or number < 1:
-        raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
 
 
 def checked_members(given: Any) -> tuple[Fit, ...]:

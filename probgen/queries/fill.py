@@ -23,6 +23,7 @@ from probgen.inference.tracing import Given, observe
 from probgen.queries import conditionals, energy
 from probgen.queries.answers import impossible
 from probgen.queries.evidence import as_mapping, beside, read_evidence, row_of
+from probgen.whole import check_whole, is_whole
 
 __all__ = ["fill", "sample", "sample_given"]
 
@@ -40,9 +41,8 @@ def fill(
     sweeps: int = 0,
 ) -> list[Table]:
     """Completed tables; known cells keep their bits. ``forced``, ``extra`` and ``sweeps`` are those of :func:`fill_batch`."""
-    if not isinstance(draws, int | np.integer) or draws < 1:
-        raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
-    check_guided(fit, refine=refine, sweeps=sweeps)
+    draws = check_whole("draws", draws)
+    refine, sweeps = check_guided(fit, refine=refine, sweeps=sweeps)
     if fit.traits.conditionals:
         return conditionals.fill(fit, table, draws, seed)
     if not fit.traits.normalised:
@@ -84,9 +84,9 @@ def completed(
 
 def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
     """New rows (or sequences of ``steps`` rows): latents from the program itself, then a table with nothing known."""
-    if not isinstance(n, int | np.integer) or n < 1:
+    if not is_whole(n, 1):
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
-    if steps is not None and (not isinstance(steps, int) or steps < 1):
+    if steps is not None and not is_whole(steps, 1):
         raise CapabilityError(f"A sequence has at least 1 step, got steps={steps!r}.")
     if fit.traits.conditionals:
         return conditionals.new_rows(fit, int(n), seed)
@@ -107,7 +107,7 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
 
 def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[str, Any] | None, seed: int) -> Table:
     """New rows in which some columns are observed, and some are set by intervention."""
-    if not isinstance(n, int | np.integer) or n < 1:
+    if not is_whole(n, 1):
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
     evidence = read_evidence(fit, given, do, None)
     if evidence.forced and not fit.traits.network:

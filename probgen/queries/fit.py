@@ -27,6 +27,7 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.programs import users_data
 from probgen.inference.runtime import seeded, setting
 from probgen.program import Model, Traits, UserProgram, accepted_options, find
+from probgen.whole import is_whole
 
 if TYPE_CHECKING:
     from probgen.queries.answers import Answer
@@ -126,11 +127,18 @@ class Fit:
 
         return fill(self, self.read(table), draws, seed, refine=refine, sweeps=sweeps)
 
-    def marginals(self, table: Any, *, draws: int = 200, seed: int = 0) -> Any:
-        """For each unknown cell: mean, standard deviation, quantiles; probabilities for discrete columns."""
+    def marginals(self, table: Any, *, draws: int = 200, seed: int = 0, refine: int = 0, sweeps: int = 0) -> Any:
+        """For each unknown cell: mean, standard deviation, quantiles; probabilities for discrete columns.
+
+        Args:
+            table: with holes.
+            draws: of each cell.
+            seed: of all draws.
+            refine, sweeps: as for :meth:`fill`; the densities that probabilities come from are refined, too.
+        """
         from probgen.queries.marginals import marginals
 
-        return marginals(self, self.read(table), draws, seed)
+        return marginals(self, self.read(table), draws, seed, refine, sweeps)
 
     def sample(
         self,
@@ -522,7 +530,7 @@ def check_inputs(program: Model, table: Any) -> None:
 def check_size(program: Model, source: Any) -> None:
     """Refuse a table smaller than the number of components."""
     components = program.options.get("components")
-    if isinstance(components, int) and len(source) < components:
+    if is_whole(components) and len(source) < components:
         raise FitError(
             f"{program.name!r} with components={components} needs at least {components} rows, the table has {len(source)};"
             " use fewer components."
@@ -538,9 +546,10 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
     }
     offset = units_offset(outcome.program, standardiser)
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
+    diagnostics = {key: in_units(value, key, offset) for key, value in outcome.diagnostics.items()}
     return Fit(
         outcome.program, outcome.program.schema, standardiser, outcome.posterior, outcome.method, history,
-        outcome.diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
+        diagnostics, provenance, outcome.seconds, outcome.dtype, outcome.device, outcome.options, outcome.memory,
     )  # fmt: skip
 
 
@@ -554,3 +563,10 @@ def versions() -> dict[str, str]:
 def shifted(values: list[float], key: str, offset: float) -> list[float]:
     """Numbers in nats a row, from model coordinates to the data's own units."""
     return [value + offset for value in values] if key in IN_NATS else values
+
+
+def in_units(told: Any, key: str, offset: float) -> Any:
+    """A diagnostic; the scores among them likewise."""
+    if key == "restarts":
+        return [score + offset for score in told]
+    return told + offset if key == "best_validation" and told is not None else told

@@ -25,6 +25,7 @@ from probgen.inference.amortised import Weighted, weighted
 from probgen.inference.annealed_latents import check_density
 from probgen.inference.latent_use import ACTIVE, log_aggregate, spread_of_means, taken_one_by_one, unit_nats
 from probgen.inference.row_noise import RowDraws, RowNoise
+from probgen.whole import is_whole
 
 __all__ = ["LatentInformation", "latent_information"]
 
@@ -103,7 +104,7 @@ def latent_information(fit: Any, table: Any, *, draws: int = 8, seed: int = 0) -
             f"latent_information is of latents a row with a guide that has a density; {fit.name!r} has none. Available:"
             " vae, hierarchical_vae, conditional_vae."
         )
-    if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:
+    if not is_whole(draws, 2):
         raise CapabilityError(f"draws must be a whole number of at least 2, which an error needs; got {draws!r}.")
     with torch.no_grad(), fit.setting():
         batch = fit.batches(rows, len(rows)).batch(rows)

@@ -27,6 +27,7 @@ from probgen.inference.refinement import check_guided, refined
 from probgen.inference.row_noise import RowNoise
 from probgen.inference.runtime import seeded
 from probgen.queries import energy
+from probgen.whole import check_whole
 
 __all__ = ["log_prob", "tell", "untold"]
 
@@ -58,11 +59,11 @@ def log_prob(
         raise CapabilityError(
             f"{fit.name!r} has no density; use fit.sample or fit.fill, or a model whose traits have one."
         )
-    check_question(fit, method, refine, temperatures)
+    check_question(fit, method)
+    temperatures, (refine,) = check_whole("temperatures", temperatures), check_guided(fit, refine=refine)
     annealing = method == "annealed"
-    draws = {"annealed": CHAINS, "particles": PARTICLES}.get(method, DRAWS) if draws is None else draws
-    if draws < 1:
-        raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    usual = {"annealed": CHAINS, "particles": PARTICLES}.get(method, DRAWS)
+    draws = check_whole("draws", usual if draws is None else draws)
     if not fit.traits.normalised:
         return energy.log_prob(fit, table, draws, seed)
     if fit.traits.network and table.lengths is None:
@@ -76,7 +77,7 @@ def log_prob(
     return drawn(fit, table, draws, seed, refine, bound=method == "lower_bound")
 
 
-def check_question(fit: Any, method: str, refine: int, temperatures: int) -> None:
+def check_question(fit: Any, method: str) -> None:
     """Refuse methods that there are not, and those that the model has no use for."""
     if method not in METHODS:
         raise CapabilityError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}.")
@@ -85,9 +86,6 @@ def check_question(fit: Any, method: str, refine: int, temperatures: int) -> Non
             f"method={method!r} is for models with a guide for their latents; the density of {fit.name!r} is"
             f" {fit.traits.density.replace('_', ' ')}. Leave method out."
         )
-    if isinstance(temperatures, bool) or not isinstance(temperatures, int) or temperatures < 1:
-        raise CapabilityError(f"temperatures must be a whole number of at least 1, got {temperatures!r}.")
-    check_guided(fit, refine=refine)
 
 
 def tell(found: Estimate, name: str) -> None:
@@ -133,6 +131,7 @@ def drawn(fit: Any, table: Table, draws: int, seed: int, refine: int, bound: boo
         return Estimate(rows, "exact")
     if bound:
         return Estimate(rows, "lower_bound", error)
+    error = np.zeros_like(rows) if point else error
     weighed = not point and estimable(draws) and (local or len(fit.posterior) == 1)
     return Estimate(rows, "lower_bound" if point else "importance", error, size, k_hat=shape if weighed else None)
 
@@ -263,6 +262,6 @@ def average(terms: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     w = (terms - top).exp()
     mean = w.mean(0)
     value = top + mean.log()
-    spread = w.std(0, correction=1) if draws > 1 else torch.zeros_like(mean)
+    spread = w.std(0, correction=1) if draws > 1 else torch.full_like(mean, torch.nan)  # one draw says nothing of it
     size = w.sum(0).square() / w.square().sum(0)
     return value.cpu().numpy(), (spread / mean / math.sqrt(draws)).cpu().numpy(), size.cpu().numpy()

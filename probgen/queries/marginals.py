@@ -12,6 +12,7 @@ from probgen.errors import CapabilityError
 from probgen.inference.evidence import posterior_marginals
 from probgen.inference.patterns import affordable
 from probgen.queries.log_prob import untold
+from probgen.whole import check_whole
 
 __all__ = ["Marginals", "class_probabilities", "marginals", "node_probabilities"]
 
@@ -70,18 +71,19 @@ class Marginals:
         ]  # fmt: skip
 
 
-def marginals(fit: Any, table: Table, draws: int, seed: int) -> Marginals:
+def marginals(fit: Any, table: Table, draws: int, seed: int, refine: int = 0, sweeps: int = 0) -> Marginals:
     """By draws for numbers; by the density itself for discrete columns, where there is one."""
     row, at = np.nonzero(~table.known)
-    filled = (
-        np.stack([t.values[row, at] for t in fit.fill(table, draws, seed=seed)]) if len(row) else np.zeros((draws, 0))
-    )
+    check_whole("draws", draws)
+    how = {name: steps for name, steps in {"refine": refine, "sweeps": sweeps}.items() if steps}
+    tables = fit.fill(table, draws, seed=seed, **how) if len(row) else []
+    filled = np.stack([t.values[row, at] for t in tables]) if len(row) else np.zeros((draws, 0))
     names = np.array(fit.schema.names, dtype=object)[at] if len(row) else np.array([], dtype=object)
     discrete = np.array([fit.schema[int(a)].kind in ("binary", "categorical") for a in at], dtype=bool)
     mean = np.where(discrete, np.nan, filled.mean(0))
     sd = np.where(discrete, np.nan, filled.std(0, ddof=1) if draws > 1 else np.nan)
     alone = table.lengths is None
-    shares = cell_probabilities(fit, table, row, at) if alone else drawn_probabilities(fit, at, filled)
+    shares = cell_probabilities(fit, table, row, at, refine) if alone else drawn_probabilities(fit, at, filled)
     return Marginals(row, names, mean, sd, filled, shares)
 
 
@@ -96,7 +98,9 @@ def drawn_probabilities(fit: Any, at: np.ndarray, filled: np.ndarray) -> dict[in
     return found
 
 
-def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) -> dict[int, dict[Any, float]]:
+def cell_probabilities(
+    fit: Any, table: Table, row: np.ndarray, at: np.ndarray, refine: int = 0
+) -> dict[int, dict[Any, float]]:
     """From the density itself."""
     found: dict[int, dict[Any, float]] = {}
     at_once = node_probabilities(fit, table) if fit.traits.network and len(fit.posterior) == 1 else {}
@@ -110,7 +114,7 @@ def cell_probabilities(fit: Any, table: Table, row: np.ndarray, at: np.ndarray) 
         if not column.is_discrete or fit.traits.density == "none":
             continue
         cells = np.nonzero(at == number)[0]
-        probabilities = class_probabilities(fit, table.take(row[cells]), column.name)
+        probabilities = class_probabilities(fit, table.take(row[cells]), column.name, refine=refine)
         for cell, values in zip(cells, probabilities, strict=True):
             found[int(cell)] = dict(zip(column.levels, values.tolist(), strict=True))
     return found
@@ -133,11 +137,14 @@ def node_probabilities(fit: Any, table: Table) -> dict[str, np.ndarray]:
     return {name: values[which] for name, values in found.items()}
 
 
-def class_probabilities(fit: Any, table: Any, column: str, *, draws: int = 200, seed: int = 0) -> np.ndarray:
+def class_probabilities(
+    fit: Any, table: Any, column: str, *, draws: int = 200, seed: int = 0, refine: int = 0
+) -> np.ndarray:
     """``(N, L)``: p(column = level | the other known cells), from the joint density at every level (Bayes' rule).
 
-    The column's own values in ``table`` are not looked at.
+    The column's own values in ``table`` are not looked at. ``draws``, ``seed`` and ``refine`` are those of :meth:`Fit.log_prob`.
     """
+    how = {"refine": refine} if refine else {}  # models of others may not know it
     known = fit.read(table)
     place, kind = fit.schema.index(column), fit.schema[column]
     if not kind.is_discrete:
@@ -147,7 +154,7 @@ def class_probabilities(fit: Any, table: Any, column: str, *, draws: int = 200, 
         values = known.values.copy()
         values[:, place] = code
         with untold():  # most levels of a row may be far off, and do not count
-            scores.append(np.asarray(fit.log_prob(known.with_values(values), draws=draws, seed=seed)))
+            scores.append(np.asarray(fit.log_prob(known.with_values(values), draws=draws, seed=seed, **how)))
     joint = np.stack(scores, 1)
     joint = np.exp(joint - joint.max(1, keepdims=True))
     return joint / joint.sum(1, keepdims=True)

@@ -20,6 +20,7 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.posterior import Posterior
 from probgen.program import UserProgram, find
+from probgen.queries.column_families import check_families, families_of
 from probgen.queries.ensemble import load_ensemble
 from probgen.queries.fit import Fit
 from probgen.structure.graph import Graph
@@ -60,7 +61,7 @@ def to_bytes(fit: Fit) -> bytes:
     config = {
         "format": FORMAT, "model": fit.name, "options": fit.program.options, "schema": json.loads(fit.schema.to_json()),
         "method": fit.method, "point": fit.posterior.point, "diagnostics": fit.diagnostics, "provenance": fit.provenance,
-        "seconds": fit.seconds, "dtype": str(fit.dtype).removeprefix("torch."),
+        "seconds": fit.seconds, "dtype": str(fit.dtype).removeprefix("torch."), "families": families_of(fit.program),
     }  # fmt: skip
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -102,6 +103,8 @@ def from_bytes(content: bytes, path: str = "This") -> Fit:
     try:
         schema = Schema.from_json(json.dumps(config["schema"]))
         program = find(config["model"])(schema, **{k: revive(v) for k, v in config["options"].items()})
+        parameters = nested(part(tensors, "posterior"))
+        check_families(program, schema, config.get("families"), parameters, path)
         dtype = {"float32": torch.float32, "float64": torch.float64}[config["dtype"]]
         program.to(dtype)
         program.load_state_dict(part(tensors, "program"))
@@ -110,7 +113,7 @@ def from_bytes(content: bytes, path: str = "This") -> Fit:
             f"{path} does not describe a fit that this version can rebuild ({error}); fit it again."
         ) from error
     program.eval()
-    parameters, memory = nested(part(tensors, "posterior")), nested(part(tensors, "memory"))
+    memory = nested(part(tensors, "memory"))
     arrays = {key: value.numpy() for key, value in part(tensors, "standardiser").items()}
     standardiser = Standardiser(arrays["shift"], arrays["scale"], arrays["continuous"])
     history = {key: value.tolist() for key, value in part(tensors, "history").items()}

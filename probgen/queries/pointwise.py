@@ -27,6 +27,7 @@ from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given
 from probgen.program import UserProgram
 from probgen.queries.log_prob import counted_rows, log_jacobian
+from probgen.whole import check_whole
 
 __all__ = ["Pointwise", "chosen_draws", "over_draws", "pointwise"]
 
@@ -69,8 +70,7 @@ def pointwise(fit: Any, data: Any, draws: int) -> Pointwise:
         CapabilityError: the model has no density, or a user's program has discrete sites that cannot be summed out row by
             row.
     """
-    if draws < 1:
-        raise CapabilityError(f"draws must be at least 1, got {draws}.")
+    check_whole("draws", draws)
     which = chosen_draws(fit.posterior, draws)
     if isinstance(fit.program, UserProgram):
         return Pointwise(of_user_program(fit, data, which), which)

@@ -19,6 +19,7 @@ from probgen.inference.tracing import Given, observe
 from probgen.program import UserProgram
 from probgen.queries.pointwise import NO_BATCH, chosen_draws
 from probgen.queries.reading import families
+from probgen.whole import check_whole
 
 __all__ = ["Replicates", "posterior_predictive", "prior_predictive"]
 
@@ -40,7 +41,7 @@ class Replicates:
 
 def posterior_predictive(fit: Any, data: Any, draws: int, seed: int = 0) -> Replicates:
     """Replicates of the data under at most ``draws`` evenly spaced draws (of a point estimate: so many at that point)."""
-    check(draws)
+    check_whole("draws", draws)
     if fit.posterior.point:
         which, numbers, shape = np.arange(draws), [0] * draws, (1, draws)
     else:
@@ -66,7 +67,7 @@ def prior_predictive(fit: Any, data: Any, draws: int, seed: int = 0) -> Replicat
     Raises:
         CapabilityError: a prior that cannot be drawn from (it is improper, or there is none).
     """
-    check(draws)
+    check_whole("draws", draws)
     if isinstance(fit.program, UserProgram):
         try:
             found, sites = run_user_program(fit, data, {}, draws, seed)
@@ -83,11 +84,6 @@ def prior_predictive(fit: Any, data: Any, draws: int, seed: int = 0) -> Replicat
 def expanded(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """One chain."""
     return {name: value[None] for name, value in values.items()}
-
-
-def check(draws: int) -> None:
-    if draws < 1:
-        raise CapabilityError(f"draws must be at least 1, got {draws}.")
 
 
 # --------------------------------------------------------------------------------------------------------------- tables

@@ -15,6 +15,7 @@ from probgen.queries.answers import Answer, Evidence, impossible
 from probgen.queries.evidence import as_mapping, as_names, read_evidence, read_targets
 from probgen.queries.network_tables import network_of
 from probgen.structure.graph import check_known
+from probgen.whole import check_whole
 
 __all__ = ["Answer", "Evidence", "ask", "network_of"]
 
@@ -36,8 +37,7 @@ def ask(
     """See :meth:`probgen.queries.fit.Fit.query`."""
     if method not in ("exact", "importance", "gibbs"):
         raise CapabilityError(f"method must be 'exact', 'importance' or 'gibbs', got {method!r}.")
-    if not isinstance(draws, int | np.integer) or draws < 2:
-        raise CapabilityError(f"draws must be a whole number of at least 2, got {draws!r}.")
+    check_whole("draws", draws, 2)
     evidence = read_evidence(fit, given, do, soft)
     names = read_targets(fit, targets, evidence)
     if joint and not any(fit.program.node(name).is_discrete for name in names):

@@ -16,6 +16,7 @@ from probgen.inference.elimination import ChainBucket
 from probgen.inference.evidence import log_evidence
 from probgen.inference.posterior import Theta
 from probgen.queries.marginals import Marginals, marginals
+from probgen.whole import check_whole
 
 __all__ = ["filter_states", "forecast", "viterbi"]
 
@@ -50,8 +51,7 @@ def viterbi(fit: Any, table: Table) -> np.ndarray:
 
 def forecast(fit: Any, table: Table, steps: int, draws: int, seed: int) -> Marginals:
     """Marginals of ``steps`` unknown rows after each sequence; ``row`` counts the rows of the longer table."""
-    if not isinstance(steps, int) or steps < 1:
-        raise CapabilityError(f"steps must be a whole number of at least 1, got {steps!r}.")
+    check_whole("steps", steps)
     if table.lengths is None:
         raise CapabilityError("A forecast needs sequences; make the table with Table(data, sequence=..., time=...).")
     if fit.program.inputs:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from probgen.inference.pareto import GOOD_ENOUGH
+
 if TYPE_CHECKING:
     from probgen.studies.main_study import Study
 
@@ -17,7 +19,7 @@ HEAP = 0.1  # share of a continuous column on one value
 
 def caveats(study: Study) -> list[str]:
     """Sentences; none where there is nothing to say."""
-    return [*kinds(study), *rows(study), *heaps(study), *convergence(study), *choice(study)]
+    return [*kinds(study), *shapes(study), *rows(study), *heaps(study), *convergence(study), *choice(study)]
 
 
 def kinds(study: Study) -> list[str]:
@@ -33,6 +35,21 @@ def kinds(study: Study) -> list[str]:
             found.append(
                 f"The log density of {name} is an estimate ({kind}); its mean has a Monte-Carlo error of"
                 f" {error:.2g} nats a row, and such estimates err downwards."
+            )
+    return found
+
+
+def shapes(study: Study) -> list[str]:
+    """Rows whose importance weights cannot be trusted."""
+    found = []
+    for name, k_hat in study.density.k_hat.items():
+        far = int((k_hat > GOOD_ENOUGH).sum())
+        if far:
+            found.append(
+                f"Pareto's k-hat of the importance weights of {name} is above {GOOD_ENOUGH} in {far} of {len(k_hat)} held-out rows:"
+                " their log densities are too low by more than their errors say. Score them again with more draws, with the"
+                " guide of each row improved (fit.log_prob(rows, refine=100), probgen score --refine 100), or with"
+                " method='annealed'."
             )
     return found
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.image import imsave
 
+from probgen.data.images import picture_shape
 from probgen.data.schema import Schema
 from probgen.data.table import Table
-from probgen.errors import SchemaError
 
 __all__ = ["Picture", "atlas", "pictures_of"]
 
@@ -43,27 +43,11 @@ def pictures_of(schema: Schema, shape: tuple[int, ...] | None) -> list[Picture]:
     """
     if shape is None:
         return [
-            Picture(image.name, checked(image.shape), tuple(map(schema.index, image.names))) for image in schema.images
+            Picture(image.name, picture_shape(image.shape, image.pixels), tuple(map(schema.index, image.names)))
+            for image in schema.images
         ]
     places = tuple(place for place, column in enumerate(schema) if column.kind in PIXELS)
-    size = checked(shape)
-    if np.prod(size) != len(places):
-        raise SchemaError(
-            f"shape={tuple(shape)} is a picture of {np.prod(size)} pixels; the table has {len(places)} columns that"
-            " can be pixels. Give shape=(height, width), or (height, width, 3), of all of them."
-        )
-    return [Picture("", size, places)]
-
-
-def checked(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels."""
-    whole = all(isinstance(size, int | np.integer) and size >= 1 for size in shape)
-    if not whole or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
-        raise SchemaError(
-            f"shape must be (height, width), or (height, width, channels) with 1 or 3 channels, got {shape}."
-        )
-    height, width, channels = (*shape, 1)[:3]
-    return int(height), int(width), int(channels)
+    return [Picture("", picture_shape(shape, len(places)), places)]
 
 
 def limits(table: Table, picture: Picture) -> tuple[float, float]:

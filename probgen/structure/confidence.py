@@ -20,6 +20,7 @@ from probgen.structure.graph import Graph
 from probgen.structure.learn import FROM_ROWS, Options, learn
 from probgen.structure.partial import cpdag, is_acyclic
 from probgen.structure.statistics import Statistics
+from probgen.whole import check_whole
 
 __all__ = ["EdgeConfidence", "edge_confidence"]
 
@@ -137,8 +138,7 @@ def edge_confidence(
     """
     table = table if isinstance(table, Table) else Table(table)
     for name, value in (("resamples", resamples), ("workers", workers)):
-        if not isinstance(value, int) or value < 1:
-            raise CapabilityError(f"{name} must be a whole number from 1 up, got {value!r}.")
+        check_whole(name, value)
     made = make_options(table, method, options)
     arrows, compelled = np.zeros((2, table.n_columns, table.n_columns))
     place = {name: at for at, name in enumerate(table.names)}

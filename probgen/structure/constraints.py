@@ -11,6 +11,7 @@ import numpy as np
 from probgen.errors import CapabilityError
 from probgen.structure.graph import check_known, checked_edges
 from probgen.structure.statistics import Statistics
+from probgen.whole import is_whole
 
 __all__ = ["Constraints"]
 
@@ -94,7 +95,7 @@ class Constraints:
         most = self.max_parents
         if most is None:
             return
-        if not isinstance(most, int | np.integer) or isinstance(most, bool) or most < 0:
+        if not is_whole(most, 0):
             raise CapabilityError(f"max_parents must be a whole number from 0 up, or None; got {most!r}.")
         for name in names:
             needed = sum(child == name for _, child in self.required)

@@ -19,6 +19,7 @@ from probgen.structure.scores import Score, check_edge, check_number, make_score
 from probgen.structure.search import Climb, Move, climb, promising, shaken
 from probgen.structure.statistics import Statistics
 from probgen.structure.trees import augmented_tree, check_class, tree
+from probgen.whole import check_whole, is_whole
 
 __all__ = ["Options", "Step", "Structure", "learn", "learn_structure", "settled_structure"]
 
@@ -390,11 +391,10 @@ def check_options(options: Options, table: Table) -> None:
             "The log likelihood rises with every edge; give max_parents, or a score that counts parameters ('bic')."
         )
     for name in ("restarts", "tabu"):
-        if not isinstance(getattr(options, name), int) or getattr(options, name) < 0:
-            raise CapabilityError(f"{name} must be a whole number from 0 up, got {getattr(options, name)!r}.")
+        check_whole(name, getattr(options, name), 0)
     for name in ("candidates", "perturbations"):
         value = getattr(options, name)
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and not is_whole(value, 1):
             raise CapabilityError(f"{name} must be a whole number from 1 up, or None; got {value!r}.")
     check_number("significance", options.significance, below=1.0)
     check_number("equivalent_sample_size", options.equivalent_sample_size)

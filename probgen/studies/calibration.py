@@ -36,6 +36,7 @@ from probgen.inference.simulation import Simulator, TableSimulator, UsersSimulat
 from probgen.program import Model, UserProgram
 from probgen.queries.fit import build, check_inputs, check_size
 from probgen.studies.uniformity import Bands, bands, bins, chi_square
+from probgen.whole import check_whole
 
 __all__ = ["Calibration", "check_calibration", "simulator_of"]
 
@@ -207,8 +208,7 @@ def check_calibration(
 def check_sizes(replicates: int, draws: int, level: float, warmup: int) -> None:
     """Numbers that ranks can be made of."""
     for name, number, least in (("replicates", replicates, SMALLEST), ("draws", draws, 3), ("warmup", warmup, 20)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise CapabilityError(f"{name} must be a whole number of at least {least}, got {number!r}.")
+        check_whole(name, number, least)
     if bins(draws, replicates) < 2:
         raise CapabilityError(
             f"draws={draws}: its {draws + 1} ranks do not divide into bins evenly; use one less than a number with many"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ class DensityStudy:
         worst: the rows that each model finds least likely.
         fits: the fitted models.
         failures: model -> message, for models that could not be fitted.
+        k_hat: model -> Pareto shape of each row's importance weights, for models that have such weights.
     """
 
     models: list[str]
@@ -39,6 +40,7 @@ class DensityStudy:
     worst: list[dict[str, Any]]
     fits: dict[str, Fit]
     failures: dict[str, str]
+    k_hat: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def best(self) -> str:
@@ -93,7 +95,8 @@ def compare_densities(fits: Mapping[str, Fit], test: Table, failures: Mapping[st
         for row in np.argsort(values[i])[:5]
     ]
     kinds = {name: estimates[name].kind for name in order}
-    return DensityStudy(order, values, errors, kinds, scores, worst, dict(fits), dict(failures or {}))
+    shapes = {name: np.asarray(estimates[name].k_hat) for name in order if estimates[name].k_hat is not None}
+    return DensityStudy(order, values, errors, kinds, scores, worst, dict(fits), dict(failures or {}), shapes)
 
 
 def monte_carlo_error(estimate: Any) -> np.ndarray:

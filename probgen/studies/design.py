@@ -12,6 +12,7 @@ import numpy as np
 from probgen.data.formulas import Formula, formula
 from probgen.data.limits import Censored, censored
 from probgen.errors import SchemaError
+from probgen.whole import check_whole
 
 __all__ = ["Design", "said", "shown"]
 
@@ -173,8 +174,8 @@ def pair_of(name: str, found: Any, what: str) -> tuple[Any, Any]:
 def check_numbers(design: Design) -> None:
     for name in ("tries", "rounds"):
         number = getattr(design, name)
-        if (number is not None or name == "tries") and (not isinstance(number, int) or number < 1):
-            raise SchemaError(f"{name} must be a whole number of at least 1, got {number!r}.")
+        if number is not None or name == "tries":
+            check_whole(name, number, error=SchemaError)
     if not design.tolerance >= 0:
         raise SchemaError(f"tolerance must be a number of at least 0, got {design.tolerance!r}.")
     for name, pair in design.bounds.items():

@@ -26,6 +26,7 @@ from probgen.studies.comparison import paired
 from probgen.studies.hidable import Hidable, hidable
 from probgen.studies.multiple_imputation import impute
 from probgen.studies.scoring import Encoding, energy_score, energy_terms
+from probgen.whole import check_whole
 
 __all__ = ["ImputationComparison", "compare_imputations"]
 
@@ -162,8 +163,7 @@ def check_common(candidates: Mapping[str, Mapping[str, Any]]) -> None:
 def check(found: Hidable, folds: int, m: int) -> None:
     """Sizes that scores can be made of."""
     for name, number in (("folds", folds), ("m", m)):
-        if not isinstance(number, int | np.integer) or number < 2:
-            raise CapabilityError(f"{name} must be a whole number of at least 2, got {number!r}.")
+        check_whole(name, number, 2)
     if found.table.known[:, found.places].all():
         raise DataError("The table has no holes, so that there are no patterns to borrow; ampute it first.")
 

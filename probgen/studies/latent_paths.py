@@ -23,6 +23,7 @@ from probgen.errors import CapabilityError, DataError
 from probgen.queries import Fit
 from probgen.queries.decoded import Decoded, Decoder
 from probgen.queries.latent_posterior import row_nats
+from probgen.whole import is_whole
 
 __all__ = [
     "Interpolation",
@@ -211,7 +212,7 @@ def centre_of(decoder: Decoder, codes: np.ndarray) -> np.ndarray:
 
 def checked_row(table: Table, row: int) -> int:
     """A row that there is."""
-    if not isinstance(row, int | np.integer) or not 0 <= row < len(table):
+    if not is_whole(row) or row >= len(table):
         raise DataError(f"There is no row {row}; the table has rows 0 to {len(table) - 1}.")
     return row
 

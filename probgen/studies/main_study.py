@@ -153,8 +153,7 @@ def study(
     )  # fmt: skip
     found.failures.update(told)
     found.summary.extend(in_words(found))
-    if constant:
-        found.summary.append(f"Left out, because it never varies: {', '.join(constant)}.")
+    found.summary.extend(constant)
     return found
 
 
@@ -196,12 +195,27 @@ def latent_record(found: LatentPictures) -> dict[str, Any]:
 
 
 def without_constants(table: Table) -> tuple[Table, list[str]]:
-    """The table without numbers that are the same in every known row, and their names."""
+    """The table without numbers that are the same in every known row, and what was left out, in words.
+
+    Counted pixels may be the same in every row, and stay; without others a picture is only columns, which is told.
+    """
     low, high = (reduce(np.where(table.known, table.values, np.nan), axis=0) for reduce in (np.nanmin, np.nanmax))
+    counted = {name for image in table.schema.images for name in image.names if table.schema[name].kind == "count"}
     names = [
-        column.name for column, a, b in zip(table.schema, low, high, strict=True) if not column.is_discrete and a == b
+        column.name
+        for column, a, b in zip(table.schema, low, high, strict=True)
+        if not column.is_discrete and column.name not in counted and a == b
     ]
-    return (table.drop(names), names) if 0 < len(names) < table.n_columns else (table, [])
+    if not 0 < len(names) < table.n_columns:
+        return table, []
+    broken = [image.name for image in table.schema.images if not set(names).isdisjoint(image.names)]
+    told = [f"Left out, because it never varies: {', '.join(names)}."]
+    if broken:
+        told.append(
+            f"Without these pixels {', '.join(broken)} is no picture any more, only columns. Pixels that are counts"
+            " (Table.from_images(levels=)) may be the same everywhere."
+        )
+    return table.drop(names), told
 
 
 # ------------------------------------------------------------------------------------------------------ in words

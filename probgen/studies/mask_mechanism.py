@@ -20,6 +20,7 @@ from probgen.data.schema import Column
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
 from probgen.studies.ridge_logistic import log_posterior, mode_of
+from probgen.whole import check_whole
 
 __all__ = ["FORMS", "MaskModel", "Mechanism", "RowFeatures"]
 
@@ -74,8 +75,7 @@ class Mechanism:
             )
         for name, least in (("chains", 1), ("warmup", 1), ("thin", 1), ("candidates", 2)):
             value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < least:
-                raise CapabilityError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+            check_whole(name, value, least)
         if not 0 < self.prior_scale < np.inf:
             raise CapabilityError(f"prior_scale must be a positive number, got {self.prior_scale!r}.")
         wrong = {name: side for name, side in self.direction.items() if side not in SIDES}

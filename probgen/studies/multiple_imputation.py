@@ -26,6 +26,7 @@ from probgen.program import Model
 from probgen.queries import Fit
 from probgen.studies.planning import UNCERTAINTIES, Plan, planned
 from probgen.studies.worlds import completed, drawn, worlds
+from probgen.whole import check_whole
 
 if TYPE_CHECKING:
     from probgen.studies.design import Design
@@ -252,8 +253,7 @@ def check_asked(m: Any, uncertainty: str | None, design: Any, mechanism: Any) ->
     """Refuse what is no number of tables, no source of parameters, or cannot be had together."""
     if design is not None and mechanism is not None:
         raise CapabilityError("A mechanism and a design do not go together; name one of them.")
-    if not isinstance(m, int | np.integer) or m < 1:
-        raise CapabilityError(f"m, the number of imputations, must be a whole number of at least 1, got {m!r}.")
+    check_whole("m, the number of imputations,", m)
     if uncertainty is not None and uncertainty not in UNCERTAINTIES:
         raise CapabilityError(f"uncertainty must be one of {', '.join(UNCERTAINTIES)}, got {uncertainty!r}.")
 

@@ -28,6 +28,7 @@ from probgen.studies.hidable import Hidable, hidable
 from probgen.studies.multiple_imputation import impute
 from probgen.studies.scoring import brier_score, crps, is_nominal, log_score, random_ranks
 from probgen.studies.uniformity import Bands, bands
+from probgen.whole import check_whole
 
 __all__ = ["Overimputation", "overimpute"]
 
@@ -188,8 +189,7 @@ def overimpute(
     """
     found = hidable(table, options)
     rows = found.table
-    if not isinstance(m, int | np.integer) or m < 2:
-        raise CapabilityError(f"m must be a whole number of at least 2, got {m!r}.")
+    check_whole("m", m, 2)
     parts = []
     for number, hidden in enumerate(hiding(found, share, folds, columns, seed)):
         holed = found.holed(hidden)
@@ -209,8 +209,8 @@ def hiding(
     """Masks ``(N, D)``, one a round; every row keeps a known cell of those that the model sees."""
     if folds is None and not 0 < share < 1:
         raise DataError(f"share must lie between 0 and 1, got {share}.")
-    if folds is not None and (not isinstance(folds, int) or folds < 2):
-        raise DataError(f"folds must be a whole number of at least 2, got {folds!r}.")
+    if folds is not None:
+        check_whole("folds", folds, 2, DataError)
     rng = np.random.default_rng(seed_of(seed, "hidden"))
     order = positions(found.cells, found.asked(columns), rng)
     known = np.zeros_like(found.cells)

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from probgen.errors import CapabilityError
 from probgen.inference.fit import find_method, methods_of
 from probgen.program import find
+from probgen.whole import is_whole
 
 __all__ = ["POSTERIOR", "UNCERTAINTIES", "Plan", "able_to", "planned"]
 
@@ -198,7 +197,7 @@ def check_enough(able: Sequence[str], m: int, uncertainty: str, options: Mapping
     name = next(one for one in POSTERIOR if one in able) if uncertainty == "posterior" else uncertainty
     chains = options.get("chains", find_method(options.get("method", name)).defaults.get("chains", 1))
     draws = options["draws"]
-    if isinstance(draws, int | np.integer) and isinstance(chains, int | np.integer) and draws * chains < m:
+    if is_whole(draws) and is_whole(chains) and draws * chains < m:
         raise CapabilityError(
             f"draws={draws} of {chains} chain{'s' if chains > 1 else ''} are fewer than m={m}: tables would share their"
             f" parameters. Ask for at least {-(-m // chains)} draws, or leave them out."

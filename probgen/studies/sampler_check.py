@@ -25,6 +25,7 @@ from probgen.inference.diagnostics import effective_sample_size
 from probgen.inference.runtime import seeded, setting
 from probgen.inference.simulation import Simulator, TableSimulator
 from probgen.studies.calibration import GibbsChain, simulator_of
+from probgen.whole import check_whole
 
 __all__ = ["SamplerCheck", "check_sampler"]
 
@@ -112,8 +113,7 @@ def check_sampler(
         CapabilityError: no kernel for a user's program, or a program whose data cannot be drawn.
     """
     for name, number, least in (("draws", draws, 50), ("chains", chains, 2)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise CapabilityError(f"{name} must be a whole number of at least {least}, got {number!r}.")
+        check_whole(name, number, least)
     with setting(torch.float64, torch.device("cpu")), seeded(seed, "sampler check"):
         simulator = simulator_of(model, data, seed, simulate, options)
         with torch.no_grad():

@@ -15,6 +15,7 @@ from probgen.program import Model
 from probgen.queries import Fit, fit
 from probgen.queries.criteria import criteria, free_parameters
 from probgen.queries.standard_errors import log_marginal_likelihood
+from probgen.whole import is_whole
 
 __all__ = ["CRITERIA", "Selection", "select"]
 
@@ -190,7 +191,7 @@ def judged(fitted: Fit, table: Table, criterion: str) -> Record:
 
 def held_out(model: Any, table: Table, folds: int, options: Mapping[str, Any]) -> Record:
     """Mean log density of left-out rows (sequences), in nats, with the standard error over rows."""
-    if not isinstance(folds, int) or not 2 <= folds <= len(table):
+    if not is_whole(folds, 2) or folds > len(table):
         raise CapabilityError(f"folds must be between 2 and the number of rows, {len(table)}; got {folds!r}.")
     fold = np.random.default_rng(options["seed"]).permutation(len(table)) % folds
     values, converged = np.empty(len(table)), []

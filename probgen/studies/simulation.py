@@ -50,6 +50,7 @@ from probgen.studies.simulation_run import (
     without_holes,
 )
 from probgen.studies.simulation_summary import ImputationStudy
+from probgen.whole import check_whole
 
 __all__ = ["Batched", "Completed", "ImputationStudy", "imputation_study"]
 
@@ -115,8 +116,7 @@ def imputation_study(
 # ------------------------------------------------------------------------------------------------------- what was asked
 def check_numbers(**numbers: int) -> None:
     for name, value in numbers.items():
-        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-            raise CapabilityError(f"{name} must be a whole number from 1 up, got {value!r}.")
+        check_whole(name, value)
 
 
 def check_rows(source: Any, rows: int | None, replace: bool) -> None:

@@ -18,6 +18,7 @@ from probgen.errors import CapabilityError
 from probgen.inference.runtime import seed_of
 from probgen.queries.fit import Fit, fit
 from probgen.structure import Graph, Structure, learn_structure
+from probgen.whole import check_whole
 
 __all__ = ["StructuralEM", "structural_em"]
 
@@ -75,8 +76,7 @@ def structural_em(
         CapabilityError: an option that there is not, or fewer than one draw or round.
     """
     for name, number in (("draws", draws), ("rounds", rounds)):
-        if not isinstance(number, int) or number < 1:
-            raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
+        check_whole(name, number)
     if method not in ("hill_climbing", "tabu"):
         raise CapabilityError(f"method must be 'hill_climbing' or 'tabu', got {method!r}.")
     table = table if isinstance(table, Table) else Table(table)

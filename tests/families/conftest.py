@@ -117,6 +117,12 @@ CASES = {
     "factors": Case(partial(FactorAnalyser, factors=1), normals, rounds=100),
     "components": Case(partial(PrincipalComponents, factors=1), normals, rounds=20),
     "grey_levels": Case(lambda **k: DiscretisedLogistic(12, **k), ordered(12), lambda: counting(12), True),
+    "shifted_levels": Case(
+        lambda **k: DiscretisedLogistic(12, first=7, **k),
+        lambda n: ordered(12)(n) + 7,
+        lambda: (counting(12)[0] + 7, counting(12)[1]),
+        True,
+    ),
     "student_columns": Case(
         StudentColumns, lambda n: torch.distributions.StudentT(3.0).sample((n, 2)) + 0.3, heavy_tails, rounds=200
     ),
@@ -127,11 +133,8 @@ COUPLED = ("full", "tied", "factors", "components", "student", "student_diagonal
 
 
 @pytest.fixture(autouse=True)
-def double():
+def in_double(double):
     """Families work in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(params=CASES)

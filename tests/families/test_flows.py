@@ -49,14 +49,6 @@ def several(size, context):
 MADE["composed"] = several
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def made(name, size=D, context=0):
     """With weights that are not those it begins with."""
     flow = MADE[name](size, context)

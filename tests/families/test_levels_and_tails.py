@@ -91,6 +91,28 @@ def names(families):
     return [block.name for block in Columns(MIXED, families=families).parts()]
 
 
+@pytest.mark.parametrize(
+    ("ends", "name"),
+    [
+        ((1, 5), "discretised_logistic5from1"),
+        ((0.5, 5.9), "discretised_logistic5from1"),
+        ((-3, 5), "discretised_logistic6"),
+        ((1900, 2924), "discretised_logistic1025from1900"),
+        ((1900, 2925), "count"),
+        ((3, np.inf), "count"),
+    ],
+)
+def test_counts_with_ends_are_in_steps_between_them(ends, name):
+    (block,) = Columns([Column("n", "count", bounds=ends)]).parts()
+    assert block.name == name
+
+
+def test_counts_need_two_values_between_their_bounds():
+    for ends in ((0.2, 0.8), (-7, 0), (4.5, 5.5)):
+        with pytest.raises(pg.SchemaError, match="not two whole numbers"):
+            Column("n", "count", bounds=ends)
+
+
 def test_families_by_kind_and_by_name():
     assert names(None) == ["real", "discretised_logistic16", "count"]
     assert names({"real": "student_t"}) == ["student_t", "discretised_logistic16", "count"]
@@ -107,7 +129,7 @@ def test_families_by_kind_and_by_name():
 @pytest.mark.parametrize(
     ("families", "said"),
     [
-        ({"n": "discretised_logistic"}, "needs bounds from 0"),
+        ({"n": "discretised_logistic"}, "needs bounds, got None"),
         ({"real": "poisson"}, "families for it: gaussian, student_t"),
         ({"positive": "poisson"}, "Columns of kind 'positive'"),
         ({"c": "poisson"}, "families names column 'c'"),

@@ -32,13 +32,6 @@ class SmallConstant(Shrinkage):
 PRIOR = SmallConstant(1, 2, 3, ROWS, noise=4.0)
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def half_cauchy(generator, *shape):
     return torch.empty(*shape).cauchy_(generator=generator).abs()
 

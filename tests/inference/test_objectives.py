@@ -19,6 +19,7 @@ from probgen.inference.objectives import objective
 from probgen.inference.objectives.elbo import divergences
 from probgen.program import Model, Traits
 
+pytestmark = pytest.mark.usefixtures("double")
 COLUMNS = Schema(tuple(Column(f"x{at}", "real") for at in range(3)))
 NAMES = ("elbo", "iwae", "dreg", "wake_sleep")
 
@@ -83,14 +84,6 @@ class Bent(Linear):
         seen = (batch.x @ self.c + self.d)[:, None]
         with batch.rows():
             pyro.sample("z", FlowDistribution(Normal(seen, self.log_s.exp()).to_event(1), self.flow, seen))
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def batch_of(rows=4):

@@ -15,13 +15,6 @@ FAST = {"eight_schools-eight_schools_noncentered", "arK-arK", "gp_pois_regr-gp_r
 FLAT = ("kidiq-kidscore_momiq", "earnings-logearn_height", "mesquite-logmesquite", "nes1980-nes")
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def test_every_posterior_has_a_program(data_folder):
     assert {path.stem for path in (data_folder / "posteriors").glob("*.json")} == set(NAMES)
 

@@ -16,13 +16,6 @@ from tests.inference.textbook import DISASTERS, MOVED, SEEDED, START, TEXTBOOKS,
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if book.slow else name for name, book in TEXTBOOKS.items()]
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def test_references_agree_with_published_estimates():
     """Pumps: BUGS examples, volume 1 (alpha 0.70, sd 0.27; rate of pump 10 1.99). Dippers: Lebreton et al. (1992),
     survival .560, capture .903, standard errors .025 and .029. Ideology: Agresti (2007), .975, error .129."""

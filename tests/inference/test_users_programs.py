@@ -22,15 +22,9 @@ from probgen.errors import CapabilityError, ConvergenceWarning, FitError
 from probgen.inference.potential import Potential
 from tests.inference.plain_pyro import PlainPyro
 
+pytestmark = pytest.mark.usefixtures("double")
 X = torch.tensor([0.3, -1.2, 2.5, 0.1, 1.7, -0.4], dtype=torch.float64)
 COUNTS = torch.tensor([0.0, 3.0, 1.0, 4.0, 0.0, 2.0], dtype=torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 # ------------------------------------------------------------------------------------------------- programs that work

@@ -14,16 +14,9 @@ from probgen.data import Column, Schema, Table
 from probgen.families import ChowLiuTree, level_pairs, tree_holes
 from probgen.families.trees import Beliefs, UniformTrees, maximum_spanning_trees, top_down
 
+pytestmark = pytest.mark.usefixtures("double")
 SIZES = [(2, 2, 2, 2, 2), (2, 3, 4, 2), (4, 3), (3,)]
 KINDS = {2: "binary", 3: "categorical", 4: "ordinal"}
-
-
-@pytest.fixture(autouse=True)
-def double():
-    """Families work in float64."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def every_row(sizes):

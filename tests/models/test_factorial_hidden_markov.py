@@ -18,14 +18,8 @@ from probgen.inference.tracing import Given, observe
 from probgen.models import factorial_hidden_markov as module
 from probgen.program import find
 
+pytestmark = pytest.mark.usefixtures("double")
 D = 3
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def case(monkeypatch, shape=(3, 3), strength=1.0, seed=0, lengths=(12, 1, 20), holes=0.2):

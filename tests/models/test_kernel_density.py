@@ -461,6 +461,22 @@ def test_a_constant_column_is_refused():
         fitted(reals([[0.0, 1.0], [1.0, 1.0], [2.0, 3.0]], weights))
 
 
+@pytest.mark.parametrize("bandwidth", ["cross_validation", "scott"])
+def test_a_counted_pixel_may_never_vary(bandwidth):
+    """It has next to all of its mass where the rows are, and the rest of the density is as without it."""
+    grey = np.random.default_rng(0).integers(0, 4, (40, 1, 3)).astype(float)
+    grey[:, 0, 0] = 2.0
+    table = Table.from_images(grey, levels=4)
+    rest = table.drop("image[0,0]")
+    every = np.stack(np.meshgrid(*[np.arange(4.0)] * 3), -1).reshape(-1, 3)
+    p = np.exp(nats(fitted(table, bandwidth=bandwidth), Table.from_codes(every, table.schema)))
+    assert p.sum() == pytest.approx(1.0, abs=1e-9)
+    assert p[every[:, 0] == 2].sum() > 0.999
+    if bandwidth == "cross_validation":
+        own, alone = (fitted(t, bandwidth=bandwidth).log_prob(t).mean().value for t in (table, rest))
+        assert own == pytest.approx(alone, abs=0.01)
+
+
 def test_one_row_is_refused():
     with pytest.raises(pg.FitError, match="at least 2 rows"):
         fitted(reals([[0.0], [1.0]], [1.0, 0.0]))

@@ -23,15 +23,9 @@ from probgen.inference.methods.em import expected_statistics
 from probgen.inference.posterior import Posterior
 from probgen.program import find
 
+pytestmark = pytest.mark.usefixtures("double")
 LENGTHS = (5, 1, 4, 7, 5)
 L, D = 2, 3
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @dataclasses.dataclass

@@ -118,6 +118,34 @@ def test_pictures_are_needed():
 
 
 # ---------------------------------------------------------------------------------------------------------------- sets
+@pytest.mark.parametrize("hidden", [(), (32,)])
+@pytest.mark.parametrize("network", ["set", "attention"])
+def test_networks_of_cells_start_about_where_a_perceptron_does(network, hidden):
+    """The first bound over seeds: its middle, and its worst, for a latent that starts far too wide is decoded far away."""
+    table = pg.load_dataset("penguins").drop("species")
+
+    def firsts(network):
+        options = {"latent": 2, "hidden": hidden, "network": network, "max_steps": 1, "validation_fraction": 0.0}
+        made = (pg.fit("vae", table, progress=False, seed=seed, **options) for seed in range(6))
+        return np.array([fit.history["objective"][0] for fit in made])
+
+    own, theirs = firsts(network), firsts("mlp")
+    gap = 2.0 if hidden else 6.0  # without layers, either decodes wherever its latents fall
+    assert np.median(own) > np.median(theirs) - gap
+    assert own.min() > theirs.min() - 2 * gap
+
+
+@pytest.mark.parametrize("latent", [1, 3])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_without_layers_of_its_own_an_encoder_still_reads_the_row(network, latent):
+    table = grey_and_label().drop("height")
+    read = encoder(table.schema, 2 * latent, network=network)
+    rows = features(torch.tensor(table.values), table.schema, masks=reads_masks(network)).float()
+    said = read(rows)
+    assert said.shape == (len(rows), 2 * latent)
+    assert len(said.unique(dim=0)) == len(rows)
+
+
 @pytest.mark.parametrize("network", ["set", "attention"])
 def test_what_is_in_an_unknown_cell_does_not_enter(network):
     table = grey_and_label()

@@ -21,14 +21,8 @@ from probgen.inference.evidence import log_evidence
 from probgen.inference.merging_filter import merged
 from probgen.program import find
 
+pytestmark = pytest.mark.usefixtures("double")
 L, D = 2, 3
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture

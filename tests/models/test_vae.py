@@ -7,6 +7,7 @@ import warnings
 from functools import partial
 
 import numpy as np
+import pyro
 import pytest
 import torch
 
@@ -76,6 +77,31 @@ def test_a_vamp_prior_starts_at_rows_of_the_data():
     assert fit.program.prior.rows.shape == (5, 6)
 
 
+def test_a_top_layer_has_the_prior_that_was_asked_for():
+    """A mixture of two normals far apart is what the top layer is drawn from; a vamp prior is the guide at rows of the data."""
+    mixed = quiet(
+        "hierarchical_vae", bits(), latent=(1, 1), hidden=(4,), latent_prior="mixture", prior_components=2, max_steps=1
+    )
+    with torch.no_grad():
+        mixed.program.top_prior.output.copy_(torch.tensor([[-50.0, -2.0], [50.0, -2.0]]))
+    batch = next(mixed.batches(bits(), 300).pieces())
+    with torch.no_grad():
+        z = pyro.poutine.trace(mixed.program.model).get_trace(batch).nodes["z2"]["value"]
+    assert ((z.abs() - 50).abs() < 2).all()
+    assert 0.3 < float((z > 0).float().mean()) < 0.7
+
+    vamp = quiet(
+        "hierarchical_vae", bits(), latent=(1, 1), hidden=(4,), latent_prior="vamp", prior_components=3, max_steps=1
+    )
+    program, rows = vamp.program, vamp.program.top_prior.rows
+    with torch.no_grad():
+        guided = program.top_posterior(rows)
+        z = torch.randn(7, 1)
+        assert torch.allclose(
+            program.top_prior().log_prob(z), guided.log_prob(z[:, None]).logsumexp(1) - np.log(3), atol=1e-5
+        )
+
+
 def test_latents_that_say_nothing_are_told():
     rng = np.random.default_rng(0)
     noise = pg.Table({f"x{at}": rng.normal(size=3000) for at in range(3)})
@@ -111,12 +137,12 @@ def test_averaged_weights_are_kept_and_go_on_from_a_checkpoint(tmp_path):
 def test_wrong_options_are_told(options, said):
     with pytest.raises(pg.CapabilityError, match=said):
         pg.fit("vae", bits(), **options, **QUICK)
+    with pytest.raises(pg.CapabilityError, match=said):
+        pg.fit("hierarchical_vae", bits(), **options, **QUICK)
 
 
 def test_the_posterior_of_a_row_is_that_of_nuts():
     """Draws of the latents by importance resampling beside Markov chains on the same program."""
-    import pyro
-
     from probgen.data.batches import Batch
     from probgen.inference.amortised import resample
 
@@ -225,6 +251,9 @@ def test_wake_sleep_weighs_the_gradients_of_a_flow():
         ("vae", {"posterior": "flow", "objective": "dreg"}),
         ("vae", {"posterior": "flow", "latent_prior": "vamp", "prior_components": 3}),
         ("hierarchical_vae", {"posterior": "flow", "latent": (2, 1)}),
+        ("hierarchical_vae", {"latent_prior": "flow", "posterior": "flow", "latent": (1, 2)}),
+        ("hierarchical_vae", {"latent_prior": "mixture", "latent": (1, 2), "prior_components": 3}),
+        ("hierarchical_vae", {"latent_prior": "vamp", "latent": (1, 2), "prior_components": 3}),
     ],
 )
 def test_flows_of_latents_keep_a_density(model, options, tmp_path):
@@ -259,3 +288,19 @@ def test_an_embedding_is_the_mean_of_draws_from_the_flow():
 def test_widths_that_are_none_are_refused(model, hidden, said):
     with pytest.raises(pg.CapabilityError, match=said):
         pg.fit(model, pg.load_dataset("penguins"), hidden=hidden, progress=False)
+
+
+def test_the_best_validation_is_told_in_nats_of_the_datas_units():
+    """As the history is: columns in other units differ by the logarithm of the units, and by nothing else."""
+    one = factors(200)
+    other = pg.Table({name: values * 1000.0 for name, values in zip(one.names, one.values.T, strict=True)})
+    options = {"latent": 2, "hidden": (8,), "max_steps": 60, "dtype": "float64", "restarts": 2}
+    found, wide = (quiet("vae", table, **options) for table in (one, other))
+    best = found.diagnostics["best_validation"]
+    assert best == max(found.history["validation"])
+    assert wide.diagnostics["best_validation"] == pytest.approx(best - 5 * np.log(1000), abs=1e-6)
+    assert found.diagnostics["restarts"][0] == pytest.approx(
+        wide.diagnostics["restarts"][0] + 5 * np.log(1000), abs=1e-6
+    )
+    bound = found.log_prob(one, method="lower_bound").mean().value
+    assert best == pytest.approx(bound, abs=0.5)

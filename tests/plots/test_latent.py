@@ -47,8 +47,14 @@ def test_pixels_are_pictures(pixels):
     assert not canvas[6, :, 3].any()  # a line between
     known = drawn(plots.reconstruction_pictures(pixels.reconstruction)).images[0].get_array()
     np.testing.assert_array_equal(known, canvas)  # as the table says
-    with pytest.raises(pg.CapabilityError, match="36 columns are no picture"):
-        plots.traversal_pictures(walk, shape=(5, 6))
+    for shape, said in (
+        ((5, 6), "picture of 30 pixels; the table has 36"),
+        ((36,), "shape must be"),
+        ((6.0, 6), "got"),
+        (36, "got 36"),
+    ):
+        with pytest.raises(pg.SchemaError, match=said):
+            plots.traversal_pictures(walk, shape=shape)
 
 
 def test_pictures_are_found_among_other_columns():

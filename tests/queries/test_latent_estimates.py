@@ -385,3 +385,62 @@ def test_units_that_have_collapsed_are_told_apart():
     assert sum(v.sum() for v in found.unit_nats.values()) == pytest.approx(
         found.divergence.value, abs=5 * found.divergence.standard_error + 1e-6
     )
+
+
+# ---------------------------------------------------------------------------------------------------------- one draw
+@pytest.mark.parametrize("method", ["importance", "lower_bound", "annealed"])
+def test_one_draw_does_not_know_its_error(method):
+    fit = linear_vae(guide="prior")
+    table = table_of(fit, drawn_rows(5))
+    asked = {"method": method, "temperatures": 3, "progress": False}
+    found = fit.log_prob(table, draws=1, **asked)
+    assert np.isfinite(found.value).all()
+    assert np.isnan(found.standard_error).all()
+    assert np.isnan(found.mean().standard_error)
+    assert "± unknown nats" in repr(found.mean())
+    two = fit.log_prob(table, draws=2, **asked)
+    assert (two.standard_error > 0).all()
+    assert "unknown" not in repr(two.mean())
+
+
+def test_a_bound_without_draws_has_no_error():
+    fit = quiet("vq_vae", curved(), slots=1, codes=2, width=2, hidden=(4,), max_steps=5)
+    assert not fit.log_prob(curved(), draws=1).standard_error.any()
+
+
+def test_one_chain_of_an_energy_does_not_know_its_error():
+    table = Table.from_codes(
+        np.random.default_rng(0).integers(0, 2, (40, 3)).astype(float),
+        pg.Schema(tuple(pg.Column(name, "binary", levels=(0, 1)) for name in "abc")),
+    )
+    fit = quiet("deep_belief", table, hidden=(2, 2), max_steps=3)
+    assert np.isnan(fit.log_prob(table, draws=1).standard_error).all()
+    assert np.isfinite(fit.log_prob(table, draws=3).standard_error).all()
+
+
+# --------------------------------------------------------------------------------------------------------- marginals
+def test_marginals_are_refined_as_fills_and_densities_are():
+    rng = np.random.default_rng(0)
+    schema = pg.Schema((*(pg.Column(name, "real") for name in "xyw"), pg.Column("b", "binary", levels=(0, 1))))
+    values = rng.normal(size=(12, 4)) + rng.normal(size=(12, 1))
+    values[:, 3] = values[:, 3] > 0
+    table = Table.from_codes(values, schema)
+    fit = quiet("vae", table, latent=2, hidden=(8,), max_steps=100, learning_rate=1e-2)
+    holes = table.with_values(np.where(np.eye(12, 4, k=-1) > 0, np.nan, values))
+    found, plain = (fit.marginals(holes, draws=5, refine=steps, sweeps=steps // 10) for steps in (20, 0))
+    filled = fit.fill(holes, 5, refine=20, sweeps=2)
+    unknown = ~holes.known
+    assert np.array_equal(found.draws, np.stack([one.values[unknown] for one in filled]))
+    assert not np.array_equal(found.draws, plain.draws)
+
+    row = int(np.nonzero(unknown[:, 3])[0][0])
+    each = [Table.from_codes(np.append(values[row, :3], level)[None], schema) for level in (0, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        odds = float(np.subtract(*[fit.log_prob(one, draws=200, refine=20).value[0] for one in reversed(each)]))
+    (told,) = found.probabilities.values()
+    assert np.log(told[1] / told[0]) == pytest.approx(odds, abs=1e-6)
+    with pytest.raises(pg.CapabilityError, match="refine is a number of steps"):
+        fit.marginals(holes, refine=1.5)
+    with pytest.raises(pg.CapabilityError, match="refine needs a guide"):
+        quiet("gaussian_mixture", table.drop("b"), components=1).marginals(holes.drop("b"), refine=5)

@@ -468,10 +468,8 @@ def test_nothing_is_overwritten_unasked(fits, mixed, tmp_path):
 
 
 def test_images_of_the_schema_are_found():
-    class Image:
-        name, shape, names = "photo", (1, 2, 1), ("photo[0,0]", "photo[0,1]")
-
-    schema = pg.Schema((pg.Column("age", "real"), pg.Column("photo[0,0]", "count"), pg.Column("photo[0,1]", "count")))
-    object.__setattr__(schema, "images", (Image(),))
+    photo = pg.Image("photo", (1, 2))
+    columns = (pg.Column("age", "real"), pg.Column("photo[0,0]", "count"), pg.Column("photo[0,1]", "count"))
+    schema = pg.Schema(columns, images=(photo,))
     (picture,) = pictures_of(schema, None)
     assert (picture.name, picture.shape, picture.places) == ("photo", (1, 2, 1), (1, 2))

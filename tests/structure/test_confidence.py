@@ -112,8 +112,8 @@ def test_the_summary_names_edges_and_directions(categories):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"resamples": 0}, "resamples must be a whole number from 1 up"),
-        ({"workers": 0}, "workers must be a whole number from 1 up"),
+        ({"resamples": 0}, "resamples must be a whole number of at least 1"),
+        ({"workers": 0}, "workers must be a whole number of at least 1"),
         ({"colour": 1}, "no option 'colour'"),
         ({"method": "magic"}, "method must be one of"),
         ({"required": [("a", "b"), ("b", "a")]}, "cycle"),

@@ -209,7 +209,7 @@ def test_columns_never_known_together_get_no_edge():
         ({"method": "magic"}, "method must be one of hill_climbing, .*; got 'magic'"),
         ({"score": "mdl"}, "score must be 'auto' or one of"),
         ({"score": "log_likelihood"}, "rises with every edge; give max_parents"),
-        ({"restarts": -1}, "restarts must be a whole number from 0 up, got -1"),
+        ({"restarts": -1}, "restarts must be a whole number of at least 0, got -1"),
         ({"candidates": 0}, "candidates must be a whole number from 1 up"),
         ({"max_parents": 1.5}, "max_parents must be a whole number from 0 up"),
         ({"start": [("a", "b"), ("b", "a")]}, "has a cycle"),

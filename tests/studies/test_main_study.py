@@ -2,17 +2,22 @@
 
 import json
 import re
+import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+import probgen as pg
 from probgen import report
 from probgen.data.reading import read_table
 from probgen.data.sprites import sprites
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
-from probgen.studies.main_study import study
+from probgen.report.caveats import caveats
+from probgen.studies.density import compare_densities
+from probgen.studies.main_study import study, without_constants
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +190,25 @@ def test_a_number_that_never_varies_is_left_out_and_told():
     assert answer.summary[-1] == "Left out, because it never varies: x2."
 
 
+def test_a_picture_keeps_counted_pixels_that_never_vary_and_others_are_told():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 4, (60, 2, 2)).astype(float)
+    grey[:, 0, 0] = 0.0
+    counted = Table.from_images(grey, levels=4)
+    models = {"latent_class": {"components": 2}, "kernel_density": {"bandwidth": 0.5}}
+    answer = study(counted, models=models, fast=True, progress=False, draws=5)
+    assert answer.table.schema.images == counted.schema.images
+    assert set(answer.density.models) == set(models)
+    assert not any("never varies" in line for line in answer.summary)
+
+    shades = Table.from_images(np.where(grey > 0, rng.uniform(0.2, 0.8, grey.shape), 0.3), kind="bounded")
+    shades = shades.with_values(np.where(np.arange(4) == 0, 0.3, shades.values))
+    kept, told = without_constants(shades)
+    assert kept.schema.images == ()
+    assert told[0] == "Left out, because it never varies: image[0,0]."
+    assert told[1].startswith("Without these pixels image is no picture any more")
+
+
 # ------------------------------------------------------------------------------------------------------ latent spaces
 SHORT = {"max_steps": 20, "hidden": (8,)}
 
@@ -234,3 +258,26 @@ def test_the_page_shows_pictures_where_columns_are_pixels():
 def test_what_embeds_no_rows_is_not_looked_into(table):
     with pytest.raises(CapabilityError, match="kernel_density embeds no rows"):
         study(table, models={"naive_bayes": {}}, target="group", represent=["kernel_density"], progress=False)
+
+
+# ------------------------------------------------------------------------------------------- importance weights
+def test_a_density_keeps_the_shapes_of_its_weights(table):
+    rows = table.take(range(6, 120)).drop("group")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = pg.fit("vae", rows, latent=1, hidden=(4,), max_steps=5, progress=False)
+        mixture = pg.fit("gaussian_mixture", rows, components=2, progress=False)
+        density = compare_densities({"vae": network, "gaussian_mixture": mixture}, rows)
+        assert np.array_equal(density.k_hat["vae"], network.log_prob(rows).k_hat)
+    assert set(density.k_hat) == {"vae"}
+
+
+def test_the_page_tells_of_rows_whose_weights_cannot_be_trusted(found, page):
+    assert "k-hat" not in page
+    shapes = {"latent_class": np.array([0.9, 0.2, 0.71, -np.inf]), "naive_bayes": np.full(4, 0.7)}
+    told = replace(found, density=replace(found.density, k_hat=shapes))
+    sentences = [line for line in caveats(told) if "k-hat" in line]
+    assert len(sentences) == 1
+    assert "of latent_class is above 0.7 in 2 of 4 held-out rows" in sentences[0]
+    assert "probgen score --refine 100" in sentences[0]
+    assert "above 0.7 in 2 of 4 held-out rows" in report.render(told)

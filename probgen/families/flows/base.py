@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from probgen.errors import CapabilityError
+from probgen.whole import is_whole
 
 __all__ = ["Composed", "Flow", "Inverted", "Permuted", "alternating", "checked_context", "sized"]
 
@@ -117,7 +118,7 @@ def alternating(flows: Sequence[Flow]) -> Composed:
 
 def sized(size: Any, least: int = 1) -> int:
     """A number of dimensions, refused where it is too small."""
-    if not isinstance(size, int) or size < least:
+    if not is_whole(size, least):
         raise CapabilityError(f"A flow of this kind maps at least {least} number{'s'[: least - 1]}, got {size!r}.")
     return size
 

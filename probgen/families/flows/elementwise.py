@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad, softplus
 
 from probgen.errors import CapabilityError
+from probgen.whole import is_whole
 
 __all__ = ["Affine", "Monotone", "RationalQuadratic"]
 
@@ -79,7 +80,7 @@ class RationalQuadratic(Monotone):
     """
 
     def __init__(self, bins: int = 8, bound: float = 5.0) -> None:
-        if not isinstance(bins, int) or not 1 <= bins <= 1 / LEAST or not bound > 0:
+        if not is_whole(bins, 1) or bins > 1 / LEAST or not bound > 0:
             raise CapabilityError(f"bins must be 1 to {1 / LEAST:.0f} and bound above 0, got {bins!r} and {bound!r}.")
         self.bins, self.bound, self.parameters = bins, bound, 3 * bins - 1
 

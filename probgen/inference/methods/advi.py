@@ -36,6 +36,7 @@ from probgen.inference.methods.base import Method, Step
 from probgen.inference.pareto import GOOD_ENOUGH, pareto_shape
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of
+from probgen.whole import check_whole
 
 __all__ = ["AutomaticVariational"]
 
@@ -337,8 +338,7 @@ def check_options(options: dict[str, Any]) -> None:
     """Refuse what cannot be."""
     for name, least in (("draws", 1), ("guide_draws", 100), ("rank", 1)):
         number = options[name]
-        if not isinstance(number, int) or isinstance(number, bool) or number < least:
-            raise CapabilityError(f"{name} must be a whole number of at least {least}, got {number!r}.")
+        check_whole(name, number, least)
     if options["objective"] not in OBJECTIVES:
         raise CapabilityError(f"objective must be one of {', '.join(OBJECTIVES)}, got {options['objective']!r}.")
     if options["objective"] == "iwae" and options["draws"] < 2:

@@ -22,6 +22,7 @@ from probgen.inference.methods.base import Method, Step, first_of_the_best
 from probgen.inference.methods.em import ExpectationMaximisation, named
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seed_of, seeded
+from probgen.whole import check_whole
 
 __all__ = ["Bootstrap"]
 
@@ -48,8 +49,7 @@ class Bootstrap(Method):
     def init(self) -> None:
         for name in ("draws", "starts", "climb"):
             number = self.task.options[name]
-            if not isinstance(number, int) or number < 1:
-                raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
+            check_whole(name, number)
         if not hasattr(self.task.batches.source, "with_weights"):
             raise CapabilityError("The bootstrap weighs rows of a table in memory; read the file by pg.read_table.")
         self.own = self.task.chains.share(self.task.options["draws"])

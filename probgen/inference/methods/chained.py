@@ -21,6 +21,7 @@ from probgen.inference.agreement import Agreement, later
 from probgen.inference.conditionals import Completion, chains_at_once, donors_among, started, streams_of
 from probgen.inference.methods.base import Method, Step
 from probgen.inference.posterior import Posterior
+from probgen.whole import check_whole, is_whole
 
 __all__ = ["Chained"]
 
@@ -50,9 +51,8 @@ class Chained(Method):
 
     def init(self) -> None:
         draws, sweeps = self.task.options["draws"], self.task.options["sweeps"]
-        if not isinstance(draws, int) or draws < 1:
-            raise CapabilityError(f"draws must be a whole number of at least 1, got {draws!r}.")
-        if sweeps != "auto" and (not isinstance(sweeps, int) or sweeps < 1):
+        check_whole("draws", draws)
+        if sweeps != "auto" and not is_whole(sweeps, 1):
             raise CapabilityError(f"sweeps must be 'auto' or a whole number of at least 1, got {sweeps!r}.")
         self.columns: Pairwise = self.task.program.columns  # type: ignore[assignment]
         own = self.task.chains.share(draws)

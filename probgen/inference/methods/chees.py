@@ -30,6 +30,7 @@ from probgen.inference.metric import Metric
 from probgen.inference.posterior import Posterior
 from probgen.inference.runtime import seed_of
 from probgen.inference.step_size import DualAveraging
+from probgen.whole import check_whole
 
 __all__ = ["ChEES", "Density", "Move", "State"]
 
@@ -350,8 +351,7 @@ def check_counts(options: dict[str, Any], **least: int) -> None:
     """Numbers of chains, draws and warm-up transitions have to be whole and large enough."""
     for name, lowest in least.items():
         number = options[name]
-        if not isinstance(number, int) or isinstance(number, bool) or number < lowest:
-            raise CapabilityError(f"{name} must be a whole number of at least {lowest}, got {number!r}.")
+        check_whole(name, number, lowest)
 
 
 def own_chains(task: Task) -> range:

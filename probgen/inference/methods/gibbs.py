@@ -23,6 +23,7 @@ from probgen.inference.methods.em import ExpectationMaximisation, Statistics, ad
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, labels, observe
+from probgen.whole import check_whole
 
 __all__ = ["Gibbs"]
 
@@ -47,8 +48,7 @@ class Gibbs(Method):
     def init(self) -> None:
         for name in ("chains", "draws", "thin"):
             number = self.task.options[name]
-            if not isinstance(number, int) or number < 1:
-                raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
+            check_whole(name, number)
         self.own = self.task.chains.share(self.task.options["chains"])
         if not self.own:
             raise CapabilityError(

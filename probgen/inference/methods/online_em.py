@@ -31,6 +31,7 @@ from probgen.inference.methods.em import (
 )
 from probgen.inference.posterior import Posterior, Theta
 from probgen.inference.runtime import seed_of
+from probgen.whole import check_whole
 
 __all__ = ["OnlineExpectationMaximisation"]
 
@@ -165,8 +166,7 @@ class OnlineExpectationMaximisation(Method):
 
 def check_options(options: dict[str, Any]) -> None:
     """Refuse what cannot be."""
-    if not isinstance(options["batch_size"], int) or options["batch_size"] < 1:
-        raise CapabilityError(f"batch_size must be a whole number of rows, got {options['batch_size']!r}.")
+    check_whole("batch_size", options["batch_size"])
     if not 0 < options["learning_rate"] <= 1:
         raise CapabilityError(f"learning_rate must lie above 0 and at most at 1, got {options['learning_rate']!r}.")
     if options["validation"] is not None and not isinstance(options["validation"], Table):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch, Batches
-from probgen.errors import CapabilityError, ConvergenceWarning, FitError
+from probgen.errors import ConvergenceWarning, FitError
 from probgen.inference.averaging import MovingAverage
 from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
@@ -33,6 +33,7 @@ from probgen.inference.posterior import Posterior
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seed_of, seeded
 from probgen.inference.users_guide import UsersGuide
+from probgen.whole import check_whole
 
 __all__ = ["VariationalInference"]
 
@@ -106,9 +107,8 @@ class VariationalInference(Method):
         self.objective = objective(task.options["objective"], **given)
         self.draws = task.options["draws"] or self.objective.draws
         for name in ("draws", "batch_size"):
-            number = task.options[name]
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise CapabilityError(f"{name} must be a whole number of at least 1, got {number!r}.")
+            if task.options[name] is not None:
+                check_whole(name, task.options[name])
         self.best, self.stale, self.count = -math.inf, 0, 0
         self.best_state: dict[str, Any] | None = None
         self.skipped = 0
