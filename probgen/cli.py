@@ -711,12 +711,16 @@ def add_model_command(verbs: Any, verb: Any) -> None:
             "--report", nargs="?", const="", metavar="PAGE", help=f"{explain} (default TABLE_imputations.html)"
         )
     if verb is score:
-        made.add_argument("--draws", type=int, help="importance draws a row, chains of --density annealed, or particles")
+        made.add_argument(
+            "--draws", type=int, help="importance draws a row, chains of --density annealed, or particles"
+        )
         made.add_argument(
             "--refine", type=int, metavar="STEPS", help="steps by which each row's guide is improved first"
         )
         made.add_argument(
-            "--density", metavar="HOW", help="importance, lower_bound, annealed or particles (default: the model's own)"
+            "--density",
+            metavar="HOW",
+            help="importance, lower_bound, annealed or particles (default: the model's own)",
         )
     if verb is browse:
         made.add_argument("--colour", metavar="COLUMN", help="the column that colours the points")
