@@ -213,7 +213,7 @@ class RegressedColumns(nn.Module):
 def regression_key(column: Column) -> tuple:
     """Continuous columns share a linear regression, discrete ones of as many levels a logistic one."""
     if column.kind in GAUSSIAN_LINKS:
-        return ("gaussian", 0)
+        return ("gaussian", 0, 0)
     if column.is_discrete:
         return ("logistic", len(column.levels))
     raise CapabilityError(
