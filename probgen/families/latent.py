@@ -20,6 +20,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
+from torch.distributions import Independent
 
 from probgen.data.batches import features, first_rows, n_features
 from probgen.data.schema import Schema
@@ -36,6 +37,7 @@ from probgen.families.flows import (
     alternating,
 )
 from probgen.families.networks import writer
+from probgen.families.normal_mixture import NormalMixture
 from probgen.nn import Constants
 from probgen.whole import is_whole
 
@@ -166,7 +168,7 @@ class MixturePrior(LatentPrior):
         self.output = nn.Parameter(torch.cat([torch.randn(components, latent), torch.zeros(components, latent)], -1))
 
     def forward(self) -> Any:
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), normal_of(self.output))
+        return NormalMixture(dist.Categorical(logits=self.logits), normal_of(self.output))
 
 
 class VampPrior(LatentPrior):
@@ -191,7 +193,9 @@ class VampPrior(LatentPrior):
 
     def forward(self) -> Any:
         which = dist.Categorical(logits=self.rows.new_zeros(len(self.rows)))
-        return dist.MixtureSameFamily(which, self.guide[0](self.rows))
+        parts = self.guide[0](self.rows)
+        kind = NormalMixture if isinstance(parts, Independent) else dist.MixtureSameFamily  # a guide may be a flow
+        return kind(which, parts)
 
 
 class FlowPrior(LatentPrior):

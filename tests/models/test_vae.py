@@ -10,9 +10,11 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from pyro import distributions as dist
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.families.normal_mixture import NormalMixture
 from tests.resuming import stopped_and_resumed
 
 QUICK = {"progress": False, "seed": 0}
@@ -68,6 +70,23 @@ def test_learnt_priors_are_densities_and_are_drawn_from(prior):
     assert abs(weights.sum() - 1) < 4 * error + 0.01
     drawn = fit.sample(4000).values.mean(0)
     assert drawn == pytest.approx(bits().values.mean(0), abs=0.06)
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 7)])
+def test_products_of_matrices_are_the_density_of_a_mixture(shape):
+    """Narrow components far from zero too, and gradients."""
+    torch.manual_seed(0)
+    loc = (3 * torch.randn(5, 3)).requires_grad_()
+    log_scale = torch.linspace(-6, 1, 15).reshape(5, 3).requires_grad_()
+    which = dist.Categorical(logits=torch.randn(5))
+    z = loc.detach()[torch.randint(5, shape)] + 0.01 * torch.randn(*shape, 3)
+    found = []
+    for kind in (NormalMixture, dist.MixtureSameFamily):
+        one = kind(which, dist.Normal(loc, log_scale.exp()).to_event(1)).expand(torch.Size(shape))
+        value = one.log_prob(z)
+        found.append((value, *torch.autograd.grad(value.sum(), (loc, log_scale))))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_a_vamp_prior_starts_at_rows_of_the_data():
