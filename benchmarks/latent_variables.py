@@ -38,6 +38,9 @@ MNIST: dict[str, dict[str, Any]] = {
     "DReG-5": {"model": "vae", "objective": "dreg", "draws": 5},
     "VampPrior 200": {"model": "vae", "latent_prior": "vamp", "prior_components": 200},
     "flow prior and guide": {"model": "vae", "latent_prior": "flow", "posterior": "flow"},
+    "hierarchical DReG-5": {
+        "model": "hierarchical_vae", "latent": (32, 16), "hidden": (300, 300), "objective": "dreg", "draws": 5,
+    },
     "hierarchical": {"model": "hierarchical_vae", "latent": (32, 16), "hidden": (300, 300), "beta_steps": 4000},
 }  # fmt: skip
 SPRITES = {"latent": 10, "hidden": (256, 128), "max_steps": 6000, "learning_rate": 1e-3, "batch_size": 128}
@@ -49,7 +52,14 @@ READERS: dict[str, dict[str, Any]] = {
     "vq_vae": {"slots": 8, "codes": 16, "width": 4, "spread": "column", **READ},
 }  # fmt: skip
 CODES = {"latent": 50, "hidden": (400, 400), "batch_size": 128, "learning_rate": 1e-3, "validation_fraction": 0.0}
-LABELS = {"latent": 10, "hidden": (256, 256), "batch_size": 256, "learning_rate": 1e-3, "validation_fraction": 0.02}
+LABELS = {
+    "latent": 10,
+    "hidden": (256, 256),
+    "label_weight": 50.0,
+    "batch_size": 256,
+    "learning_rate": 1e-3,
+    "validation_fraction": 0.02,
+}
 DEEP = {"latent": 10, "hidden": (128, 128), "objective": "iwae", "draws": 20, "batch_size": 64, "spread": "row"}
 STATES = {
     "latent": 64, "hidden": (200,), "recurrent": 200, "batch_size": 20, "learning_rate": 2e-3, "beta_steps": 1500,
@@ -298,7 +308,7 @@ def semi_supervised() -> Iterator[Line]:
     judge = KNeighborsClassifier(5).fit(codes[0], labels[0])  # that has seen all labels, apart from the models
     for name, rows in (("labelled rows alone", some.take(shown)), ("all rows", some)):
         fit, taken = fitted("conditional_vae", rows, label="target", max_steps=steps, **LABELS)
-        found = pg.class_probabilities(fit, asked, "target").argmax(1)
+        found = pg.class_probabilities(fit, asked, "target", draws=50).argmax(1)
         drawn = fit.fill(
             Table.from_codes(np.column_stack([np.full_like(codes[1], np.nan), labels[1]]), schema), draws=1
         )[0]

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from probgen.data.missing import flux as flux
     from probgen.data.missing import missing_patterns as missing_patterns
     from probgen.data.reading import read_table as read_table
+    from probgen.data.reading import read_text as read_text
     from probgen.data.schema import Column as Column
     from probgen.data.schema import Image as Image
     from probgen.data.schema import Schema as Schema
     from probgen.data.sprites import sprites as sprites
     from probgen.data.streams import ParquetFolder as ParquetFolder
     from probgen.data.table import Table as Table
+    from probgen.data.toys import toy as toy
+    from probgen.data.toys import toy_entropy as toy_entropy
+    from probgen.data.toys import toy_log_density as toy_log_density
+    from probgen.data.toys import toy_names as toy_names
     from probgen.errors import CapabilityError as CapabilityError
     from probgen.errors import ConvergenceWarning as ConvergenceWarning
     from probgen.errors import DataError as DataError
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from probgen.program import available as available
     from probgen.program import program as program
     from probgen.queries.answers import Answer as Answer
+    from probgen.queries.any_order import order_spread as order_spread
     from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.diagnosis import Diagnosis as Diagnosis
     from probgen.queries.ensemble import Ensemble as Ensemble
@@ -69,7 +75,13 @@ if TYPE_CHECKING:
     from probgen.queries.networks import to_pgmpy as to_pgmpy
     from probgen.queries.networks import write_network as write_network
     from probgen.queries.persistence import load as load
+    from probgen.queries.texts import TextScore as TextScore
+    from probgen.queries.texts import continue_sequences as continue_sequences
+    from probgen.queries.texts import continue_text as continue_text
+    from probgen.queries.texts import text_score as text_score
     from probgen.queries.trees import trees as trees
+    from probgen.queries.walk_diagnosis import WalkDiagnosis as WalkDiagnosis
+    from probgen.queries.walk_diagnosis import walk_diagnosis as walk_diagnosis
     from probgen.report.latent_browser import latent_browser as latent_browser
     from probgen.structure.confidence import edge_confidence as edge_confidence
     from probgen.structure.graph import Graph as Graph
@@ -94,6 +106,7 @@ if TYPE_CHECKING:
     from probgen.studies.multiple_imputation import impute as impute
     from probgen.studies.overimputation import Overimputation as Overimputation
     from probgen.studies.overimputation import overimpute as overimpute
+    from probgen.studies.picture_features import picture_features as picture_features
     from probgen.studies.pooled_tests import PooledTest as PooledTest
     from probgen.studies.pooled_tests import pool_likelihood_ratio as pool_likelihood_ratio
     from probgen.studies.pooled_tests import pool_statistics as pool_statistics
@@ -105,6 +118,15 @@ if TYPE_CHECKING:
     from probgen.studies.pooling import Pooled as Pooled
     from probgen.studies.pooling import pool as pool
     from probgen.studies.representation import representation_study as representation_study
+    from probgen.studies.sample_classifier import classifier_two_sample as classifier_two_sample
+    from probgen.studies.sample_comparison import SampleComparison as SampleComparison
+    from probgen.studies.sample_comparison import compare_samples as compare_samples
+    from probgen.studies.sample_distances import energy_distance as energy_distance
+    from probgen.studies.sample_distances import frechet_distance as frechet_distance
+    from probgen.studies.sample_distances import maximum_mean_discrepancy as maximum_mean_discrepancy
+    from probgen.studies.sample_distances import sliced_wasserstein as sliced_wasserstein
+    from probgen.studies.sample_neighbours import density_coverage as density_coverage
+    from probgen.studies.sample_neighbours import precision_recall as precision_recall
     from probgen.studies.sampler_check import SamplerCheck as SamplerCheck
     from probgen.studies.sampler_check import check_sampler as check_sampler
     from probgen.studies.selection import Selection as Selection
@@ -115,6 +137,8 @@ if TYPE_CHECKING:
     from probgen.studies.simulation_summary import ImputationStudy as ImputationStudy
     from probgen.studies.structural_em import StructuralEM as StructuralEM
     from probgen.studies.structural_em import structural_em as structural_em
+    from probgen.studies.toy_study import ToyStudy as ToyStudy
+    from probgen.studies.toy_study import toy_study as toy_study
 
 __version__ = "0.1.0"
 
@@ -124,10 +148,11 @@ HOME = {
     "probgen.data.sprites": ("sprites",),
     "probgen.data.limits": ("Censored", "Limits", "censored"),
     "probgen.data.missing": ("ampute", "flux", "missing_patterns"),
-    "probgen.data.reading": ("read_table",),
+    "probgen.data.reading": ("read_table", "read_text"),
     "probgen.data.schema": ("Column", "Image", "Schema"),
     "probgen.data.streams": ("ParquetFolder",),
     "probgen.data.table": ("Table",),
+    "probgen.data.toys": ("toy", "toy_entropy", "toy_log_density", "toy_names"),
     "probgen.errors": (
         "CapabilityError",
         "ConvergenceWarning",
@@ -149,6 +174,8 @@ HOME = {
     "probgen.queries.labels": ("match_labels",),
     "probgen.queries.latent_information": ("LatentInformation", "latent_information"),
     "probgen.queries.loo": ("Comparison", "Predictive", "compare_models", "loo", "waic"),
+    "probgen.queries.any_order": ("order_spread",),
+    "probgen.queries.texts": ("TextScore", "continue_sequences", "continue_text", "text_score"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),
     "probgen.queries.persistence": ("load",),
@@ -156,6 +183,7 @@ HOME = {
     "probgen.report.latent_browser": ("latent_browser",),
     "probgen.structure.graph": ("Graph",),
     "probgen.queries.trees": ("trees",),
+    "probgen.queries.walk_diagnosis": ("WalkDiagnosis", "walk_diagnosis"),
     "probgen.inference.logs": ("CsvLog", "TensorBoardLog"),
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
@@ -178,13 +206,24 @@ HOME = {
         "pool_r_squared",
     ),
     "probgen.studies.pooling": ("Pooled", "pool"),
+    "probgen.studies.picture_features": ("picture_features",),
     "probgen.studies.representation": ("representation_study",),
+    "probgen.studies.sample_classifier": ("classifier_two_sample",),
+    "probgen.studies.sample_comparison": ("SampleComparison", "compare_samples"),
+    "probgen.studies.sample_distances": (
+        "energy_distance",
+        "frechet_distance",
+        "maximum_mean_discrepancy",
+        "sliced_wasserstein",
+    ),
+    "probgen.studies.sample_neighbours": ("density_coverage", "precision_recall"),
     "probgen.studies.sampler_check": ("SamplerCheck", "check_sampler"),
     "probgen.studies.selection": ("Selection", "select"),
     "probgen.studies.simulation": ("imputation_study",),
     "probgen.studies.simulation_summary": ("ImputationStudy",),
     "probgen.studies.sensitivity": ("Sensitivity", "sensitivity"),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
+    "probgen.studies.toy_study": ("ToyStudy", "toy_study"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),
 }

@@ -132,6 +132,7 @@ def study(given: argparse.Namespace) -> None:
         fast=given.fast,
         progress=not given.quiet,
         represent=embedders(given),
+        measures=given.measures,
     )
     if not leading():
         return
@@ -149,8 +150,10 @@ def embedders(given: argparse.Namespace) -> list[str] | None:
         return names_in(given.represent)
     from probgen.program import find
     from probgen.studies.main_study import EMBEDDERS
+    from probgen.studies.models import GROUPS
 
-    return [name for name in names_in(given.models) or EMBEDDERS if find(name).traits.embedding != "none"]
+    named = [name for name in names_in(given.models) or () if name not in GROUPS]
+    return [name for name in named or EMBEDDERS if find(name).traits.embedding != "none"]
 
 
 def fit(given: argparse.Namespace) -> None:
@@ -272,6 +275,22 @@ def sample(given: argparse.Namespace) -> None:
         fitted = model_for(given, open_table(given))
     write_table(fitted.sample(given.rows, seed=given.seed), given.out)
     print(given.out)
+
+
+def write(given: argparse.Namespace) -> None:
+    """Texts that go on from how they begin, drawn from a saved model of text."""
+    fitted = pg.load(given.model)
+    how = {"draws": given.draws, "temperature": given.temperature, "top_k": given.top_k, "top_p": given.top_p}
+    for text in pg.continue_text(fitted, given.prompt, given.length, seed=given.seed, **how):
+        print(text)
+
+
+def compare(given: argparse.Namespace) -> None:
+    """Compare rows that a model drew with real ones: distances, a classifier, precision and recall."""
+    real = in_memory(open_table(given))
+    drawn = in_memory(pg.read_table(given.drawn, schema=real.schema, columns=list(real.names)))
+    found = pg.compare_samples(real, drawn, measures=names_in(given.measures), seed=given.seed)
+    print(json.dumps(found.records(), indent=1) if given.json else found)
 
 
 def embed(given: argparse.Namespace) -> None:
@@ -414,6 +433,11 @@ def open_table(given: argparse.Namespace, known: Any = None) -> Table | ParquetF
         known = pg.Schema.from_json(Path(given.schema).read_text(encoding="utf-8"))
     if not Path(given.table).exists() and given.table in datasets.names():
         return open_data_set(given, known)
+    text = getattr(given, "text", None)
+    if text is not None or getattr(known, "text", None) is not None:
+        if known is not None and text is None and Path(given.table).suffix != ".txt":
+            text = known.text.column
+        return pg.read_text(given.table, text or None, schema=known)
     return pg.read_table(
         given.table,
         schema=known,
@@ -492,6 +516,8 @@ def option(text: str) -> tuple[str, Any]:
         (('components', 4), ('covariance', 'full'))
         >>> option("hidden=64,64"), option("prior=none")
         (('hidden', (64, 64)), ('prior', None))
+        >>> option("hidden=64,")
+        ('hidden', (64,))
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -503,7 +529,7 @@ def option(text: str) -> tuple[str, Any]:
     except json.JSONDecodeError:
         if "," not in value:
             return name, value
-        return name, tuple(option(f"{name}={part}")[1] for part in value.split(","))
+        return name, tuple(option(f"{name}={part}")[1] for part in value.removesuffix(",").split(","))
 
 
 def several(text: str) -> tuple[str, list[Any]]:
@@ -636,6 +662,8 @@ def parser() -> argparse.ArgumentParser:
     add_study(verbs)
     for verb in (fit, score, impute, sample, embed, browse):
         add_model_command(verbs, verb)
+    add_write(verbs)
+    add_compare(verbs)
     add_query(verbs)
     add_select(verbs)
     add_models(verbs)
@@ -665,6 +693,8 @@ def add_table(made: argparse.ArgumentParser, optional: bool = False) -> None:
     made.add_argument("--weights", metavar="COLUMN", help="column with the weight of each row")
     made.add_argument("--columns", metavar="A,B", help="read these columns only")
     made.add_argument("--sequence", metavar="COLUMN", help="which sequence a row (a time step) belongs to")
+    explain = "the file is one text, or this column of it holds one a row; tokens are characters"
+    made.add_argument("--text", nargs="?", const="", metavar="COLUMN", help=explain)
     made.add_argument("--time", metavar="COLUMN", help="time step in the sequence, whole numbers; gaps become unknown")
 
 
@@ -679,9 +709,10 @@ def add_study(verbs: Any) -> None:
     """``probgen study``."""
     made = command(verbs, study)
     add_table(made)
-    made.add_argument("--models", metavar="A,B", help="models to compare (default: what suits)")
+    made.add_argument("--models", metavar="A,B", help="models to compare, or quick (default), deep or all that suit")
     explain = "also look into the latent spaces of these (default: of --models those that embed, else four kinds)"
     made.add_argument("--represent", nargs="?", const="", metavar="A,B", help=explain)
+    made.add_argument("--measures", action="store_true", help="compare rows drawn from the models with held-out ones")
     made.add_argument("-o", "--out", default="out", metavar="FOLDER", help="folder of the report (default out/)")
     made.add_argument("--fast", action="store_true", help="fewer repetitions, for a first look")
     add_run(made)
@@ -729,6 +760,29 @@ def add_model_command(verbs: Any, verb: Any) -> None:
     if verb is sample:
         made.add_argument("-n", "--rows", type=int, default=1000, help="rows to draw (default 1000)")
     add_run(made)
+
+
+def add_write(verbs: Any) -> None:
+    """``probgen write``."""
+    made = command(verbs, write)
+    made.add_argument("model", help="saved model of text, NAME.probgen")
+    made.add_argument("prompt", nargs="?", default="", help="how the texts begin")
+    made.add_argument("-n", "--length", type=int, default=200, help="tokens at most (default 200)")
+    made.add_argument("--draws", type=int, default=1, help="texts (default 1)")
+    made.add_argument("--temperature", type=float, default=1.0, help="below 1 for the more probable (default 1)")
+    made.add_argument("--top-k", type=int, help="draw from so many most probable tokens")
+    made.add_argument("--top-p", type=float, help="draw from the most probable tokens of this probability")
+    made.add_argument("--seed", type=int, default=0, help="same seed, same bits (default 0)")
+
+
+def add_compare(verbs: Any) -> None:
+    """``probgen compare``."""
+    made = command(verbs, compare)
+    add_table(made)
+    made.add_argument("drawn", help="rows of the same columns, such as those that probgen sample wrote")
+    made.add_argument("--measures", metavar="A,B", help="some of them, such as energy_distance,recall (default: all)")
+    made.add_argument("--seed", type=int, default=0, help="same seed, same bits (default 0)")
+    made.add_argument("--json", action="store_true", help="for programs")
 
 
 def add_query(verbs: Any) -> None:

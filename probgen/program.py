@@ -32,7 +32,7 @@ class Traits:
     Attributes:
         density: "exact", "lower_bound" (importance-weighted estimates of it are reported), "bound" (a lower bound that no
             draws bring nearer), "exact_short" (exact for short sequences, as "lower_bound" for others), "annealed" (known up to a normaliser that has to be
-            estimated), "annealed_bound" (a bound of such a density), or "none".
+            estimated), "annealed_bound" (a bound of such a density), "annealed_walk" (annealed by walks over the columns, whatever their number), "ode" (an equation is solved for it), or "none".
         methods: the ways it can be fitted; the first is its default.
         embedding: "probabilities" of a discrete latent, "mean" of a continuous one, or "none".
         summary: one line for lists.
@@ -41,6 +41,13 @@ class Traits:
             cheaper together, and rows that repeat are merged.
         conditionals: it states every column given all others, which it keeps in ``columns``, and no joint distribution;
             cells are drawn in passes over the columns.
+        diffuses: it turns noise into rows by a ``process``: bounds are averaged over random times, and rows are drawn, with noise of each
+            row's own.
+        objective: what ``svi`` raises unless told otherwise.
+        beta_steps: steps over which ``svi`` lets divergences of latents rise to what they cost, at most a quarter of all: a decoder that has
+            not learnt to read latents would have them given up.
+        any_order: it says every cell given any others: the density of each set of known cells is exact by itself, and cells given
+            others are asked for directly, because densities of different sets agree only as far as has been learnt.
         sequences: it says how the rows of a sequence follow each other; studies of rows that stand alone pass it over.
     """
 
@@ -52,6 +59,10 @@ class Traits:
     sequences: bool = False
     network: bool = False
     conditionals: bool = False
+    diffuses: bool = False
+    objective: str = "elbo"
+    beta_steps: int = 0
+    any_order: bool = False
 
     @property
     def normalised(self) -> bool:
@@ -69,7 +80,14 @@ class Model(nn.Module, ABC):
     traits: Traits = Traits()  # an instance may have its own, where they depend on its options
     schema: Schema
     start: ClassVar[str] = "kmeans"  # where iterative methods start unless told otherwise
+    tried: str | None = None  # a column of which, where it is unknown, all levels are tried while a guide is learnt
+    in_nats: ClassVar[bool] = True  # what is raised in training is a log density
+    no_density: ClassVar[str] = ""  # why, where there is none
     inputs: tuple[str, ...] = ()  # columns that are conditioned on: always known, without a density
+    window: int | None = (
+        None  # steps of a sequence that are learnt from together; longer sequences are cut where chance falls
+    )
+    cells_as_latents: ClassVar[bool] = False  # latents are what known cells leave open of a row
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Model:
         made = super().__new__(cls)
@@ -123,6 +141,10 @@ class Model(nn.Module, ABC):
 
     def guide(self, batch: Any) -> Any:
         """q(z | x) for continuous local latents; nothing where there are none."""
+
+    def rehearse(self, batch: Any, sites: Any) -> Any:
+        """What the guide alone is to climb beside the objective, ``(B,)``; ``sites`` are its draws. None where there is nothing."""
+        return None
 
     def after_step(self, rows: Any) -> None:
         """What is learnt by statistics and not by gradients, after a step of the optimiser; ``rows`` adds up over processes."""

@@ -17,7 +17,7 @@ import probgen as pg
 from probgen import cli
 from probgen.studies.planning import UNCERTAINTIES
 
-COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "browse", "select", "models", "schema"]
+COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "browse", "compare", "select", "models", "schema"]
 
 
 @pytest.fixture

@@ -33,6 +33,13 @@ def blocks(language, text=README):
                 "samplers",
                 "calibration",
                 "latent_variables",
+                "flows",
+                "drawn_rows",
+                "diffusion",
+                "energy",
+                "adversarial",
+                "autoregressive",
+                "text",
             )
         ),
     ],

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
-from probgen.data.sequences import Steps, cuts
+from probgen.data.sequences import Steps, cuts, windows
 
 __all__ = [
     "Batch",
@@ -235,6 +235,12 @@ class Batch:
             self._parts[names] = self.x[:, [self.schema.index(name) for name in names]]
         return self._parts[names]
 
+    def with_column(self, name: str, value: Tensor) -> Tensor:
+        """Cells ``(..., B, D)`` with one column taken from elsewhere, ``(..., B)``."""
+        at = self.schema.index(name)
+        x = self.x.expand(*value.shape, self.x.shape[-1])
+        return torch.cat([x[..., :at], value.to(x)[..., None], x[..., at + 1 :]], -1)
+
     def places(self, value: Tensor) -> list[int]:
         """Which columns a tensor taken from this batch holds; empty for any other tensor."""
         if value is self.x:
@@ -262,6 +268,42 @@ class Batch:
         made.weights = None if self.weights is None else self.weights[index]
         return made
 
+    def windows(self, starts: Tensor, lengths: Tensor) -> Batch:
+        """Pieces of sequences by their first rows and lengths ``(W,)``, which know the row before them, where there is one."""
+        steps = Steps(lengths)
+        made = self.minibatch(
+            (starts - steps.starts)[steps.sequence] + torch.arange(steps.rows, device=starts.device), self.total
+        )
+        at_start = self.steps.time[starts] == 0
+        made._steps = Steps(lengths, torch.where(at_start[:, None], torch.nan, self.x[(starts - 1).clamp_min(0)]))
+        made.weights = None if self.weights is None else self.weights[self.steps.sequence[starts]]
+        return made
+
+    def hiding(self, hidden: Tensor) -> Batch:
+        """The same rows with fewer known cells, by a mask ``(B, D)``; what networks read of the others is not read again."""
+        made = Batch(
+            torch.where(hidden, torch.nan, self.x),
+            self.schema,
+            total=self.total,
+            weights=self.weights,
+            steps=self._steps,
+        )
+        read, width = self.features(masks=True), hidden.shape[1]
+        owners = torch.tensor(feature_columns(self.schema), device=hidden.device)
+        numbers = torch.where(hidden[:, owners], 0.0, read[:, :-width])
+        made._features[True] = torch.cat([numbers, made.x.isnan().to(read)], -1)
+        made.first, made.numbers = self.first, self.numbers
+        return made
+
+    def telling(self, name: str, rows: Tensor, values: Tensor) -> Batch:
+        """The same rows with one column's cells known in some of them, by a mask ``(B,)``."""
+        if not bool(rows.any()):
+            return self
+        x = self.with_column(name, torch.where(rows, values.to(self.x), self.column(name)))
+        made = Batch(x, self.schema, total=self.total, weights=self.weights, steps=self._steps)
+        made.first, made.numbers = self.first, self.numbers
+        return made
+
     @property
     def weight(self) -> float:
         """The number of rows (sequences) in the mean over them, or the sum of their weights."""
@@ -280,7 +322,8 @@ class Batch:
         index = torch.arange(edges[0], edges[1], device=self.x.device)
         share = self.minibatch(index, self.total)
         if self._steps is not None:
-            share._steps = Steps(self._steps.lengths[units[0] : units[1]])
+            known = None if self._steps.known is None else self._steps.known[units[0] : units[1]]
+            share._steps = Steps(self._steps.lengths[units[0] : units[1]], known)
             share.weights = None if self.weights is None else self.weights[units[0] : units[1]]
         share.place = Place(edges[0], len(self.x), self.weight)
         return share
@@ -310,7 +353,12 @@ class Batches:
         rows: rows a piece when reading in order.
         dtype, device: of the tensors.
         first: number of the source's first row in the table of which it is a share.
+
+    Attributes:
+        window: steps of longer sequences that are together in a minibatch, or None for whole sequences.
     """
+
+    window: int | None = None
 
     def __init__(
         self,
@@ -386,6 +434,9 @@ class Batches:
         """
         generator = torch.Generator().manual_seed(seed)
         for piece in self.pieces():
+            if piece.in_sequences and self.window is not None:
+                yield from self.windows(piece, generator, number, of)
+                continue
             if piece.in_sequences:
                 order = torch.randperm(len(piece.steps), generator=generator).to(self.device)
                 some = order.split(self.batch_size or len(order))
@@ -398,6 +449,14 @@ class Batches:
             order = torch.randperm(len(piece), generator=generator).to(self.device)
             for index in order.split(self.batch_size or len(piece)):
                 yield self.part(piece, index, number, of)
+
+    def windows(self, piece: Batch, generator: torch.Generator, number: int, of: int) -> Iterator[Batch]:
+        """Minibatches of pieces of sequences, cut at random places."""
+        assert self.window is not None
+        starts, lengths = windows(piece.steps, self.window, generator)
+        order = torch.randperm(len(starts), generator=generator).to(self.device)
+        for index in order.split(self.batch_size or len(order)):
+            yield piece.windows(starts[index], lengths[index]).share(number, of)
 
     def part(self, piece: Batch, index: Tensor, number: int, of: int) -> Batch:
         """One process's rows of a minibatch."""

@@ -15,7 +15,7 @@ from probgen.data.streams import ParquetFolder
 from probgen.data.table import Table
 from probgen.errors import DataError
 
-__all__ = ["read_table"]
+__all__ = ["read_table", "read_text"]
 
 TEXT = {".csv": ",", ".tsv": "\t", ".txt": None}
 
@@ -64,6 +64,39 @@ def read_table(
     if target is not None:
         require(frame, [target], place)
     return Table(frame, schema=schema, weights=taken, target=target, sequence=sequence, time=time)
+
+
+def read_text(
+    path: str | Path,
+    column: str | None = None,
+    *,
+    tokens: str | int = "characters",
+    rare: int = 0,
+    end: bool | None = None,
+    schema: Schema | None = None,
+) -> Table:
+    """Texts as sequences of tokens: a file of text is one, and a table's column holds one a row.
+
+    Args:
+        path: of the file; a csv, tsv, parquet or feather file is a table where a column is named, anything else is text in UTF-8.
+        column: of the texts.
+        tokens, rare, end, schema: as for :meth:`Table.from_text`.
+
+    Raises:
+        DataError: the file is missing or no text, or a cell of the column is none.
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise DataError(f"There is no file {place}; check the path.")
+    how: dict[str, Any] = {"tokens": tokens, "rare": rare, "end": end, "schema": schema}
+    if column is None:
+        try:
+            return Table.from_text(place.read_text(encoding="utf-8"), **how)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{place} is no text in UTF-8 ({error}); convert it.") from error
+    frame = read_frame(place)
+    require(frame, [column], place)
+    return Table.from_text(frame[column].tolist(), name=column, **how)
 
 
 def read_frame(place: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 from probgen.errors import SchemaError
 from probgen.whole import is_whole
 
-__all__ = ["KINDS", "Column", "Image", "Schema"]
+__all__ = ["KINDS", "Column", "Image", "Schema", "Text"]
 
 KINDS = ("real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "semicontinuous", "datetime")
 DISCRETE = ("binary", "categorical", "ordinal")
@@ -92,7 +92,7 @@ class Column:
         """One line: kind, levels or bounds, and the reason."""
         detail = ""
         if self.levels:
-            shown = ", ".join(map(str, self.levels[:6])) + (", ..." if len(self.levels) > 6 else "")
+            shown = ", ".join(map(on_one_line, self.levels[:6])) + (", ..." if len(self.levels) > 6 else "")
             detail = f" {{{shown}}}"
         elif self.bounds:
             detail = f" [{self.bounds[0]:g}, {self.bounds[1]:g}]"
@@ -145,8 +145,21 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Text:
+    """A column whose rows, the steps of sequences, are the tokens of texts; its levels are the tokens.
+
+    Attributes:
+        column: its name.
+        tokenizer: the description of a tokenizer of byte pairs; empty where tokens are characters.
+    """
+
+    column: str
+    tokenizer: str = ""
+
+
+@dataclass(frozen=True)
 class Schema:
-    """The columns of a table, in order, and which of them are pixels of pictures.
+    """The columns of a table, in order, which of them are pixels of pictures, and whether one is of the tokens of texts.
 
     Example:
         >>> schema = Schema((Column("bmi", "real"), Column("smoker", "binary", levels=("no", "yes"))))
@@ -159,6 +172,7 @@ class Schema:
     columns: tuple[Column, ...]
     target: str | None = None
     images: tuple[Image, ...] = ()
+    text: Text | None = None
 
     def __post_init__(self) -> None:
         repeated = sorted(str(name) for name, times in Counter(self.names).items() if times > 1)
@@ -230,7 +244,8 @@ class Schema:
     def select(self, names: Sequence[str]) -> Schema:
         """Some columns, in the order given; images of which all are there, in order, stay images."""
         images = tuple(image for image in self.images if image.start(names) is not None)
-        return Schema(tuple(self[name] for name in names), self.target if self.target in names else None, images)
+        text = self.text if self.text is not None and self.text.column in names else None
+        return Schema(tuple(self[name] for name in names), self.target if self.target in names else None, images, text)
 
     def drop(self, names: Sequence[str]) -> Schema:
         """All columns but these; a text is one name."""
@@ -244,6 +259,8 @@ class Schema:
         entry: dict[str, Any] = {"target": self.target, "columns": [vars(c) for c in self.columns]}
         if self.images:
             entry["images"] = [{"name": image.name, "shape": image.shape} for image in self.images]
+        if self.text is not None:
+            entry["text"] = vars(self.text)
         return json.dumps(entry, indent=1, default=plain)
 
     @classmethod
@@ -257,7 +274,8 @@ class Schema:
             found = json.loads(text)
             columns = tuple(column_from(entry) for entry in found["columns"])
             images = tuple(Image(image["name"], tuple(image["shape"])) for image in found.get("images", ()))
-            return cls(columns, found.get("target"), images)
+            tokens = Text(**found["text"]) if found.get("text") else None
+            return cls(columns, found.get("target"), images, tokens)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"This is not a schema in JSON ({error}); write one with schema.to_json().") from error
 
@@ -290,6 +308,11 @@ def column_from(entry: dict[str, Any]) -> Column:
     bounds = entry.get("bounds")
     fixed = {"levels": tuple(entry.get("levels", ())), "bounds": None if bounds is None else tuple(bounds)}
     return Column(**{**entry, **fixed})
+
+
+def on_one_line(level: Any) -> str:
+    """A label as it is read, and control characters as they are written."""
+    return str(level) if str(level).isprintable() else repr(level)
 
 
 def plain(value: Any) -> Any:

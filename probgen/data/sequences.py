@@ -15,7 +15,7 @@ from torch import Tensor
 from probgen.data.coding import plain
 from probgen.errors import DataError
 
-__all__ = ["Steps", "check_lengths", "cuts", "grouped", "rows_of", "spans", "whole_sequences"]
+__all__ = ["Steps", "check_lengths", "cuts", "grouped", "rows_of", "spans", "whole_sequences", "windows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +98,26 @@ class Steps:
             [torch.arange(n, device=s.device) + s for s, n in zip(self.starts[index], self.lengths[index])]
         )
         return Steps(self.lengths[index]), rows
+
+
+def windows(steps: Steps, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """First rows and lengths ``(W,)`` of windows of at most so many steps, which hold every row once; longer sequences are cut where chance falls.
+
+    Example:
+        >>> starts, lengths = windows(Steps(torch.tensor([3, 9])), 4, torch.Generator().manual_seed(0))
+        >>> starts.tolist(), lengths.tolist()
+        ([0, 3, 4, 8], [3, 1, 4, 4])
+    """
+    long = steps.lengths > most
+    drawn = torch.randint(most, (len(steps),), generator=generator).to(steps.lengths.device)
+    early = torch.where(long, drawn, 0)  # steps by which the first window begins before the sequence
+    counts = torch.div(steps.lengths + early + most - 1, most, rounding_mode="floor")
+    sequence = torch.arange(len(steps), device=early.device).repeat_interleave(counts)
+    number = torch.arange(len(sequence), device=early.device) - (counts.cumsum(0) - counts)[sequence]
+    begin = number * most - early[sequence]
+    end = torch.minimum(begin + most, steps.lengths[sequence])
+    begin = begin.clamp_min(0)
+    return steps.starts[sequence] + begin, end - begin
 
 
 def check_lengths(lengths: Any, rows: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
 from probgen.data.schema import Column, Schema, plain
 from probgen.data.sequences import check_lengths, cuts, grouped, rows_of, whole_sequences
+from probgen.data.texts import as_texts, coded_texts, text_schema, written
 from probgen.errors import DataError, DataWarning
 
 __all__ = ["Table"]
@@ -201,7 +202,54 @@ class Table:
         values = flat if extra is None else np.column_stack([flat, extra.values])
         return cls.from_codes(values, schema)
 
+    @classmethod
+    def from_text(
+        cls,
+        texts: str | Sequence[str],
+        tokens: str | int = "characters",
+        name: str = "text",
+        *,
+        rare: int = 0,
+        end: bool | None = None,
+        schema: Schema | None = None,
+        weights: Any = None,
+    ) -> Table:
+        """A table whose rows are the tokens of one text, or of several: sequences of one column.
+
+        Args:
+            texts: a string, or one string a text.
+            tokens: "characters", or how many byte pairs (at least 256; Sennrich, Haddow and Birch, 2016), learnt from these texts by
+                the library ``tokenizers`` (``pip install 'probgen[text]'``).
+            name: of the column.
+            rare: characters that come fewer times than this are one unknown token, as those are that come later; with 0 there is none.
+            end: a last token says that a text ends; where it is None, so it is for several texts and not for one.
+            schema: of another table of text, instead of tokens, name, rare and end.
+            weights: one non-negative number a text.
+
+        Raises:
+            DataError: something that is no string, an empty one, a character that the schema does not know.
+            CapabilityError: byte pairs without the library.
+
+        Example:
+            >>> table = Table.from_text(["the cat", "the dog"])
+            >>> len(table), table.lengths.tolist(), table.texts()
+            (2, [8, 8], ['the cat', 'the dog'])
+        """
+        found = as_texts(texts)
+        if schema is None:
+            schema = text_schema(found, tokens, name, rare, len(found) > 1 if end is None else end)
+        values, lengths = coded_texts(found, schema, end is not False)
+        return cls.from_codes(values, schema, weights, lengths)
+
     # -- reading -----------------------------------------------------------------------------------------------
+    def texts(self) -> list[str]:
+        """The texts whose tokens the rows are, each up to its end.
+
+        Raises:
+            SchemaError: the table holds no text.
+        """
+        return written(self.values, np.array([self.n_rows]) if self.lengths is None else self.lengths, self.schema)
+
     @property
     def known(self) -> np.ndarray:
         """``(N, D)`` mask of the known cells."""

@@ -87,7 +87,10 @@ def decoder(
     """
     if spread not in ("row", "column", "same"):
         raise CapabilityError(f"spread must be 'row', 'column' or 'same', got {spread!r}.")
-    net = writer(*widths, columns=columns, schema=schema, network=network)
+    pictures = schema is not None and bool(
+        schema.images
+    )  # whose latents would else be given up: they say little at first
+    net = writer(*widths, columns=columns, schema=schema, network=network, he=pictures)
     if spread == "row" or not columns.dispersions:
         return net
     return nn.Sequential(net, Constants(columns.outputs, columns.dispersions, spread == "same"))

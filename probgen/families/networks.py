@@ -24,7 +24,7 @@ from probgen.nn import Attention, ConvolutionDecoder, ConvolutionEncoder, KnownC
 
 __all__ = ["encoder", "reads_masks", "writer"]
 
-PLAIN = {"mlp": mlp, "residual": residual}
+PLAIN = ("mlp", "residual")
 OF_CELLS: dict[str, type[KnownCells] | type[Attention]] = {"set": KnownCells, "attention": Attention}
 
 
@@ -38,18 +38,24 @@ def reads_masks(network: str) -> bool:
 
 def encoder(schema: Schema, *widths: int, network: str = "mlp") -> nn.Module:
     """From features ``(..., F)`` of a schema's columns, by layers of some widths, to as many numbers as the last of them."""
+    if network == "mlp":
+        return mlp(n_features(schema), *widths, he=bool(schema.images))
     if not reads_masks(network):
-        return PLAIN[network](n_features(schema), *widths)
+        return residual(n_features(schema), *widths)
     if network in OF_CELLS:
         return CellReader(schema, OF_CELLS[network](feature_columns(schema), *widths))
     return PictureReader(schema, *widths)
 
 
-def writer(*widths: int, columns: Columns, schema: Schema | None = None, network: str = "mlp") -> nn.Module:
-    """From as many numbers as the first width to the outputs that describe columns."""
+def writer(
+    *widths: int, columns: Columns, schema: Schema | None = None, network: str = "mlp", he: bool = False
+) -> nn.Module:
+    """From as many numbers as the first width to the outputs that describe columns; ``he`` as for ``mlp``."""
     if network == "convolution":
         return PictureWriter(schema or Schema(()), columns, *widths)
-    return PLAIN.get(network, mlp)(*widths, columns.outputs)
+    if network == "residual":
+        return residual(*widths, columns.outputs)
+    return mlp(*widths, columns.outputs, he=he)
 
 
 class CellReader(nn.Module):

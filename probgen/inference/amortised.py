@@ -30,6 +30,7 @@ __all__ = [
     "Weighted",
     "has_guide",
     "is_point",
+    "leaves_open",
     "propose",
     "resample",
     "shares",
@@ -247,12 +248,19 @@ def has_guide(program: Any, batch: Any) -> bool:
     return bool(propose(program, batch, 1).sites)
 
 
+def leaves_open(program: Any, batch: Any) -> bool:
+    """False where the rows' cells leave their latents no room, so that densities are exact."""
+    return not program.cells_as_latents or has_guide(program, batch)
+
+
 def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidates: int = 64) -> dict[str, Tensor]:
     """One draw a row of the local continuous latents given the known cells, by importance resampling.
 
     Half of the candidates come from the guide, half from the prior; weights are taken against their mixture (Veach
     and Guibas, 1995), so that rows with unusual holes, or with nothing known, are served too.
     """
+    if program.cells_as_latents:
+        return resample_cells(program, batch, theta, candidates)
     half = candidates // 2
     drawn = propose(program, batch, half).sites
     names = set(drawn)
@@ -272,3 +280,21 @@ def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidat
         chosen = chosen[batch.steps.sequence]
     row = torch.arange(len(batch), device=chosen.device)
     return {name: value[chosen, row] for name, value in both.items()}
+
+
+def resample_cells(program: Any, batch: Any, theta: Mapping[str, Parameters], candidates: int) -> dict[str, Tensor]:
+    """Where latents are what known cells leave open: by the guide, or of rows with nothing known by the program, exactly."""
+    found = weighted(program, batch, candidates, theta=theta)
+    chosen = torch.distributions.Categorical(logits=found.log_weights.mT).sample()
+    if len(chosen) < len(batch):
+        chosen = chosen[batch.steps.sequence]
+    row = torch.arange(len(batch), device=chosen.device)
+    drawn = {name: value[chosen, row] for name, value in found.proposal.sites.items()}
+    modelled = [at for at, name in enumerate(batch.schema.names) if name not in program.inputs]
+    empty = batch.x[:, modelled].isnan().all(1)
+    if batch.in_sequences:
+        empty = (batch.steps.total((~empty).long()) == 0)[batch.steps.sequence]
+    if not bool(empty.any()):
+        return drawn
+    free = observe(program, batch, Given(theta), sum_out=False).sites
+    return {name: torch.where(empty[:, None], free[name].value, value) for name, value in drawn.items()}

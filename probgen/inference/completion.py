@@ -64,7 +64,8 @@ def fill_batch(
             latents = drawn_latents(program, batch, theta) if guided else {}
             drawn = completed(program, batch, theta, latents, codes, evidence)
             for _ in range(sweeps):
-                latents = metropolis(program, with_cells(batch, drawn), theta, latents)
+                rows = batch if program.cells_as_latents else with_cells(batch, drawn)
+                latents = metropolis(program, rows, theta, latents)
                 drawn = completed(program, batch, theta, latents, codes, evidence)
             yield drawn
 

@@ -33,6 +33,7 @@ __all__ = ["Outcome", "find_method", "method_names", "methods_of", "run"]
 Callback = Callable[[int, dict[str, float], Method], None]
 
 IN_NATS = ("objective", "log_likelihood", "validation")  # numbers of a step that are log densities a row
+IN_SINGLE = ("svi", "contrastive", "adversarial", "unnormalised")  # methods that train networks in single precision
 FALL = -1e-6  # of the objective in one step, nats a row
 
 
@@ -131,7 +132,7 @@ def run(
             " max_steps, tolerance, restarts, seed, device, dtype, progress, checkpoint, callback."
         )
     networks = any(p.requires_grad for p in program.parameters())
-    found_dtype = to_dtype(dtype, torch.float32 if networks and name in ("svi", "contrastive") else torch.float64)
+    found_dtype = to_dtype(dtype, torch.float32 if networks and name in IN_SINGLE else torch.float64)
     where = to_device(device)
     check_limits(max_steps, tolerance, restarts)
     program.to(device=where, dtype=found_dtype)
@@ -146,7 +147,7 @@ def run(
     )
     loop = Loop(
         kind, program, max_steps or kind.max_steps, kind.tolerance if tolerance is None else tolerance,
-        given, progress and processes.leads, kept, checkpoint_seconds, callback, processes, units_offset(program, standardiser),
+        given, progress and processes.leads, kept, checkpoint_seconds, callback, processes, units_offset(program, standardiser, kind),
     )  # fmt: skip
     with setting(found_dtype, where):
         make = lambda rows: as_batches(rows, standardiser, program, found_dtype, where)  # noqa: E731
@@ -163,9 +164,9 @@ def run(
     )  # fmt: skip
 
 
-def units_offset(program: Model, standardiser: Standardiser | None) -> float:
-    """From a log density in model coordinates to one in the data's own units, mean nats a row."""
-    if standardiser is None or standardiser.offsets is None:
+def units_offset(program: Model, standardiser: Standardiser | None, kind: type[Method]) -> float:
+    """From a log density in model coordinates to one in the data's own units, mean nats a row; nothing where a method has none."""
+    if standardiser is None or standardiser.offsets is None or not (kind.in_nats and program.in_nats):
         return 0.0
     modelled = [name not in program.inputs for name in program.schema.names]
     return float(standardiser.offsets[modelled].sum())

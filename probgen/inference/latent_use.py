@@ -62,7 +62,8 @@ def latent_use(program: Any, batches: Batches) -> LatentUse:
     """From the first training rows."""
     batch = next(batches.pieces())
     with torch.no_grad():
-        return used(program, batch) if has_guide(program, batch) else LatentUse({}, {}, {})
+        coded = has_guide(program, batch) and not program.cells_as_latents
+        return used(program, batch) if coded else LatentUse({}, {}, {})
 
 
 def used(program: Any, batch: Any) -> LatentUse:

@@ -19,7 +19,8 @@ GOOD_ENOUGH = 0.7
 FEWEST = 5  # weights in the tail
 GRID, TOGETHER = 30, 2**21  # candidates for the shape of a tail, and numbers that are worked on at a time
 PRIOR_WEIGHT, PRIOR_SHAPE = 10.0, 0.5  # of the shape, as many observations as this weight
-SMALLEST = math.log(np.finfo(float).tiny)
+# log weights below the largest by more say nothing, and their reciprocals overflow
+SMALLEST = math.log(np.finfo(float).tiny) / 2
 
 
 def trusted_shape(draws: int) -> float:

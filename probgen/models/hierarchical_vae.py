@@ -37,7 +37,7 @@ class HierarchicalVAE(Model):
         spread, network, families: as for ``vae``.
     """
 
-    traits = Traits("lower_bound", ("svi",), "mean", "layers of continuous latents, each given those above it")
+    traits = Traits("lower_bound", ("svi",), "mean", "layers of latents, each given those above it", beta_steps=1000)
 
     def __init__(
         self,
@@ -58,14 +58,13 @@ class HierarchicalVAE(Model):
         self.sizes, self.masks = latent, reads_masks(network)
         self.columns = Columns(schema, families=families)
         self.top = nn.Parameter(torch.zeros(width))
-        self.up = nn.ModuleList(
-            [encoder(schema, *hidden, width, network=network)] + [mlp(width, width, width) for _ in latent[1:]]
-        )
-        self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent)
+        first, above = encoder(schema, *hidden, width, network=network), latent[1:]
+        self.up = nn.ModuleList([first, *(mlp(width, width, width, he=True, within=True) for _ in above)])
+        self.prior = nn.ModuleList(nn.Linear(width, 2 * size) for size in latent[:-1])
         made = [posterior_named(posterior, size) for size in latent]
         self.latents = nn.ModuleList(made)
-        self.posterior = nn.ModuleList(mlp(2 * width, width, each.outputs) for each in made)
-        self.down = nn.ModuleList(mlp(width + size, width, width) for size in latent)
+        self.posterior = nn.ModuleList(mlp(2 * width, width, each.outputs, he=True) for each in made)
+        self.down = nn.ModuleList(mlp(width + size, width, width, he=True, within=True) for size in latent)
         self.decoder = decoder(
             width, *reversed(hidden), columns=self.columns, spread=spread, network=network, schema=schema
         )

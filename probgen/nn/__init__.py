@@ -1,17 +1,22 @@
 """Networks; no probability in here."""
 
+from probgen.nn.any_order import CellNetwork, CellTransformer, OrderedMLP, ShownMLP
 from probgen.nn.cells import Attention, KnownCells
 from probgen.nn.constants import Constants
 from probgen.nn.convolution import ConvolutionDecoder, ConvolutionEncoder
 from probgen.nn.masked import MaskedMLP
 from probgen.nn.mlp import ContextMLP, mlp
+from probgen.nn.pixels import PixelNetwork
 from probgen.nn.recurrent import BackwardRecurrence, Memory, Recurrence
 from probgen.nn.residual import residual
+from probgen.nn.timed import TimedMLP
 from probgen.nn.unet import UNet
 
 __all__ = [
     "Attention",
     "BackwardRecurrence",
+    "CellNetwork",
+    "CellTransformer",
     "Constants",
     "ContextMLP",
     "ConvolutionDecoder",
@@ -19,7 +24,11 @@ __all__ = [
     "KnownCells",
     "MaskedMLP",
     "Memory",
+    "OrderedMLP",
+    "PixelNetwork",
     "Recurrence",
+    "ShownMLP",
+    "TimedMLP",
     "UNet",
     "mlp",
     "residual",

@@ -9,8 +9,15 @@ from torch import Tensor, nn
 __all__ = ["ContextMLP", "mlp"]
 
 
-def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU, he: bool = False, within: bool = False) -> nn.Sequential:
     """Linear layers from ``widths[0]`` to ``widths[-1]`` with an activation between them.
+
+    Args:
+        widths: of what is read, of the layers, and of what is written.
+        activation: between layers.
+        he: weights before an activation start so large that what goes through keeps its size (He et al., 2015), and not, as torch's own, smaller
+            from layer to layer.
+        within: so does the last layer, since what it writes goes on into other networks.
 
     Example:
         >>> mlp(4, 16, 2)
@@ -21,9 +28,19 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
         )
     """
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), activation()]
-    return nn.Sequential(*layers[:-1])
+    *before, last = pairwise(widths)
+    for inputs, outputs in before:
+        layers += [linear(inputs, outputs, he), activation()]
+    return nn.Sequential(*layers, linear(*last, he and within))
+
+
+def linear(inputs: int, outputs: int, he: bool) -> nn.Linear:
+    """A layer with weights as torch starts them, or as He et al. (2015) do."""
+    layer = nn.Linear(inputs, outputs)
+    if he:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 class ContextMLP(nn.Module):

@@ -36,6 +36,7 @@ from probgen.plots.propensity import propensity_plot
 from probgen.plots.selection import selection_curve
 from probgen.plots.sensitivity import sensitivity_curve
 from probgen.plots.style import house
+from probgen.plots.toys import density_plane, point_cloud, toy_gallery
 from probgen.plots.training import training_curve
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "decoded",
     "decoded_column",
     "density_differences",
+    "density_plane",
     "density_rows",
     "durations",
     "ecdf_difference",
@@ -77,6 +79,7 @@ __all__ = [
     "picture_rows",
     "pit_histogram",
     "pit_line",
+    "point_cloud",
     "posterior_predictive",
     "prior_predictive",
     "propensity_plot",
@@ -88,6 +91,7 @@ __all__ = [
     "selection_curve",
     "sensitivity_curve",
     "settling",
+    "toy_gallery",
     "trace",
     "training_curve",
     "transition_diagram",

@@ -55,7 +55,7 @@ class Answer:
         targets: names of the joint table's axes.
         states: labels along them.
         given: what was known.
-        kind: "exact", "importance" or "gibbs".
+        kind: "exact", "importance", "gibbs", or that of the densities that states were compared by.
         standard_errors: Monte-Carlo errors, with the shape of ``marginals``, of approximate answers.
         ess: effective number of draws of an approximate answer.
     """

@@ -1,7 +1,8 @@
-"""The verbs for programs whose density is known up to a normaliser: energies with ``layers``."""
+"""The verbs for programs whose density is known up to a normaliser: energies with ``layers``, and an ``energy`` over the columns."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from probgen.data.batches import Batch, Batches
 from probgen.data.table import Table
 from probgen.estimate import Estimate
 from probgen.families.harmonium import Harmonium
+from probgen.inference import energy_paths
 from probgen.inference.amortised import weighted
 from probgen.inference.annealing import Annealed, annealed, enumerable, enumerated, log_normaliser
 from probgen.inference.gibbs_chains import complete, generate
 from probgen.inference.runtime import seeded
+from probgen.queries import walked
 from probgen.queries.reading import in_double
 
 __all__ = ["embed", "fill", "log_prob", "new_rows", "normaliser"]
@@ -28,12 +31,16 @@ COMPLETIONS = 32  # draws of the unknown cells behind an embedding
 
 def normaliser(fit: Any) -> Annealed:
     """Log Z of the program's energy, found once a fit and kept with its weights."""
-    layer = fit.program.layers[-1]
+    walking = walked.walks(fit.program)
+    layer = fit.program.energy if walking else fit.program.layers[-1]
     if layer.log_z.isnan().any():
         with torch.no_grad(), fit.setting(), seeded(fit.provenance["seed"], "log normaliser"):
-            found = log_normaliser(in_double(fit).layers[-1] if enumerable(layer) else layer)
+            if walking:
+                found = energy_paths.log_normaliser(in_double(fit).energy)
+            else:
+                found = log_normaliser(in_double(fit).layers[-1] if enumerable(layer) else layer)
         layer.log_z = torch.stack([found.value[0], found.error[0], found.size[0]]).double().cpu()
-    return Annealed(*layer.log_z[:, None].to(layer.base.device))
+    return Annealed(*layer.log_z[:, None].to(next(layer.parameters()).device))
 
 
 def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
@@ -41,6 +48,8 @@ def log_prob(fit: Any, table: Table, draws: int, seed: int) -> Estimate:
     z, found = normaliser(fit), []
     bound = fit.traits.density == "annealed_bound"
     unnormalised = bounded if bound else summed
+    if walked.walks(fit.program):
+        unnormalised = partial(walked.unnormalised, seed=seed)
     with torch.no_grad(), fit.setting():
         program = in_double(fit)
         batches = Batches(
@@ -96,7 +105,9 @@ def bounded(program: Any, batch: Batch, draws: int) -> Annealed:
 
 # --------------------------------------------------------------------------------------------- cells and latents
 def fill(fit: Any, table: Table, draws: int, seed: int) -> list[Table]:
-    """Completed tables; the chains of all rows and draws run side by side, in blocks that share a random stream."""
+    """Completed tables. Of ``layers`` the chains of all rows and draws run side by side, in blocks that share a random stream."""
+    if walked.walks(fit.program):
+        return walked.fill(fit, table, draws, seed)
     holes = np.nonzero(~table.known.all(1))[0]
     values = np.repeat(table.values[None], draws, 0)
     rows = max(1, CHAINS // draws)
@@ -121,6 +132,8 @@ def filled_rows(program: Any, x: Tensor) -> Tensor:
 
 def new_rows(program: Any, rows: int) -> Tensor:
     """Rows with nothing known."""
+    if walked.walks(program):
+        return walked.new_rows(program, rows)
     return program.layers[0].units.write(generate(program.layers, rows))
 
 

@@ -13,14 +13,14 @@ import torch
 from probgen.data.batches import Batch
 from probgen.data.sequences import Steps
 from probgen.data.table import Table
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, DataError
 from probgen.families.base import Factor
 from probgen.inference.completion import fill_batch, gather
 from probgen.inference.evidence import log_evidence
 from probgen.inference.refinement import check_guided, refined
 from probgen.inference.runtime import seeded
 from probgen.inference.tracing import Given, observe
-from probgen.queries import conditionals, energy
+from probgen.queries import conditionals, diffused, energy, walked
 from probgen.queries.answers import impossible
 from probgen.queries.evidence import as_mapping, beside, read_evidence, row_of
 from probgen.whole import check_whole, is_whole
@@ -45,6 +45,8 @@ def fill(
     refine, sweeps = check_guided(fit, refine=refine, sweeps=sweeps)
     if fit.traits.conditionals:
         return conditionals.fill(fit, table, draws, seed)
+    if fit.traits.diffuses:
+        return diffused.fill(fit, table, draws, seed)
     if not fit.traits.normalised:
         return energy.fill(fit, table, draws, seed)
     with torch.no_grad(), fit.setting():
@@ -88,8 +90,11 @@ def sample(fit: Any, n: int, steps: int | None, seed: int) -> Table:
         raise CapabilityError(f"A sample has a whole number of rows, at least 1, got n={n!r}.")
     if steps is not None and not is_whole(steps, 1):
         raise CapabilityError(f"A sequence has at least 1 step, got steps={steps!r}.")
+    check_inputs_given(fit, {})
     if fit.traits.conditionals:
         return conditionals.new_rows(fit, int(n), seed)
+    if fit.traits.diffuses:
+        return diffused.new_rows(fit, int(n), seed)
     found, many = [], max(1, ROWS // (steps or 1))
     with torch.no_grad(), fit.setting():
         for start in range(0, n, many):
@@ -112,9 +117,14 @@ def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[
     evidence = read_evidence(fit, given, do, None)
     if evidence.forced and not fit.traits.network:
         raise CapabilityError(f"{fit.name!r} is no network: do has no meaning there; use given.")
+    check_inputs_given(fit, evidence.codes)
     row, extra = row_of(fit, evidence.codes), beside(fit, evidence)
     if fit.traits.conditionals:
         return conditionals.new_rows(fit, int(n), seed, row)
+    if fit.traits.diffuses:
+        return diffused.new_rows(fit, int(n), seed, row)
+    if walked.walks(fit.program):
+        return walked.new_rows_given(fit, int(n), seed, row)
     found, streams = [], partial(seeded, seed, "sample given")
     with torch.no_grad(), fit.setting():
         one = fit.batches(row, 1).batch(row)
@@ -132,6 +142,16 @@ def sample_given(fit: Any, n: int, given: Mapping[str, Any] | None, do: Mapping[
             found.append(drawn.double().cpu().numpy())
     values = fit.standardiser.inverse(np.concatenate(found))
     return Table.from_codes(np.where(row.known, row.values, values), fit.schema)
+
+
+def check_inputs_given(fit: Any, given: Mapping[str, Any]) -> None:
+    """New rows need what they are conditioned on."""
+    missing = [name for name in fit.program.inputs if name not in given]
+    if missing:
+        raise DataError(
+            f"{fit.name!r} says nothing of its input {missing[0]!r}: give it, as in fit.sample(n, given={{{missing[0]!r}: ...}}), or"
+            " fill a table in which it is known."
+        )
 
 
 def unknown_rows(fit: Any, units: int, steps: int | None) -> Batch:

@@ -382,11 +382,16 @@ class Fit:
     def __repr__(self) -> str:
         head = f"Fit({self.name!r}, method={self.method!r}"
         objective = self.history.get("objective")
-        return (
-            f"{head}, objective={objective[-1]:.4f} nats a row, seconds={self.seconds:.1f})"
-            if objective
-            else f"{head})"
-        )
+        if not objective:
+            return f"{head})"
+        unit = " nats a row" if self.in_nats else ""
+        return f"{head}, objective={objective[-1]:.4f}{unit}, seconds={self.seconds:.1f})"
+
+    @property
+    def in_nats(self) -> bool:
+        """Whether the objective that was raised is a log density a row."""
+        given = self.method == "given"  # by nobody's training
+        return self.program.in_nats and (given or find_method(self.method).in_nats)
 
     # -- for the verbs -----------------------------------------------------------------------------------------
     def read(self, table: Any) -> Table:
@@ -402,7 +407,8 @@ class Fit:
         ):
             check_inputs(self.program, table)
             return table
-        read = Table(table, schema=self.schema)
+        made = Table.from_text if self.schema.text is not None and is_text(table) else Table
+        read = made(table, schema=self.schema)
         check_inputs(self.program, read)
         return read
 
@@ -418,6 +424,11 @@ class Fit:
     def setting(self) -> Any:
         """Default dtype and device of this fit."""
         return setting(self.dtype, self.device)
+
+
+def is_text(data: Any) -> bool:
+    """A string, or a list of them."""
+    return isinstance(data, str) or (isinstance(data, list) and any(isinstance(text, str) for text in data))
 
 
 def same_coding(one: Schema, other: Schema) -> bool:
@@ -530,7 +541,7 @@ def check_inputs(program: Model, table: Any) -> None:
 def check_size(program: Model, source: Any) -> None:
     """Refuse a table smaller than the number of components."""
     components = program.options.get("components")
-    if is_whole(components) and len(source) < components:
+    if is_whole(components) and not program.traits.sequences and len(source) < components:
         raise FitError(
             f"{program.name!r} with components={components} needs at least {components} rows, the table has {len(source)};"
             " use fewer components."
@@ -544,7 +555,7 @@ def finished(outcome: Outcome, standardiser: Standardiser | None, origin: dict[s
         "versions": versions(),
         "command": " ".join(Path(part).name for part in sys.argv[:1]) + " " + " ".join(sys.argv[1:]),
     }
-    offset = units_offset(outcome.program, standardiser)
+    offset = units_offset(outcome.program, standardiser, find_method(outcome.method))
     history = {key: shifted(values, key, offset) for key, values in outcome.history.items()}
     diagnostics = {key: in_units(value, key, offset) for key, value in outcome.diagnostics.items()}
     return Fit(

@@ -99,7 +99,7 @@ def latent_information(fit: Any, table: Any, *, draws: int = 8, seed: int = 0) -
         CapabilityError: no guide with a density, or latents of sequences.
     """
     rows = fit.read(table)
-    if fit.traits.density != "lower_bound" or rows.lengths is not None:
+    if fit.traits.density != "lower_bound" or fit.traits.embedding == "none" or rows.lengths is not None:
         raise CapabilityError(
             f"latent_information is of latents a row with a guide that has a density; {fit.name!r} has none. Available:"
             " vae, hierarchical_vae, conditional_vae."

@@ -18,7 +18,7 @@ from probgen.data.sequences import spans
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, ConvergenceWarning
 from probgen.estimate import Estimate
-from probgen.inference.amortised import weighted
+from probgen.inference.amortised import leaves_open, weighted
 from probgen.inference.annealed_latents import annealed_weights
 from probgen.inference.pareto import GOOD_ENOUGH, estimable, pareto_shape
 from probgen.inference.particles import filtered
@@ -34,10 +34,8 @@ __all__ = ["log_prob", "tell", "untold"]
 ROWS = 8192  # rows a piece for exact densities
 PIECE, CELLS = 256, 2**15  # rows a piece, and draws times rows in one pass, for those that are integrals
 POSTERIOR_DRAWS, DRAWS, CHAINS = 200, 200, 16
-NO_MEAN, CHANCE = (
-    1.0,
-    0.05,
-)  # a shape, and the share of rows that may be above GOOD_ENOUGH because shapes of 200 draws are noisy
+NO_MEAN = 1.0  # a shape
+CHANCE = 0.05  # share of rows that may be above GOOD_ENOUGH because shapes of 200 draws are noisy
 EQUAL = 1e-4  # nats between weights of which nothing is said by their shape
 METHODS = ("auto", "importance", "lower_bound", "annealed", "particles")
 FILTERS, PARTICLES, STEPS = 8, 100, 4096  # runs of particles, whose spread is the error; time steps a piece
@@ -56,14 +54,19 @@ def log_prob(
 ) -> Estimate:
     """One value a row, in nats and original units; the arguments are those of :meth:`Fit.log_prob`."""
     if fit.traits.density == "none":
+        why = f": {fit.program.no_density}" if fit.program.no_density else ""
         raise CapabilityError(
-            f"{fit.name!r} has no density; use fit.sample or fit.fill, or a model whose traits have one."
+            f"{fit.name!r} has no density{why}; use fit.sample or fit.fill, or a model whose traits have one."
         )
     check_question(fit, method)
     temperatures, (refine,) = check_whole("temperatures", temperatures), check_guided(fit, refine=refine)
     annealing = method == "annealed"
     usual = {"annealed": CHAINS, "particles": PARTICLES}.get(method, DRAWS)
     draws = check_whole("draws", usual if draws is None else draws)
+    if fit.traits.diffuses:
+        from probgen.queries import diffused
+
+        return diffused.log_prob(fit, table, draws, seed)
     if not fit.traits.normalised:
         return energy.log_prob(fit, table, draws, seed)
     if fit.traits.network and table.lengths is None:
@@ -115,17 +118,24 @@ def drawn(fit: Any, table: Table, draws: int, seed: int, refine: int, bound: boo
     local, point = fit.traits.density in ("lower_bound", "bound"), fit.traits.density == "bound"
     draws = 1 if point else draws
     step = min(draws, max(1, CELLS // PIECE)) if local else 1
-    found, counted, sure = [], [], not local and len(fit.posterior) == 1
+    found, counted, sure = [], [], len(fit.posterior) == 1
     with torch.no_grad(), fit.setting():
         for number, batch in enumerate(fit.batches(table, PIECE if local else ROWS).pieces()):
+            drawn_from = local and leaves_open(fit.program, batch)
             with seeded(seed, "log_prob", number):
-                terms = every_row(fit, batch, draws, step, local, Refining(refine, seed))
-            sure = sure and len(terms) == 1
+                terms = every_row(fit, batch, draws, step, drawn_from, Refining(refine if drawn_from else 0, seed))
+            sure = sure and not drawn_from and len(terms) == 1
+            terms = terms.expand(draws, -1) if local and not drawn_from else terms
             found.append((*(bound_of if bound else average)(terms), shapes_of(terms)))
             counted.append(counted_rows(fit.program, batch))
     value, error, size, shape = (
         None if part[0] is None else np.concatenate(part) for part in zip(*found, strict=True)
     )
+    if fit.program.cells_as_latents:
+        empty = ~table.known[:, [name not in fit.program.inputs for name in fit.schema.names]].any(1)
+        if table.lengths is not None:
+            empty = np.logical_and.reduceat(empty, spans(table.lengths)[:-1])
+        value, error = (np.where(empty, 0.0, part) for part in (value, error))  # type: ignore[arg-type]
     rows = value + log_jacobian(fit, table, np.concatenate(counted))
     if sure:
         return Estimate(rows, "exact")
@@ -157,6 +167,9 @@ def annealed(
             terms = []
             for at, theta in enumerate(thetas):
                 noise = RowNoise(batch, seed, "annealed", at)
+                if not leaves_open(fit.program, batch):
+                    terms.append(weighted(fit.program, batch, theta=theta).log_weights.double().expand(chains, -1))
+                    continue
                 with seeded(seed, "annealed", number, at):
                     program = refined(fit.program, batch, refine, theta, seed)
                     terms.append(

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from probgen.data.schema import Column
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.inference.evidence import posterior_marginals
 from probgen.inference.patterns import affordable
+from probgen.queries import diffused
+from probgen.queries.any_order import level_probabilities
 from probgen.queries.log_prob import untold
 from probgen.whole import check_whole
 
@@ -82,13 +85,13 @@ def marginals(fit: Any, table: Table, draws: int, seed: int, refine: int = 0, sw
     discrete = np.array([fit.schema[int(a)].kind in ("binary", "categorical") for a in at], dtype=bool)
     mean = np.where(discrete, np.nan, filled.mean(0))
     sd = np.where(discrete, np.nan, filled.std(0, ddof=1) if draws > 1 else np.nan)
-    alone = table.lengths is None
+    alone = table.lengths is None and fit.traits.density != "none"
     shares = cell_probabilities(fit, table, row, at, refine) if alone else drawn_probabilities(fit, at, filled)
     return Marginals(row, names, mean, sd, filled, shares)
 
 
 def drawn_probabilities(fit: Any, at: np.ndarray, filled: np.ndarray) -> dict[int, dict[Any, float]]:
-    """Shares of the draws, for cells that depend on other rows."""
+    """Shares of the draws, for cells that depend on other rows, and for models without a density."""
     found: dict[int, dict[Any, float]] = {}
     for cell, number in enumerate(at):
         column = fit.schema[int(number)]
@@ -111,7 +114,7 @@ def cell_probabilities(
                 values = at_once[column.name][row[cell]].tolist()
                 found[int(cell)] = dict(zip(column.levels, values, strict=True))
             continue
-        if not column.is_discrete or fit.traits.density == "none":
+        if not column.is_discrete:
             continue
         cells = np.nonzero(at == number)[0]
         probabilities = class_probabilities(fit, table.take(row[cells]), column.name, refine=refine)
@@ -144,11 +147,18 @@ def class_probabilities(
 
     The column's own values in ``table`` are not looked at. ``draws``, ``seed`` and ``refine`` are those of :meth:`Fit.log_prob`.
     """
+    if column in fit.program.inputs:
+        raise CapabilityError(
+            f"{column!r} is an input of {fit.name!r}, which says nothing of it; ask about another column."
+        )
+    if fit.traits.any_order:  # says so directly
+        checked_discrete(fit, column)
+        return level_probabilities(fit, fit.read(table), column)
     how = {"refine": refine} if refine else {}  # models of others may not know it
     known = fit.read(table)
-    place, kind = fit.schema.index(column), fit.schema[column]
-    if not kind.is_discrete:
-        raise CapabilityError(f"class_probabilities needs a discrete column; {column!r} is {kind.kind}.")
+    place, kind = fit.schema.index(column), checked_discrete(fit, column)
+    if fit.traits.diffuses:
+        return diffused.class_probabilities(fit, known, place, check_whole("draws", draws), seed)
     scores = []
     for code in range(len(kind.levels)):
         values = known.values.copy()
@@ -158,3 +168,11 @@ def class_probabilities(
     joint = np.stack(scores, 1)
     joint = np.exp(joint - joint.max(1, keepdims=True))
     return joint / joint.sum(1, keepdims=True)
+
+
+def checked_discrete(fit: Any, name: str) -> Column:
+    """A column of a fit, refused where it has no levels."""
+    column = fit.schema[name]
+    if not column.is_discrete:
+        raise CapabilityError(f"class_probabilities needs a discrete column; {name!r} is {column.kind}.")
+    return column

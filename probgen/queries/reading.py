@@ -54,7 +54,7 @@ def summary(fit: Any) -> str:
     if objective:
         lines = [
             f"{fit.name} fitted by {fit.method} ({kind}) in {fit.seconds:.1f} s",
-            f"objective {objective[-1]:.4f} nats a row after {fit.diagnostics['steps']} steps,"
+            f"objective {objective[-1]:.4f}{' nats a row' if fit.in_nats else ''} after {fit.diagnostics['steps']} steps,"
             f" {'converged' if fit.diagnostics['converged'] else 'not converged'}",
         ]
     hidden = {"steps", "converged", "restarts", "interrupted", "traces", "unsettled"}

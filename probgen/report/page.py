@@ -36,6 +36,7 @@ def render(study: Study, title: str = "") -> str:
         columns=column_rows(study),
         density=density_rows(study),
         worst=worst_rows(study),
+        measured=measure_rows(study),
         imputation=imputation_rows(study),
         baseline=baseline(study),
         classification=classification_rows(study),
@@ -108,6 +109,13 @@ def worst_rows(study: Study) -> list[dict[str, Any]]:
     return [
         {"log_prob": row["log_prob"], "cells": [values[i] for values in labels.values()]} for i, row in enumerate(mine)
     ]
+
+
+def measure_rows(study: Study) -> list[dict[str, Any]]:
+    """Measures of the rows that each model drew, and last those of training rows; empty where none were asked for."""
+    samples = study.density.samples
+    lines: list[dict[str, Any]] = [{"model": name, "found": each.drawn} for name, each in samples.items()]
+    return lines + [{"model": "training rows", "found": each.real} for each in list(samples.values())[:1]]
 
 
 def imputation_rows(study: Study) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from probgen.program import find
 from probgen.queries import Fit
 from probgen.studies.classification import ClassificationStudy, classification_study
 from probgen.studies.comparison import Paired
-from probgen.studies.density import DensityStudy, compare_densities
+from probgen.studies.density import DensityStudy, compare_densities, compare_draws
 from probgen.studies.filled_cells import BASELINE, FillStudy, fill_study
 from probgen.studies.latent_paths import LatentPictures, latent_pictures
 from probgen.studies.models import Models, fit_models
 from probgen.studies.representation import RepresentationStudy, representation_study
+from probgen.studies.sample_comparison import Features
 
 __all__ = ["Study", "study"]
 
@@ -65,7 +66,7 @@ class Study:
             "best": self.best, "target": self.target, "seed": self.seed, "seconds": self.seconds, "summary": self.summary,
             "rows": {"all": len(self.table), "train": len(self.train), "test": len(self.test)},
             "schema": json.loads(self.table.schema.to_json()), "failures": self.failures,
-            "density": self.density.scores, "worst_rows": self.density.worst,
+            "density": self.density.scores, "worst_rows": self.density.worst, "measures": measure_records(self.density),
             "imputation": self.imputation.scores, "imputation_columns": self.imputation.columns,
             "classification": None if self.classification is None else self.classification.scores,
             "representation": self.representation.scores,
@@ -85,6 +86,7 @@ class Study:
         records = {
             "scores": self.density.scores,
             "worst_rows": self.density.worst,
+            "measures": measure_records(self.density),
             "imputation": self.imputation.scores,
             "imputation_columns": self.imputation.columns,
             "classification": [] if self.classification is None else self.classification.scores,
@@ -109,6 +111,8 @@ def study(
     fast: bool = False,
     progress: bool = True,
     represent: Models = None,
+    measures: bool | Sequence[str] = False,
+    features: Features | None = None,
     **options: Any,
 ) -> Study:
     """Split, fit, compare held-out densities, score imputation, classify, embed, sample, fill.
@@ -116,13 +120,15 @@ def study(
     Args:
         table: a Table or anything one can be made of.
         target: a column to be classified by hiding it.
-        models: names, or a mapping from names to options; all that suit the table where it is None.
+        models: names, or a mapping from names to options; "quick" (where it is None), "deep" and "all" stand for those that suit the table, see :func:`density_study`.
         test_fraction: share of the rows held out.
         draws: completed tables for the imputation scores.
         seed: everything random comes from it.
         fast: short training, for trying things out.
         represent: models whose latent spaces are looked at, such as "vae": they are fitted too where ``models`` does not name them, with a density or
             without one.
+        measures: True, or names of measures of :func:`probgen.compare_samples`, of rows drawn from every fit, those of ``represent`` too.
+        features: of rows, in which they are compared.
         **options: given to every model that accepts them.
     """
     began = time.perf_counter()
@@ -137,13 +143,12 @@ def study(
     fits, failures = fit_models(train, models, target=target, seed=seed, progress=progress, options=settings)
     density = compare_densities(fits, test, failures)
     imputation = fill_study(fits, test, train, draws=draws, seed=seed)
-    classes = None
-    if target is not None and source.schema[target].is_discrete:
-        classes = classification_study(fits, test, train, target)
+    classes = None if labelled is None else classification_study(fits, test, train, labelled)
     represented, told = embedders(
         train, represent, fits, target=target, seed=seed, progress=progress, options=settings
     )
     representation = representation_study({**fits, **represented}, source, target)
+    density, unable = with_measures(density, {**fits, **represented}, (test, train), measures, features, seed)
     latents = seen(represented, source if target is None else source.hide(target), seed)
     samples = {name: fit.sample(min(max(len(source), 200), 2000), seed=seed) for name, fit in fits.items()}
     completed = fits[density.best].fill(source, 1, seed=seed)[0]
@@ -151,10 +156,26 @@ def study(
         source, train, test, target, seed, fits, failures, density, imputation, classes, representation, samples, completed,
         time.perf_counter() - began, represented=represented, latents=latents,
     )  # fmt: skip
-    found.failures.update(told)
+    found.failures.update(told | unable)
     found.summary.extend(in_words(found))
     found.summary.extend(constant)
     return found
+
+
+def with_measures(
+    density: DensityStudy,
+    fits: Mapping[str, Fit],
+    parts: tuple[Table, Table],
+    measures: bool | Sequence[str],
+    features: Features | None,
+    seed: int,
+) -> tuple[DensityStudy, dict[str, str]]:
+    """Measures of what fits draw beside the densities, where they are asked for, and why some could not be drawn from."""
+    if not measures and features is None:
+        return density, {}
+    wanted = None if isinstance(measures, bool) else measures
+    drawn, unable = compare_draws(fits, *parts, measures=wanted, features=features, seed=seed)
+    return replace(density, samples=drawn), unable
 
 
 def embedders(
@@ -289,6 +310,11 @@ def prepared(folder: Path, force: bool) -> Path:
             raise DataError(f"{folder} holds {what}.")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def measure_records(density: DensityStudy) -> list[dict[str, Any]]:
+    """One record a model and measure of its drawn rows."""
+    return [{"model": name, **record} for name, each in density.samples.items() for record in each.records()]
 
 
 def embedding_records(representation: RepresentationStudy) -> list[dict[str, Any]]:

@@ -7,27 +7,60 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probgen.data.table import Table
-from probgen.errors import FitError, ProbgenError
+from probgen.errors import CapabilityError, FitError, ProbgenError
 from probgen.program import accepted_options, available, find
 from probgen.queries import Fit, fit
 
-__all__ = ["default_models", "fit_models"]
+__all__ = ["GROUPS", "default_models", "fit_models", "settings_of"]
 
 Models = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
+GROUPS = ("quick", "deep", "all")  # names that stand for models
+# first methods of models whose fit takes minutes: thousands of steps of a network
+BY_GRADIENT = ("svi", "contrastive", "adversarial", "unnormalised")
 
 
-def default_models(table: Table) -> list[str]:
-    """Every registered model with a density that the columns allow; models of sequences where there are any."""
+def default_models(table: Table, group: str = "all", samplers: bool = False) -> list[str]:
+    """Every registered model with a density that the columns allow; models of sequences where there are any.
+
+    Args:
+        table: to be fitted to.
+        group: "quick", those fitted by other means than thousands of steps along gradients; "deep", the others; or "all".
+        samplers: also those that state no density but a distribution that rows can be drawn from.
+    """
     schema = table.schema
     labelled = any(column.kind in ("categorical", "binary") for column in schema)
     return [
         name
         for name, traits in available().items()
-        if traits.density != "none"
+        if (traits.density != "none" or (samplers and not traits.conditionals))
+        and group in ("all", "deep" if traits.methods[0] in BY_GRADIENT else "quick")
         and all(column.kind in traits.kinds for column in schema)
         and (not traits.sequences or table.lengths is not None)
-        and (labelled or "target" not in accepted_options(find(name)))
+        and (labelled or not {"target", "label"} & set(accepted_options(find(name))))
     ]
+
+
+def settings_of(models: Models, table: Table, samplers: bool = False) -> dict[str, dict[str, Any]]:
+    """Options by model, a group's for all that it stands for; the quick ones where none is named.
+
+    Raises:
+        CapabilityError: a group without a model for these columns.
+    """
+    named = "quick" if models is None else models
+    given = (
+        named if isinstance(named, Mapping) else {key: {} for key in ([named] if isinstance(named, str) else named)}
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in given.items():
+        members = default_models(table, name, samplers) if name in GROUPS else [name]
+        if not members:
+            raise CapabilityError(
+                f"No model of the group {name!r} takes these columns; name models, or one of {', '.join(GROUPS)}."
+            )
+        for member in members:
+            before = found.get(member, {})
+            found[member] = {**own, **before} if name in GROUPS else {**before, **own}
+    return found
 
 
 def fit_models(
@@ -38,16 +71,15 @@ def fit_models(
     seed: int,
     progress: bool,
     options: Mapping[str, Any] | None = None,
+    samplers: bool = False,
 ) -> tuple[dict[str, Fit], dict[str, str]]:
     """Fits by model name, and the messages of those that failed.
 
     Raises:
         FitError: every model failed.
     """
-    chosen = models if models is not None else default_models(table)
-    settings = dict(chosen) if isinstance(chosen, Mapping) else {name: {} for name in chosen}
     fits, failures = {}, {}
-    for name, own in settings.items():
+    for name, own in settings_of(models, table, samplers).items():
         keywords = {**allowed(name, {**(options or {}), "target": target}), **own}
         try:
             with warnings.catch_warnings():

@@ -21,7 +21,16 @@ from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.studies.filled_cells import crps
 
-__all__ = ["Encoding", "brier_score", "crps", "energy_score", "energy_terms", "log_score", "random_ranks"]
+__all__ = [
+    "Encoding",
+    "brier_score",
+    "contrast_shares",
+    "crps",
+    "energy_score",
+    "energy_terms",
+    "log_score",
+    "random_ranks",
+]
 
 
 def energy_score(draws: np.ndarray, truth: np.ndarray) -> float:
@@ -43,10 +52,26 @@ def energy_terms(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     A row is compared with all but itself and its partner, so that the mean over rows is 0 on average where both sets come
     from the same law, though row i of one shares cells with row i of the other (Székely and Rizzo, 2013).
     """
-    n = len(rows)
     across, own, foreign = cdist(rows, others), cdist(rows, rows), cdist(others, others)
     np.fill_diagonal(across, 0.0)
-    return (across.sum(1) + across.sum(0) - own.sum(1) - foreign.sum(1)) / (n - 1)
+    one, other = contrast_shares(across, own, foreign, partners=1)
+    return one + other
+
+
+def contrast_shares(
+    across: np.ndarray, own: np.ndarray, foreign: np.ndarray, partners: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""``(N,)`` and ``(M,)``: the shares of rows in :math:`2 \, \mathrm E d(X, Y) - \mathrm E d(X, X') - \mathrm E d(Y, Y')`, whose means add up to it.
+
+    Args:
+        across: ``(N, M)`` of d between the sets.
+        own: ``(N, N)`` of d within the first, zero from a row to itself.
+        foreign: ``(M, M)`` within the second.
+        partners: rows of the other set that each row is not compared with, where d is zero.
+    """
+    n, m = across.shape
+    one = across.sum(1) / (m - partners) - own.sum(1) / (n - 1)
+    return one, across.sum(0) / (n - partners) - foreign.sum(1) / (m - 1)
 
 
 def brier_score(counts: np.ndarray, truth: np.ndarray) -> np.ndarray:

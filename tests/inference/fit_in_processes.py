@@ -74,6 +74,13 @@ def repeated():
     return pg.Table({name: [None if v is None else str(v) for v in x[:, at]] for at, name in enumerate("abcd")})
 
 
+def labelled():
+    """Numbers, of which one in three has a label."""
+    x = np.random.default_rng(5).normal(size=(90, 3))
+    label = [str(number % 2) if number % 3 == 0 else None for number in range(90)]
+    return pg.Table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "label": label})
+
+
 def folder():
     """The numbers as parquet files of several row groups, which are cut in the middle of one."""
     path = Path(tempfile.mkdtemp())
@@ -100,6 +107,7 @@ CASES = {
     "em_start": ("gaussian_mixture", numbers, {"components": 3, "start": np.arange(203)[:, None] % 3 == np.arange(3)}),
     "svi": ("vae", table, VAE),
     "svi_weighted": ("vae", weighted, VAE | {"draws": 3, "objective": "iwae"}),
+    "svi_labels": ("conditional_vae", labelled, VAE | {"label": "label"}),
     "svi_global": (*MIXTURE, {"method": "svi", "batch_size": 50, "max_steps": 40, "validate_every": 10}),
     "svi_sequences": ("hidden_markov", sequences, {"states": 2, "method": "svi", "max_steps": 30}),
     "gibbs": ("bayesian_network", repeated, NETWORK | {"method": "gibbs", "chains": 3, "draws": 10, "warmup": 10}),

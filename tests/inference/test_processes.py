@@ -21,7 +21,7 @@ from probgen.inference.communication import OneProcess, leaves, rebuilt
 from tests.inference.fit_in_processes import CASES, fitted, folder, numbers, sequences
 
 SCRIPT = Path(__file__).with_name("fit_in_processes.py")
-QUICK = ["em", "em_sequences", "em_folder", "svi", "gibbs", "chained", "nuts", "chees"]
+QUICK = ["em", "em_sequences", "em_folder", "svi", "svi_labels", "gibbs", "chained", "nuts", "chees"]
 SLOW = sorted(set(CASES) - set(QUICK))
 KILLED = {
     "em": 0.3,

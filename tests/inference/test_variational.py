@@ -262,3 +262,13 @@ def test_a_mixture_is_flagged():
         fit = pg.fit("gaussian_mixture", pg.Table({"x": x}), components=3, method="advi", seed=0, progress=False)
     assert fit.diagnostics["khat"] > 0.7
     assert fit.log_prob(pg.Table({"x": x[:5]})).value.shape == (5,)
+
+
+def test_weights_of_nearly_nought_give_no_warning():
+    """All but one of a row are e^-705 of it: reciprocals of their differences overflow."""
+    rng = np.random.default_rng(0)
+    log_weights = np.where(rng.uniform(size=(200, 50)) < 0.5, -705.0, -705 + rng.uniform(size=(200, 50)))
+    log_weights[:, 0] = 0
+    smoothed, shape = smoothed_log_weights(log_weights)
+    np.testing.assert_allclose(np.exp(smoothed[:, 0]), 1.0)
+    assert (shape == np.inf).all()

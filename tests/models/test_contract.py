@@ -32,9 +32,12 @@ MODELS = sorted(pg.available())
 EXACT = [
     name for name in MODELS if pg.available()[name].density in ("exact", "exact_short", "annealed")
 ]  # small ones are enumerated
+CONSISTENT = [
+    name for name in EXACT if not pg.available()[name].any_order
+]  # others: one set of known cells at a time, see test_any_order.py
 WITH_DISCRETE = [
     (name, column)
-    for name in EXACT
+    for name in CONSISTENT
     for column in ("smoker", "town", "mood")
     if SCHEMA[column].kind in pg.available()[name].kinds
 ]
@@ -46,6 +49,8 @@ KIND = {
     "lower_bound": "importance",
     "bound": "lower_bound",
     "annealed_bound": "lower_bound",
+    "annealed_walk": "annealed",
+    "ode": "ode",
 }
 
 
@@ -137,7 +142,7 @@ def test_a_hidden_discrete_column_is_summed_out(name, column):
     np.testing.assert_allclose(np.sum(parts, 0), np.exp(np.asarray(fit.log_prob(table.hide(column)))), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", CONSISTENT)
 @pytest.mark.parametrize(
     ("column", "low", "high"), [("height", -12, 16), ("income", 1e-6, 80), ("share", 1e-5, 1 - 1e-5)]
 )
@@ -157,7 +162,7 @@ def test_a_hidden_continuous_column_is_integrated_out(name, column, low, high):
         assert np.trapezoid(density, grid) == pytest.approx(expected, rel=2e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in EXACT if "semicontinuous" in pg.available()[name].kinds])
+@pytest.mark.parametrize("name", [name for name in CONSISTENT if "semicontinuous" in pg.available()[name].kinds])
 def test_a_hidden_semicontinuous_column_is_summed_at_zero_and_integrated_elsewhere(name):
     fit, row = once(name), table_for(name, 1, seed=2)
     grid = np.exp(np.linspace(np.log(1e-5), np.log(1e4), 20_001))
@@ -195,7 +200,7 @@ def test_fill_keeps_known_cells_and_stays_in_the_support(name):
     assert not np.array_equal(again[0].values, again[1].values)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if "real" in pg.available()[name].kinds])
 def test_noise_is_independent_across_equal_rows(name):
     fit, row = once(name), table_for(name, 1, seed=5).hide("weight", "height")
     drawn = np.stack([t.values[:, 1] for t in fit.fill(row.take(np.zeros(200, dtype=int)), 20)])
@@ -204,7 +209,7 @@ def test_noise_is_independent_across_equal_rows(name):
     )  # rows of a draw share its parameters
     between = np.corrcoef(noise.T[:40])
     assert np.abs(between[np.triu_indices(40, 1)]).mean() < 0.3  # 0.18 is expected of 20 draws
-    assert len(np.unique(drawn)) >= drawn.size - 5  # two of 4000 numbers in single precision may be the same
+    assert len(np.unique(drawn)) >= 0.99 * drawn.size  # some of 4000 numbers in single precision may be the same
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -30,7 +30,7 @@ def table_of(name, x):
 
 def fitted(name, table, **more):
     options = {key: value for key, value in SMALL.items() if key in accepted_options(find(name))}
-    steps = {"max_steps": 10, "restarts": 1} if name in LEARNED else {}
+    steps = {"max_steps": 10, "restarts": 1} if name in LEARNED or "svi" in pg.available()[name].methods else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pg.ConvergenceWarning)
         return pg.fit(name, table, progress=False, **steps | options | more)

@@ -8,6 +8,7 @@ import pytest
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.estimate import Estimate
+from probgen.program import Traits
 
 
 class Independent:
@@ -15,7 +16,7 @@ class Independent:
 
     def __init__(self, table, scale=1.0):
         self.schema, self.scale = table.schema, scale
-        self.traits = SimpleNamespace(density="exact", embedding="none")
+        self.traits, self.program = Traits(), SimpleNamespace(inputs=())
         self.name, self.seconds, self.history, self.diagnostics = "independent", 0.0, {}, {}
         self.columns = [self.learn(table, place) for place in range(table.n_columns)]
 

@@ -71,6 +71,7 @@ class Method(ABC):
     independent: ClassVar[bool] = False  # its draws do not depend on each other: there is no chain to judge
     divides: ClassVar[Literal["rows", "chains"]] = "rows"  # among the processes
     in_step: ClassVar[bool] = True  # all processes take every step together; False: they meet only in result()
+    in_nats: ClassVar[bool] = True  # its objective is a log density a row
     normalises: ClassVar[bool] = True  # takes the program's density at its word; False: can do without its normaliser
 
     varies: bool = True  # another seed leads elsewhere; where it does not, one start is enough

@@ -12,6 +12,7 @@ import copy
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -21,18 +22,22 @@ from torch import Tensor
 
 from probgen.data.batches import Batch, Batches
 from probgen.errors import ConvergenceWarning, FitError
+from probgen.inference.amortised import Weighted
 from probgen.inference.averaging import MovingAverage
 from probgen.inference.chain_starts import feasible
 from probgen.inference.communication import Communicator, OneProcess
 from probgen.inference.latent_use import LatentUse, latent_use
 from probgen.inference.methods.base import Method, Step, Task
 from probgen.inference.network_calls import NetworkCalls
-from probgen.inference.objectives import objective
+from probgen.inference.objectives import Objective, objective
 from probgen.inference.pareto import GOOD_ENOUGH, pareto_shape
 from probgen.inference.posterior import Posterior
 from probgen.inference.potential import Potential
 from probgen.inference.runtime import seed_of, seeded
+from probgen.inference.tracing import observe
+from probgen.inference.tried_levels import over_levels, tries
 from probgen.inference.users_guide import UsersGuide
+from probgen.program import Traits
 from probgen.whole import check_whole
 
 __all__ = ["VariationalInference"]
@@ -64,9 +69,10 @@ class VariationalInference(Method):
     guide's noise is that of the whole minibatch. A user's own data are one batch, which every process has in full.
 
     Options:
-        objective: "elbo", "iwae", "dreg" or "wake_sleep".
+        objective: "elbo", "iwae", "dreg", "wake_sleep" or "any_order"; "auto" is what the model names, mostly "elbo".
         draws: importance draws a row; None for as many as the objective is usually given.
-        beta, beta_steps, free_bits: of "elbo": the weight of divergences, the steps over which it rises, nats that are free.
+        beta, beta_steps, free_bits: of "elbo": the weight of divergences, the steps over which it rises (None for what the model names, at most
+            a quarter of all), nats that are free.
         batch_size, learning_rate: of the optimiser.
         validate_every: steps between looks at the held-out rows.
         patience: looks without improvement before stopping; the best weights are kept.
@@ -78,10 +84,10 @@ class VariationalInference(Method):
     """
 
     defaults = {
-        "objective": "elbo",
+        "objective": "auto",
         "draws": None,
         "beta": 1.0,
-        "beta_steps": 0,
+        "beta_steps": None,
         "free_bits": 0.0,
         "batch_size": 128,
         "learning_rate": 1e-3,
@@ -103,8 +109,7 @@ class VariationalInference(Method):
         super().__init__(task)
         self.of_rows = isinstance(task.batches, Batches)
         self.rows: Communicator = task.rows if self.of_rows else OneProcess()
-        given = {name: task.options[name] for name in OF_OBJECTIVES if task.options[name] != self.defaults[name]}
-        self.objective = objective(task.options["objective"], **given)
+        self.objective = self.objective_of(task.program.traits)
         self.draws = task.options["draws"] or self.objective.draws
         for name in ("draws", "batch_size"):
             if task.options[name] is not None:
@@ -115,12 +120,21 @@ class VariationalInference(Method):
         self.khat: float | None = None  # of a user's program
         self.use: LatentUse | None = None
 
+    def objective_of(self, traits: Traits) -> Objective:
+        """What was asked for, or what the model names."""
+        options = self.task.options
+        given = {name: options[name] for name in OF_OBJECTIVES if options[name] != self.defaults[name]}
+        named = traits.objective if options["objective"] == "auto" else options["objective"]
+        if named == "elbo":
+            given.setdefault("beta_steps", min(traits.beta_steps, self.task.max_steps // 4))
+        return objective(named, **given)
+
     def init(self) -> None:
         task, options = self.task, self.task.options
         with seeded(task.seed, "svi start"):
             batch = next(task.batches.pieces())
-            potential = Potential(task.program, batch)
-            self.guide = self.global_guide(potential) if potential.size else None
+            potential = Potential(task.program, batch) if self.has_parameters(batch) else None
+            self.guide = self.global_guide(potential) if potential and potential.size else None
         self.modules = torch.nn.ModuleList([task.program] + ([self.guide] if self.guide else []))
         self.parameters = [p for p in self.modules.parameters() if p.requires_grad]
         if not self.parameters:
@@ -134,6 +148,16 @@ class VariationalInference(Method):
         self.weight = sum(piece.weight for piece in task.batches.pieces()) if self.guide and self.of_rows else 1.0
         self.epoch, self.place = 0, 0
         self.stream = self.minibatches()
+
+    def has_parameters(self, batch: Any) -> bool:
+        """Whether the program may have global sites, by its first row (sequence): a pass over all of them may be long."""
+        if not isinstance(batch, Batch):
+            return True
+        first = torch.arange(1, device=batch.x.device)
+        whole = batch.in_sequences and self.task.program.window is None
+        few = batch.sequences(first) if whole else batch.minibatch(first, batch.total)
+        with torch.no_grad(), seeded(self.task.seed, "svi sites"):
+            return bool(observe(self.task.program, few).global_sites)
 
     def global_guide(self, potential: Potential) -> MeanField | UsersGuide:
         """The user's own where there is one; else independent Gaussians."""
@@ -162,7 +186,7 @@ class VariationalInference(Method):
     def minibatches(self) -> Iterator[Batch]:
         """From the place reached in the present epoch on."""
         batches = self.task.batches
-        batches.batch_size = self.task.options["batch_size"]
+        batches.batch_size, batches.window = self.task.options["batch_size"], self.task.program.window
         share = () if self.rows.size == 1 else (self.rows.rank, self.rows.size)
         while True:
             seed = seed_of(self.task.seed, "epoch", self.epoch) % 2**62
@@ -180,8 +204,7 @@ class VariationalInference(Method):
     def loss_of(self, batch: Batch, step: int | None) -> Tensor:
         """Of one process's rows their term of the whole minibatch's."""
         if self.guide is None:
-            found = self.objective.weigh(self.task.program, batch, self.draws)
-            return -row_mean(self.objective.per_row(found, step), batch)
+            return -row_mean(self.per_row(batch, step), batch)
         u, log_q = self.guide.draw()
         if not isinstance(batch, Batch):
             return log_q - self.guide.potential.log_posterior(u)
@@ -192,6 +215,22 @@ class VariationalInference(Method):
             return -mean
         prior = sum(s.distribution.log_prob(s.value).sum() for s in found.evidence.trace.global_sites.values())
         return -mean - (prior + log_jacobian - log_q) / self.weight
+
+    def per_row(self, batch: Batch, step: int | None) -> Tensor:
+        """``(B,)`` values of the objective, every level tried of a label that is unknown."""
+        if tries(self.task.program, batch):
+            return over_levels(self.task.program, batch, lambda rows: self.valued(rows, step))
+        return self.valued(batch, step)
+
+    def valued(self, batch: Batch, step: int | None) -> Tensor:
+        """``(B,)`` values of the objective."""
+        found = self.objective.weigh(self.task.program, batch, self.draws)
+        return self.objective.per_row(found, step) + self.rehearsed(found, batch, step)
+
+    def rehearsed(self, found: Weighted, batch: Any, step: int | None) -> Any:
+        """Nought, with the gradient of what the guide is to climb while training lasts."""
+        extra = None if step is None else self.task.program.rehearse(batch, found.proposal.sites)
+        return 0.0 if extra is None else extra - extra.detach()
 
     def step(self) -> Step:
         self.optimiser.zero_grad(set_to_none=True)
@@ -232,15 +271,15 @@ class VariationalInference(Method):
         """Score the held-out rows, keep the best weights, and say whether patience is exhausted."""
         if self.task.validation is None:
             return False
-        with torch.no_grad(), seeded(self.task.seed, "validation"), self.average.applied():
+        with torch.no_grad(), at_rest(self.modules), seeded(self.task.seed, "validation"), self.average.applied():
             pieces = [
                 (piece.share(self.rows.rank, self.rows.size), len(piece)) for piece in self.task.validation.pieces()
             ]
             scores = [(-float(self.loss(part)) if len(part) else 0.0, rows) for part, rows in pieces]
             value = self.rows.all_reduce(sum(s * n for s, n in scores) / sum(n for _, n in scores))
             values["validation"] = value
-            if self.count < self.task.options["beta_steps"]:  # divergences do not yet cost what they cost here
-                return False
+            if self.count < getattr(self.objective, "beta_steps", 0):
+                return False  # divergences do not yet cost what they cost here
             if self.best < value < math.inf:
                 self.best, self.stale = value, 0
                 self.best_state = copy.deepcopy(self.modules.state_dict())
@@ -327,6 +366,16 @@ class VariationalInference(Method):
         self.schedule.last_epoch = self.count - 1
         self.schedule.step()
         self.stream = self.minibatches()
+
+
+@contextmanager
+def at_rest(modules: torch.nn.Module) -> Iterator[None]:
+    """Networks as they are when they have learnt: nothing is dropped."""
+    modules.eval()
+    try:
+        yield
+    finally:
+        modules.train()
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> bool:

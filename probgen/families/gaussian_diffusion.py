@@ -1,0 +1,157 @@
+r"""Gaussian diffusion of a row's numbers: the bound of a chain of T steps, or of endlessly many (Kingma, Salimans, Poole and Ho, 2021).
+
+.. math::
+    \log p(x) \ge \mathbb E \log p(x \mid z_0) - \mathrm{KL}\bigl(q(z_1 \mid x) \,\|\, \mathcal N(0, I)\bigr)
+    - \frac T2 \mathbb E_{i, \epsilon} \bigl(e^{\gamma_{i/T} - \gamma_{(i-1)/T}} - 1\bigr) \lVert \epsilon - \hat\epsilon \rVert^2,
+
+whose last term becomes :math:`\frac12 \mathbb E_{t, \epsilon}\, \gamma'_t \lVert \epsilon - \hat\epsilon \rVert^2` as T grows. Every term of the sum over steps is the divergence of
+two normals in closed form; one step drawn at random estimates the sum without bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from probgen.families.denoising import Asked, Noise, NoiseProcess, in_steps
+from probgen.families.denoising_samplers import resampled, sampler_named
+from probgen.families.noise_schedule import NoiseSchedule, amplitudes
+from probgen.families.noised_cells import NoisedCells
+
+__all__ = ["GaussianDiffusion"]
+
+
+class GaussianDiffusion(NoiseProcess):
+    """Noise that is added to the numbers of the modelled cells, and a network that says what it was.
+
+    Args:
+        cells: the columns as numbers.
+        network: from numbers of cells, masks of modelled and shown columns, and how noisy it is, to what cells are told by.
+        schedule: how noisy it is at every time.
+        steps: T; None for endlessly many.
+        draw_steps: of draws, where T is None.
+        sampler: of draws; "auto" for the chain itself where it has T steps, else for Heun's rule.
+        guidance: how much further than what is shown says the draws go.
+        conditioning: as for every process.
+        resampling: times that a step of a draw is gone where cells are held instead of shown; 0 for cells that are shown.
+    """
+
+    def __init__(
+        self,
+        cells: NoisedCells,
+        network: nn.Module,
+        schedule: NoiseSchedule,
+        steps: int | None = None,
+        draw_steps: int = 50,
+        sampler: str = "auto",
+        guidance: float = 0.0,
+        conditioning: float = 0.5,
+        resampling: int = 0,
+    ) -> None:
+        super().__init__(cells.block, conditioning)
+        self.resampling = resampling
+        self.cells, self.network, self.schedule = cells, network, schedule
+        self.steps, self.draw_steps, self.guidance = steps, steps or draw_steps, guidance
+        self.noisy = sampler == "ancestral" or (sampler == "auto" and steps is not None)
+        self.sampler = sampler_named(("heun" if steps is None else "ancestral") if sampler == "auto" else sampler)
+
+    @property
+    def numbers(self) -> int:
+        return self.cells.width
+
+    def predicted(self, z: Tensor, gamma: Tensor, clean: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
+        """The signal and the noise in z ``(S, B, F)`` at log ratios ``(S, B)``, given the shown cells of ``clean`` ``(B, F)``."""
+        owner = self.cells.owner
+        seen = torch.where(asked.shown[..., owner], clean, 0.0)
+        read = torch.where(asked.modelled[..., owner], z, seen)
+        masks = torch.cat([asked.modelled, asked.shown], -1).to(z).expand(*z.shape[:-1], -1)
+        said = self.network(torch.cat([read, masks], -1), gamma / 4)
+        alpha, sigma = amplitudes(gamma)
+        eps = self.cells.noise(z, said, alpha, sigma)
+        return (z - sigma[..., None] * eps) / alpha[..., None], eps
+
+    # -- the bound ---------------------------------------------------------------------------------------------
+    def terms(self, x: Tensor, asked: Asked, times: Tensor, noise: Noise) -> Tensor:
+        y, counted = self.cells.read(x), asked.modelled[..., self.cells.owner]
+        blank = y.new_empty(len(times), *y.shape)
+        said = self.reading(x, y, asked, noise.normal(blank))
+        return said - self.end_gap(y, counted) - self.on_the_way(y, counted, asked, times, noise.normal(blank))
+
+    def reading(self, x: Tensor, y: Tensor, asked: Asked, eps: Tensor) -> Tensor:
+        """``(S, B)``: log density of the modelled cells given their hardly noisy numbers."""
+        first, _ = self.schedule.ends()
+        cells = self.cells.log_prob(x, y + (first / 2).exp() * eps, first)
+        chance = 0.5 * (-2 * self.cells.log_scale).exp() * (eps.square() - 1.0)
+        return torch.where(asked.modelled, cells, 0.0).sum(-1) + (chance * self.by_chance(asked)).sum(-1)
+
+    def by_chance(self, asked: Asked) -> Tensor:
+        """``(B, F)`` mask of the numbers whose noise nobody can tell from what is hardly noisy: its squares' deviations from 1 are taken off."""
+        return asked.modelled[..., self.cells.owner] & self.cells.smooth
+
+    def end_gap(self, y: Tensor, counted: Tensor) -> Tensor:
+        """``(B,)``: how far the noisiest numbers are from noise."""
+        alpha, sigma = amplitudes(self.schedule.ends()[1])
+        gap = (alpha * y).square() + sigma.square() - 1.0 - 2.0 * sigma.log()
+        return 0.5 * (gap * counted).sum(-1)
+
+    def on_the_way(self, y: Tensor, counted: Tensor, asked: Asked, times: Tensor, eps: Tensor) -> Tensor:
+        """``(S, B)``: unbiased, the sum of all steps' divergences."""
+        (first, last), (rise, slope) = self.schedule.ends(), self.schedule.shape(self.grid(times))
+        gamma = first + (last - first) * rise
+        alpha, sigma = (part[..., None] for part in amplitudes(gamma))
+        _, guess = self.predicted(alpha * y + sigma * eps, gamma, y, asked)
+        chance = alpha**4 * (eps.square() - 1.0) * self.by_chance(asked)
+        error = ((eps - guess).square() * counted - chance).sum(-1)
+        if self.steps is None:
+            return even_out(0.5 * (last - first) * slope * error, rise, slope)
+        before = self.schedule(self.grid(times) - 1.0 / self.steps)
+        return 0.5 * self.steps * torch.expm1(gamma - before) * error
+
+    def grid(self, times: Tensor) -> Tensor:
+        """The end of the step that a time is in."""
+        return times if self.steps is None else ((times * self.steps).floor() + 1).clamp(max=self.steps) / self.steps
+
+    # -- draws -------------------------------------------------------------------------------------------------
+    def draw(self, x: Tensor, asked: Asked, noises: Sequence[Noise]) -> Tensor:
+        clean = self.cells.read(x)
+        normal = in_steps(noises, clean, self.draw_steps + 2 if self.noisy else 2)
+        gammas = self.schedule(torch.linspace(1.0, 0.0, self.draw_steps + 1, dtype=clean.dtype, device=clean.device))
+        if self.resampling and bool(asked.shown.any()):
+            z = self.held(clean, asked, in_steps(noises, clean, 3 * self.resampling * self.draw_steps + 1), gammas)
+        else:
+            z = self.sampler(lambda z, gamma: self.guided(z, gamma, clean, asked), next(normal), gammas, normal)
+        return self.cells.write(z / amplitudes(gammas[-1])[0], gammas[-1], next(normal))
+
+    def held(self, clean: Tensor, asked: Asked, noise: Iterator[Tensor], gammas: Tensor) -> Tensor:
+        """Numbers of the modelled cells, drawn with the shown ones as of one row of which nothing is shown."""
+        whole = Asked.density(asked.modelled | asked.shown)
+        shown = asked.shown[..., self.cells.owner]
+
+        def predict(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+            return self.predicted(z, gamma.expand(z.shape[:-1]), clean, whole)
+
+        return resampled(predict, next(noise), gammas, noise, clean, shown, self.resampling)
+
+    def guided(self, z: Tensor, gamma: Tensor, clean: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
+        """What is predicted given the shown cells, and beyond it, away from what is predicted without them (Ho and Salimans, 2022)."""
+        gamma = gamma.expand(z.shape[:-1])
+        given = self.predicted(z, gamma, clean, asked)
+        if not self.guidance:
+            return given
+        without = self.predicted(z, gamma, clean, asked.unshown())
+        signal, eps = (one + self.guidance * (one - other) for one, other in zip(given, without, strict=True))
+        return signal, eps
+
+
+def even_out(loss: Tensor, rise: Tensor, slope: Tensor) -> Tensor:
+    """The losses; what the schedule between its ends learns from them is to make them alike.
+
+    With endlessly many steps their mean does not depend on it, and the gradient of their squares is twice the loss times their own.
+    """
+    if rise.requires_grad and loss.requires_grad:
+        weight = 2 * loss.detach() / loss.detach().mean().clamp_min(1e-12)
+        for part in (rise, slope):
+            part.register_hook(lambda gradient: gradient * weight)
+    return loss

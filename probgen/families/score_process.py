@@ -1,0 +1,168 @@
+r"""Diffusion in continuous time by its score: denoising score matching, and densities by the probability flow (Song et al., 2021; Karras et al., 2022).
+
+.. math::
+    \mathrm d z = (z - D_\theta(z, \sigma))\, \mathrm d \log\sigma, \qquad
+    D_\theta(z, \sigma) = \frac{z}{1 + \sigma^2} + \frac{\sigma}{\sqrt{1 + \sigma^2}} F_\theta\Bigl(\frac{z}{\sqrt{1 + \sigma^2}}, \log\sigma\Bigr), \qquad
+    z = y + \sigma \epsilon
+
+This is the variance-exploding form. The variance-preserving one follows :math:`w = z / \sqrt{1 + \sigma^2}`, along the same paths; the two differ in how numbers are scaled for a solver.
+A density is that of the numbers with the least noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from probgen.errors import CapabilityError
+from probgen.families.denoising import Asked, Noise, NoiseProcess, in_steps
+from probgen.families.denoising_samplers import Predict, dpm
+from probgen.families.noise_schedule import amplitudes
+from probgen.families.noised_cells import NoisedCells
+from probgen.families.probability_flow import Velocity, flow_log_prob, flow_to
+
+__all__ = ["ScoreProcess"]
+
+LEAST = 0.005  # noise, and MOST, in standard deviations of a column
+MOST = 80.0
+CENTRE, SPREAD = -1.2, 1.2  # of the logarithms of noise that are learnt from
+EXACT = 16  # numbers of a row up to which the divergence is exact
+PROBES = 4
+
+
+class ScoreProcess(NoiseProcess):
+    """A network that takes noise away from the numbers of the modelled cells.
+
+    Args:
+        cells: the columns as numbers.
+        network: from numbers of cells, masks of modelled and shown columns, and the logarithm of the noise, to as many numbers as the cells have.
+        sde: "vp" or "ve".
+        draw_steps: of draws, and of the coarser of two solutions behind a density.
+        guidance: how much further than what is shown says the draws go.
+        conditioning: as for every process.
+        sampler: of draws, "heun" or "dpm".
+    """
+
+    kind: str = "ode"
+
+    def __init__(
+        self,
+        cells: NoisedCells,
+        network: nn.Module,
+        sde: str = "vp",
+        draw_steps: int = 20,
+        guidance: float = 0.0,
+        conditioning: float = 0.5,
+        sampler: str = "heun",
+    ) -> None:
+        super().__init__(cells.block, conditioning)
+        if sde not in ("vp", "ve"):
+            raise CapabilityError(f"sde must be 'vp' or 've', got {sde!r}.")
+        if sampler not in ("heun", "dpm"):
+            raise CapabilityError(f"sampler must be 'heun' or 'dpm', got {sampler!r}.")
+        self.cells, self.network, self.sde, self.sampler = cells, network, sde, sampler
+        self.draw_steps, self.guidance = draw_steps, guidance
+
+    @property
+    def numbers(self) -> int:
+        return self.cells.width
+
+    def ends(self) -> tuple[float, float]:
+        """Logarithms of the least and the greatest noise."""
+        return math.log(LEAST), math.log(MOST)
+
+    def inner(self, w: Tensor, log_sigma: Tensor, clean: Tensor, asked: Asked) -> Tensor:
+        """What the network says of scaled numbers ``(S, B, F)``, noise being ``(S, B)``."""
+        owner = self.cells.owner
+        read = torch.where(asked.modelled[..., owner], w, torch.where(asked.shown[..., owner], clean, 0.0))
+        masks = torch.cat([asked.modelled, asked.shown], -1).to(w).expand(*w.shape[:-1], -1)
+        return self.network(torch.cat([read, masks], -1), log_sigma / 2)
+
+    def denoised(self, z: Tensor, log_sigma: Tensor, clean: Tensor, asked: Asked) -> Tensor:
+        """The numbers without their noise, guided where that is wanted."""
+        sigma = log_sigma.exp()[..., None]
+        norm = (1 + sigma.square()).sqrt()
+        said = self.inner(z / norm, log_sigma, clean, asked)
+        if self.guidance:
+            said = said + self.guidance * (said - self.inner(z / norm, log_sigma, clean, asked.unshown()))
+        return z / norm.square() + sigma / norm * said
+
+    def terms(self, x: Tensor, asked: Asked, times: Tensor, noise: Noise) -> Tensor:
+        """Minus the squared errors of denoising, weighted so that they are alike at all noise; no bound of anything."""
+        y, counted = self.cells.read(x), asked.modelled[..., self.cells.owner]
+        log_sigma = CENTRE + SPREAD * torch.special.ndtri(times.clamp(1e-4, 1 - 1e-4))
+        sigma = log_sigma.exp()[..., None]
+        norm = (1 + sigma.square()).sqrt()
+        eps = noise.normal(y.new_empty(len(times), *y.shape))
+        wanted = (sigma * y - eps) / norm  # what the network has to say for its answer to be y
+        said = self.inner((y + sigma * eps) / norm, log_sigma, y, asked)
+        return -0.5 * ((said - wanted).square() * counted).sum(-1)
+
+    # -- the equation ------------------------------------------------------------------------------------------
+    def velocity(self, clean: Tensor, asked: Asked) -> Velocity:
+        """Of the numbers in the coordinates of the equation, by the logarithm of the noise."""
+
+        def at(z: Tensor, log_sigma: Tensor) -> Tensor:
+            told = log_sigma.expand(z.shape[:-1])
+            if self.sde == "ve":
+                return z - self.denoised(z, told, clean, asked)
+            share = log_sigma.mul(2).sigmoid()  # of the variance
+            norm = (1 + log_sigma.mul(2).exp()).sqrt()
+            return (z * norm - self.denoised(z * norm, told, clean, asked)) / norm - z * share
+
+        return at
+
+    def scales(self) -> tuple[float, float]:
+        """Of the coordinates of the equation at its first time, and of noise at its last."""
+        first, last = (math.exp(2 * end) for end in self.ends())
+        return (1.0, math.sqrt(1 + last)) if self.sde == "ve" else (1 / math.sqrt(1 + first), 1.0)
+
+    def times(self, steps: int, like: Tensor) -> Tensor:
+        return torch.linspace(*self.ends(), steps + 1, dtype=like.dtype, device=like.device)
+
+    def scored(self, x: Tensor, asked: Asked, draws: int, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Log density, and its error: what twice as many steps change, and the spread over random signs where rows are long."""
+        y, counted = self.cells.read(x), asked.modelled[..., self.cells.owner].to(x)
+        signs = None if self.numbers <= EXACT else noise.normal(y.new_empty(PROBES, *y.shape)).sign()
+        first, width = self.scales()
+        z = (first * y * counted).expand(1 if signs is None else PROBES, *y.shape)
+
+        def end(z: Tensor) -> Tensor:
+            return ((-0.5 * (z / width).square() - math.log(width * math.sqrt(2 * math.pi))) * counted).sum(-1)
+
+        coarse, fine = (
+            flow_log_prob(self.velocity(y, asked), end, z, self.times(steps, y), counted, signs)
+            for steps in (self.draw_steps, 2 * self.draw_steps)
+        )
+        spread = fine.std(0) / math.sqrt(PROBES) if signs is not None else torch.zeros_like(fine[0])
+        jacobian = self.cells.log_jacobian(x, asked.modelled) + math.log(first) * counted.sum(-1)
+        return fine.mean(0) + jacobian, torch.hypot(spread, (fine - coarse).mean(0))
+
+    def draw(self, x: Tensor, asked: Asked, noises: Sequence[Noise]) -> Tensor:
+        clean, (first, width) = self.cells.read(x), self.scales()
+        counted = asked.modelled[..., self.cells.owner].to(clean)
+        normal = in_steps(noises, clean, 2)
+        times = self.times(2 * self.draw_steps, clean).flip(0)
+        if self.sampler == "dpm":
+            z, first = dpm(self.predicted(clean, asked), next(normal), 2 * times, normal), self.scaling()
+        else:
+            z = flow_to(self.velocity(clean, asked), width * next(normal), times, counted)
+        blank = clean.new_tensor(-60.0)  # nothing is left that reading would have to guess
+        return self.cells.write(z / first, blank, next(normal))
+
+    def predicted(self, clean: Tensor, asked: Asked) -> Predict:
+        """The signal in numbers of variance 1, by the log ratio of noise to signal, and the noise."""
+
+        def at(w: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+            alpha, sigma = amplitudes(gamma)
+            signal = self.denoised(w / alpha, (gamma / 2).expand(w.shape[:-1]), clean, asked)
+            return signal, (w - alpha * signal) / sigma
+
+        return at
+
+    def scaling(self) -> float:
+        """Of the signal in numbers of variance 1 at the least noise."""
+        return 1 / math.sqrt(1 + LEAST**2)
