@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -240,6 +240,10 @@ class Schema:
     def with_target(self, name: str | None) -> Schema:
         """The schema with this column as the one to be predicted."""
         return replace(self, target=name)
+
+    def with_holes(self, names: Collection[str]) -> Schema:
+        """The schema in which these columns are incomplete, too."""
+        return replace(self, columns=tuple(replace(c, incomplete=c.incomplete or c.name in names) for c in self))
 
     def select(self, names: Sequence[str]) -> Schema:
         """Some columns, in the order given; images of which all are there, in order, stay images."""

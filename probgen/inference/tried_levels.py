@@ -33,7 +33,7 @@ def over_levels(program: Any, batch: Batch, per_row: Callable[[Batch], Tensor]) 
     log_q = program.classify(batch)
     known, at = ~label.isnan(), label.nan_to_num().long()
     lesson = program.taught * log_q.gather(-1, at[:, None])[:, 0]
-    if not column.incomplete:  # of the whole table, so that the noise is the same whoever has the rows
+    if not column.incomplete and known.all():  # of the whole table, so that the noise is the same whoever has the rows
         return per_row(batch) + lesson - lesson.detach()
     values = per_row(with_every_level(batch, program.tried)).unflatten(0, log_q.shape)
     without = (log_q.exp() * (values - log_q)).sum(-1)

@@ -499,7 +499,7 @@ def build(
     model: str | Model | type[Model], source: Any, seed: int, options: dict[str, Any]
 ) -> tuple[Model, dict[str, Any]]:
     """The program, and the options that are not its own."""
-    schema = source.schema
+    schema = told_holes(source)
     if isinstance(model, Model):
         if model.schema.names != schema.names:
             raise CapabilityError(
@@ -523,6 +523,15 @@ def build(
     with seeded(seed, "networks"):
         program = cls(schema, **{key: value for key, value in options.items() if key in names})
     return program, {key: value for key, value in options.items() if key not in names}
+
+
+def told_holes(source: Any) -> Schema:
+    """The schema of a source, columns with unknown cells marked as incomplete whether it said so or not."""
+    if not isinstance(source, Table):
+        return source.schema
+    return source.schema.with_holes(
+        [name for name, whole in zip(source.schema.names, source.known.all(0), strict=True) if not whole]
+    )
 
 
 def check_inputs(program: Model, table: Any) -> None:

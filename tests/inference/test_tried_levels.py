@@ -132,3 +132,30 @@ def test_rows_without_labels_help_to_tell_them():
 def test_a_weight_of_labels_is_a_number(weight):
     with pytest.raises(pg.CapabilityError, match="label_weight must be a number"):
         pg.fit("conditional_vae", Table.from_codes(X.numpy(), SCHEMA), label_weight=weight, progress=False)
+
+
+def test_holes_are_seen_where_a_schema_says_that_there_are_none():
+    """Labels that are unknown although the column is called complete teach no level, and the fit knows of the holes."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(3, size=300)
+    told = np.where(np.arange(300) < 60, label, np.nan)
+    shared = rng.normal(size=300)
+    rows = np.column_stack([6.0 * label + shared, shared + 0.1 * rng.normal(size=300), told])
+    complete = Schema((Column("x", "real"), Column("w", "real"), Column("y", "categorical", levels=("a", "b", "c"))))
+    fits = [
+        pg.fit("conditional_vae", Table.from_codes(rows, schema), latent=1, hidden=(8,), max_steps=300,
+               learning_rate=1e-2, validation_fraction=0.0, progress=False)
+        for schema in (complete, complete.with_holes(["y"]))
+    ]  # fmt: skip
+    one, other = (fit.log_prob(Table.from_codes(rows, complete)).value for fit in fits)
+    np.testing.assert_array_equal(one, other)
+    assert fits[0].schema["y"].incomplete
+    hidden = Table.from_codes(np.column_stack([rows[:, :2], np.full(300, np.nan)]), complete)
+    assert (pg.class_probabilities(fits[0], hidden, "y").argmax(1) == label).mean() > 0.95
+
+
+def test_a_row_without_a_label_is_never_taught_the_first_level():
+    program = Classifier()
+    schema = Schema((SCHEMA["x"], Column("y", "categorical", levels=("a", "b", "c"))))
+    found = over_levels(program, Batch(X, schema), worth)
+    np.testing.assert_allclose(found.detach(), over_levels(program, Batch(X, SCHEMA), worth).detach(), rtol=1e-6)
