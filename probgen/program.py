@@ -48,6 +48,7 @@ class Traits:
             not learnt to read latents would have them given up.
         any_order: it says every cell given any others: the density of each set of known cells is exact by itself, and cells given
             others are asked for directly, because densities of different sets agree only as far as has been learnt.
+        labelled: it needs a column with levels beside others.
         sequences: it says how the rows of a sequence follow each other; studies of rows that stand alone pass it over.
     """
 
@@ -63,6 +64,7 @@ class Traits:
     objective: str = "elbo"
     beta_steps: int = 0
     any_order: bool = False
+    labelled: bool = False
 
     @property
     def normalised(self) -> bool:

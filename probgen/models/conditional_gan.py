@@ -33,7 +33,10 @@ class ConditionalGAN(Model):
     """
 
     traits = Traits(
-        "none", ("adversarial",), summary="rows of an asked label that a critic cannot tell from the data's"
+        "none",
+        ("adversarial",),
+        summary="rows of an asked label that a critic cannot tell from the data's",
+        labelled=True,
     )
     no_density = NO_DENSITY
     frequencies: torch.Tensor

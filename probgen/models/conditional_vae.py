@@ -40,7 +40,9 @@ class ConditionalVAE(Model):
         spread, latent_prior, prior_components, posterior, network, families: as for ``vae``.
     """
 
-    traits = Traits("lower_bound", ("svi",), "mean", "a label, and latents in which rows of one label differ")
+    traits = Traits(
+        "lower_bound", ("svi",), "mean", "a label, and latents in which rows of one label differ", labelled=True
+    )
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from probgen.program import Model, Traits
 class NaiveBayes(Model):
     """One class a level of ``target``; every other column has the family of its kind."""
 
-    traits = Traits(embedding="probabilities", summary="a labelled class, columns independent given it")
+    traits = Traits(embedding="probabilities", summary="a labelled class, columns independent given it", labelled=True)
 
     def __init__(self, schema: Schema, target: str | None = None, prior: str | None = "default") -> None:
         super().__init__(schema)

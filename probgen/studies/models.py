@@ -36,7 +36,7 @@ def default_models(table: Table, group: str = "all", samplers: bool = False) -> 
         and group in ("all", "deep" if traits.methods[0] in BY_GRADIENT else "quick")
         and all(column.kind in traits.kinds for column in schema)
         and (not traits.sequences or table.lengths is not None)
-        and (labelled or not {"target", "label"} & set(accepted_options(find(name))))
+        and (labelled or not traits.labelled)
     ]
 
 
