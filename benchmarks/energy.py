@@ -23,7 +23,7 @@ from probgen.queries.reading import in_double
 Line = dict[str, Any]
 SETTINGS = {"batch_size": 256, "learning_rate": 3e-3, "validation_fraction": 0.1}
 OWN: dict[str, dict[str, Any]] = {
-    "sliced_score_matching": {"slices": 4},
+    "sliced_score_matching": {"slices": 4, "batch_size": 1024, "patience": 100},
     "denoising_score_matching": {"batch_size": 1024, "patience": 100},
     "multiscale_denoising": {"batch_size": 1024, "patience": 100},
 }
@@ -57,7 +57,7 @@ def moons() -> Iterator[Line]:
     truth, steps = pg.toy_log_density("two_moons", test), int(os.environ.get("STEPS", "2500"))
     base = os.environ.get("BASE", "mixture")
     for name in asked((*OBJECTIVES, *LIKELIHOOD)):
-        fit, seconds = fitted(train, objective=name, max_steps=steps, base=base, **SETTINGS, **OWN.get(name, {}))
+        fit, seconds = fitted(train, objective=name, max_steps=steps, base=base, **{**SETTINGS, **OWN.get(name, {})})
         before = time.process_time()
         found = fit.log_prob(test)
         gap, (log_z, error, _) = truth - found.value, normaliser_of(fit)
