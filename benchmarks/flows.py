@@ -20,8 +20,8 @@ from probgen.data import Column, Schema, Table
 Line = dict[str, Any]
 FLOWS = ("coupling_flow", "autoregressive_flow", "spline_flow", "continuous_flow")
 BESIDE = ("made", "score_sde")
-WHOLE = {name: {"conditioning": 0.0} for name in ("continuous_flow", "score_sde")}  # no row is asked for in parts
-WHOLE["made"] = {"order": "column"}
+WHOLE: dict[str, dict[str, Any]] = {name: {"conditioning": 0.0} for name in ("continuous_flow", "score_sde")}
+WHOLE["made"] = {"order": "column"}  # no row is asked for in parts
 KNOWN = {"max_steps": 2000, "batch_size": 256, "learning_rate": 3e-3, "validation_fraction": 0.1}
 TABLES: dict[str, dict[str, Any]] = {
     "kin8nm": {"max_steps": 1400, "batch_size": 512, "learning_rate": 3e-3},

@@ -310,12 +310,10 @@ def semi_supervised() -> Iterator[Line]:
     every = Table.from_codes(
         np.concatenate([labelled.values, coded(np.concatenate(others), np.nan, schema).values]), schema
     )
-    judge = KNeighborsClassifier(5).fit(
-        means[0][:, used], labels[0]
-    )  # that has seen all labels, apart from the models
+    judge = KNeighborsClassifier(5).fit(means[0][:, used], labels[0])  # that has seen all labels
     for name, rows in (("labelled rows alone", labelled), ("all rows", every)):
         fit, taken = fitted("conditional_vae", rows, label="target", max_steps=steps, **LABELS)
-        found = sum(pg.class_probabilities(fit, table, "target", draws=20) for table in asked).argmax(1)
+        found = np.mean([pg.class_probabilities(fit, table, "target", draws=20) for table in asked], 0).argmax(1)
         new = fit.fill(coded(np.full_like(tested[0], np.nan), labels[1], schema), draws=1)
         agreed = judge.predict(new[0].values[:, :-1])
         yield {

@@ -529,9 +529,8 @@ def told_holes(source: Any) -> Schema:
     """The schema of a source, columns with unknown cells marked as incomplete whether it said so or not."""
     if not isinstance(source, Table):
         return source.schema
-    return source.schema.with_holes(
-        [name for name, whole in zip(source.schema.names, source.known.all(0), strict=True) if not whole]
-    )
+    holed = np.flatnonzero(~source.known.all(axis=0))
+    return source.schema.with_holes([source.schema.names[at] for at in holed])
 
 
 def check_inputs(program: Model, table: Any) -> None:
