@@ -28,6 +28,12 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "non_saturating, with masks": {"objective": "non_saturating", "masks": 0.5},
 }  # fmt: skip
 DIGITS = {"latent": 32, "hidden": (256, 256), "masks": 0.0, "max_steps": 5000, "batch_size": 100}
+MNIST: dict[str, dict[str, Any]] = {
+    "conditional_gan": {"latent": 64, "hidden": (256, 256), "masks": 0.0, "max_steps": 5000, "batch_size": 100},
+    "conditional_vae": {"label": "digit", "latent": 32, "hidden": (256, 256), "max_steps": 5000, "batch_size": 100},
+    "diffusion": {"hidden": (512, 512), "max_steps": 5000, "batch_size": 100, "conditioning": 0.8, "guidance": 4.0, "sampler": "dpm"},
+}  # fmt: skip
+FEATURES = ("energy_distance", "frechet_distance", "precision", "recall")
 PICTURES = {"max_steps": 2500, "batch_size": 64, "masks": 0.0}
 BRIGHT = 4.0  # step between neighbouring pixels that is an edge
 
@@ -125,26 +131,35 @@ def energy(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def mnist() -> Iterator[Line]:
-    """Digits of 28 by 28 pixels, two perceptrons: agreement with a classifier trained on real pictures."""
+    """Digits of 28 by 28 pixels of 17 grey levels, perceptrons all: agreement with a classifier of real pictures, and distances in features of our own."""
     from sklearn.neural_network import MLPClassifier
 
     with np.load(Path(os.environ["PROBGEN_DATA"]) / "images" / "mnist.npz") as data:
         arrays = {key: data[key] for key in data.files}
-    train, labels = arrays["train_x"][:20000], arrays["train_y"][:20000]
-    table = labelled(train, labels, 256)
+    train, test = (np.round(arrays[key][:20_000] / 255 * 16) for key in ("train_x", "test_x"))
+    table, real = (labelled(x, arrays[key][:20_000]) for x, key in ((train, "train_y"), (test, "test_y")))
+    flat = table.values[:, :-1] / 16
     judge = MLPClassifier((256,), max_iter=12, early_stopping=True, random_state=0).fit(
-        train.reshape(-1, 784) / 255, labels
+        flat, arrays["train_y"][:20_000]
     )
-    options = {"latent": 64, "hidden": (256, 256), "masks": 0.0, "max_steps": 5000, "batch_size": 100}
-    fit, seconds = fitted("conditional_gan", table, **options)
-    drawn, digit = asked(fit, 100)
-    real = arrays["test_x"].reshape(-1, 784)
-    yield {
-        "model": "conditional_gan", "agreement": float((judge.predict(drawn / 255) == digit).mean()),
-        "judge_on_test": float(judge.score(real / 255, arrays["test_y"])),
-        "energy_distance": energy(drawn / 255, real[:2000] / 255), "of_training_rows": energy(train[:1000].reshape(-1, 784) / 255, real[:2000] / 255),
-        "coverage": fit.diagnostics["coverage"], "seconds": seconds,
-    }  # fmt: skip
+    seen = pg.picture_features(table, "digit", max_steps=1000)
+    rows = {"training rows": (table.take(np.arange(600)), table.values[:600, -1], 0.0)}
+    for name, options in MNIST.items():
+        if name in os.environ.get("METHODS", ";".join(MNIST)).split(";"):
+            fit, seconds = fitted(name, table, **options)
+            drawn, digit = asked(fit, 60)
+            rows = {name: (labelled(drawn.reshape(-1, 28, 28), digit), digit, seconds), **rows}
+    for name, (drawn, digit, seconds) in rows.items():
+        found = pg.compare_samples(
+            real.take(np.arange(4000)), drawn, features=seen, measures=list(FEATURES), most=2000
+        )
+        yield {
+            "model": name, "agreement": float((judge.predict(drawn.values[:, :-1] / 16) == digit).mean()),
+            "judge_on_test": float(judge.score(real.values[:, :-1] / 16, arrays["test_y"])), "features_accuracy": seen.accuracy,
+            "pixels": energy(drawn.values[:, :-1] / 16, real.values[:1000, :-1] / 16),
+            **{key: found[key].value for key in FEATURES}, **{f"{key}_error": found[key].error for key in FEATURES},
+            **{f"{key}_real": found.real[key].value for key in FEATURES}, "seconds": seconds,
+        }  # fmt: skip
 
 
 def edges(pictures: np.ndarray) -> np.ndarray:
