@@ -26,7 +26,7 @@ class ScoreSDE(Model):
     Args:
         schema: the columns.
         hidden: widths, a residual block for each.
-        sde: "vp", variance-preserving, or "ve", exploding.
+        sde: "vp", variance-preserving, "subvp", with less noise at the same signal, or "ve", exploding.
         draw_steps: half the steps of a draw and of a density, whose error is what as many alone would change.
         sampler: of draws: "heun", two calls of the network a step, or "dpm", one.
         guidance: how far draws go beyond what the known cells say, 0 for not at all.
