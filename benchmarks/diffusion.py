@@ -59,11 +59,13 @@ def density() -> Iterator[Line]:
     alone = np.log(shares[np.arange(PIXELS), test.reshape(-1, PIXELS)]).sum(1).mean()
     yield {"model": "independent pixels", "bits": bits(alone)}
     steps = int(os.environ.get("STEPS", "800"))
-    chains: dict[str, Line] = {"endless": {}, "T = 100": {"steps": 100}}
-    for name, options in chains.items():
-        fit, seconds = fitted(
-            Table.from_images(train, levels=LEVELS), hidden=(256, 256), max_steps=steps, conditioning=0.0, **options
-        )
+    perceptron, convolutions = {"hidden": (256, 256)}, {"network": "unet", "hidden": (32, 64)}
+    models: dict[str, Line] = {
+        "endless": perceptron, "T = 100": {"steps": 100, **perceptron},
+        "endless, U-net": convolutions, "T = 100, U-net": {"steps": 100, **convolutions},
+    }  # fmt: skip
+    for name, options in models.items():
+        fit, seconds = fitted(Table.from_images(train, levels=LEVELS), max_steps=steps, conditioning=0.0, **options)
         found = fit.log_prob(Table.from_images(test, levels=LEVELS), draws=100).mean()
         error = float(found.standard_error) / PIXELS / np.log(2)
         yield {"model": name, "steps": steps, "bits": bits(found.value), "error": error, "seconds": seconds}

@@ -30,6 +30,10 @@ def checked_diffusion(
     checked_number("guidance", guidance, 0.0, math.inf)
     checked_number("conditioning", conditioning, 0.0, 1.0)
     checked_number("dropout", dropout, 0.0, 0.99)
+    if guidance and not conditioning:
+        raise CapabilityError(
+            f"guidance={guidance:g} compares what is said with and without known cells, and conditioning=0 shows none; fit with conditioning=0.5."
+        )
     if not len(hidden):
         raise CapabilityError("hidden must have a width at least, such as (128, 128), got ().")
 

@@ -10,15 +10,16 @@ two normals in closed form; one step drawn at random estimates the sum without b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from probgen.families.denoising import Asked, Noise, NoiseProcess, in_steps
-from probgen.families.denoising_samplers import resampled, sampler_named
+from probgen.families.denoising import Asked, Noise, NoiseProcess, asked_at_random, in_steps
+from probgen.families.denoising_samplers import Predict, resampled, sampler_named
 from probgen.families.noise_schedule import NoiseSchedule, amplitudes
 from probgen.families.noised_cells import NoisedCells
+from probgen.families.noised_classifier import NoisedClassifier
 
 __all__ = ["GaussianDiffusion"]
 
@@ -36,6 +37,7 @@ class GaussianDiffusion(NoiseProcess):
         guidance: how much further than what is shown says the draws go.
         conditioning: as for every process.
         resampling: times that a step of a draw is gone where cells are held instead of shown; 0 for cells that are shown.
+        classifier: of noisy rows, whose gradient stands for a label that is shown; None for none.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class GaussianDiffusion(NoiseProcess):
         guidance: float = 0.0,
         conditioning: float = 0.5,
         resampling: int = 0,
+        classifier: NoisedClassifier | None = None,
     ) -> None:
         super().__init__(cells.block, conditioning)
-        self.resampling = resampling
+        self.resampling, self.classifier = resampling, classifier
         self.cells, self.network, self.schedule = cells, network, schedule
         self.steps, self.draw_steps, self.guidance = steps, steps or draw_steps, guidance
         self.noisy = sampler == "ancestral" or (sampler == "auto" and steps is not None)
@@ -63,14 +66,28 @@ class GaussianDiffusion(NoiseProcess):
 
     def predicted(self, z: Tensor, gamma: Tensor, clean: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
         """The signal and the noise in z ``(S, B, F)`` at log ratios ``(S, B)``, given the shown cells of ``clean`` ``(B, F)``."""
-        owner = self.cells.owner
-        seen = torch.where(asked.shown[..., owner], clean, 0.0)
-        read = torch.where(asked.modelled[..., owner], z, seen)
-        masks = torch.cat([asked.modelled, asked.shown], -1).to(z).expand(*z.shape[:-1], -1)
-        said = self.network(torch.cat([read, masks], -1), gamma / 4)
+        said = self.network(self.read(z, clean, asked), gamma / 4)
         alpha, sigma = amplitudes(gamma)
         eps = self.cells.noise(z, said, alpha, sigma)
         return (z - sigma[..., None] * eps) / alpha[..., None], eps
+
+    def read(self, z: Tensor, clean: Tensor, asked: Asked) -> Tensor:
+        """``(S, B, F + 2 D)``: what networks are told of numbers, noisy where they are modelled, and the masks."""
+        owner = self.cells.owner
+        seen = torch.where(asked.shown[..., owner], clean, 0.0)
+        masks = torch.cat([asked.modelled, asked.shown], -1).to(z).expand(*z.shape[:-1], -1)
+        return torch.cat([torch.where(asked.modelled[..., owner], z, seen), masks], -1)
+
+    def rehearsal(self, x: Tensor) -> Tensor | None:
+        """``(B,)``: log probability of the labels given rows that are as noisy as at a random time; None without a classifier."""
+        if self.classifier is None:
+            return None
+        asked = self.classifier.unread(asked_at_random(~x.isnan(), self.block, self.conditioning))
+        times = (torch.rand((), device=x.device) + torch.arange(len(x), device=x.device) / len(x)) % 1.0
+        gamma, y = self.schedule(times.to(x)[None]).detach(), self.cells.read(x)
+        alpha, sigma = (part[..., None] for part in amplitudes(gamma))
+        read = self.read(alpha * y + sigma * torch.randn_like(y), y, asked)
+        return self.classifier.log_prob(read, gamma / 4, x)[0]
 
     # -- the bound ---------------------------------------------------------------------------------------------
     def terms(self, x: Tensor, asked: Asked, times: Tensor, noise: Noise) -> Tensor:
@@ -119,30 +136,46 @@ class GaussianDiffusion(NoiseProcess):
         normal = in_steps(noises, clean, self.draw_steps + 2 if self.noisy else 2)
         gammas = self.schedule(torch.linspace(1.0, 0.0, self.draw_steps + 1, dtype=clean.dtype, device=clean.device))
         if self.resampling and bool(asked.shown.any()):
-            z = self.held(clean, asked, in_steps(noises, clean, 3 * self.resampling * self.draw_steps + 1), gammas)
+            steps = in_steps(noises, clean, 3 * self.resampling * self.draw_steps + 1)
+            predict, shown = self.guided(x, clean, asked, whole=True), asked.shown[..., self.cells.owner]
+            z = resampled(predict, next(steps), gammas, steps, clean, shown, self.resampling)
         else:
-            z = self.sampler(lambda z, gamma: self.guided(z, gamma, clean, asked), next(normal), gammas, normal)
+            z = self.sampler(self.guided(x, clean, asked), next(normal), gammas, normal)
         return self.cells.write(z / amplitudes(gammas[-1])[0], gammas[-1], next(normal))
 
-    def held(self, clean: Tensor, asked: Asked, noise: Iterator[Tensor], gammas: Tensor) -> Tensor:
-        """Numbers of the modelled cells, drawn with the shown ones as of one row of which nothing is shown."""
-        whole = Asked.density(asked.modelled | asked.shown)
-        shown = asked.shown[..., self.cells.owner]
+    def guided(self, x: Tensor, clean: Tensor, asked: Asked, whole: bool = False) -> Predict:
+        """What is predicted given the shown cells, and beyond it: away from what is predicted without them (Ho and Salimans, 2022), and to where a classifier is surer.
 
-        def predict(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-            return self.predicted(z, gamma.expand(z.shape[:-1]), clean, whole)
+        Args:
+            x: ``(B, D)``, of which ``clean`` ``(B, F)`` are the numbers.
+            asked: of them.
+            whole: the shown cells are held, noisy as the others, and predicted with them.
+        """
+        classifier = self.classifier if self.classifier is not None and self.classifier.guidance else None
+        told = asked if classifier is None else classifier.unshown(asked)
+        base = Asked.density(told.modelled | told.shown) if whole else told
 
-        return resampled(predict, next(noise), gammas, noise, clean, shown, self.resampling)
+        def at(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+            gamma = gamma.expand(z.shape[:-1])
+            alpha, sigma = (part[..., None] for part in amplitudes(gamma))
+            _, eps = self.predicted(z, gamma, clean, base)
+            if self.guidance:
+                given = self.predicted(z, gamma, clean, told)[1] if whole else eps
+                eps = eps + self.guidance * (given - self.predicted(z, gamma, clean, told.unshown())[1])
+            if classifier is not None:
+                eps = eps - sigma * classifier.guidance * self.slope(classifier, z, gamma, x, clean, asked)
+            return (z - sigma * eps) / alpha, eps
 
-    def guided(self, z: Tensor, gamma: Tensor, clean: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
-        """What is predicted given the shown cells, and beyond it, away from what is predicted without them (Ho and Salimans, 2022)."""
-        gamma = gamma.expand(z.shape[:-1])
-        given = self.predicted(z, gamma, clean, asked)
-        if not self.guidance:
-            return given
-        without = self.predicted(z, gamma, clean, asked.unshown())
-        signal, eps = (one + self.guidance * (one - other) for one, other in zip(given, without, strict=True))
-        return signal, eps
+        return at
+
+    def slope(
+        self, classifier: NoisedClassifier, z: Tensor, gamma: Tensor, x: Tensor, clean: Tensor, asked: Asked
+    ) -> Tensor:
+        """``(S, B, F)``: of the log probability of the labels by the noisy numbers; 0 where they are unknown."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            read = self.read(z, clean, classifier.unread(asked))
+            return torch.autograd.grad(classifier.log_prob(read, gamma / 4, x).sum(), z)[0]
 
 
 def even_out(loss: Tensor, rise: Tensor, slope: Tensor) -> Tensor:
