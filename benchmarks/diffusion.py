@@ -89,15 +89,26 @@ def guidance() -> Iterator[Line]:
         judge.fit(rows[:, :PIXELS], rows[:, PIXELS])
     yield {f"{name} on test rows": judge.score(held[:, :PIXELS], held[:, PIXELS]) for name, judge in judges.items()}
     fit, seconds = fitted(
-        Table.from_codes(rows[:, varies], schema), hidden=(256, 256), max_steps=steps, conditioning=0.9
-    )
+        Table.from_codes(rows[:, varies], schema), hidden=(256, 256), max_steps=steps, conditioning=0.9, classifier="digit"
+    )  # fmt: skip
     asked, drawn = np.full((300, len(schema)), np.nan), np.zeros((300, PIXELS + 1))
     asked[:, -1] = np.arange(300) % 10
-    for weight in (0.0, 2.0, 4.0, 8.0):
-        fit.program.process.guidance = weight  # type: ignore[union-attr]
+    process: Any = fit.program.process
+    for weight, slope in (
+        (0.0, 0.0),
+        (2.0, 0.0),
+        (4.0, 0.0),
+        (8.0, 0.0),
+        (0.0, 1.0),
+        (0.0, 2.0),
+        (0.0, 4.0),
+        (0.0, 8.0),
+    ):
+        process.guidance, process.classifier.guidance = weight, slope
         drawn[:, varies] = fit.fill(Table.from_codes(asked, schema), 1)[0].values
         shares = {name: judge.score(drawn[:, :PIXELS], drawn[:, PIXELS]) for name, judge in judges.items()}
-        yield {"guidance": weight, **shares, "seconds": seconds}
+        spread = np.mean([drawn[drawn[:, PIXELS] == digit][:, :PIXELS].std(0).mean() for digit in range(10)])
+        yield {"guidance": weight, "classifier_guidance": slope, **shares, "spread": spread, "seconds": seconds}
 
 
 def inpainting() -> Iterator[Line]:

@@ -153,6 +153,7 @@ class GaussianDiffusion(NoiseProcess):
         """
         classifier = self.classifier if self.classifier is not None and self.classifier.guidance else None
         told = asked if classifier is None else classifier.unshown(asked)
+        alone = told.unshown()
         base = Asked.density(told.modelled | told.shown) if whole else told
 
         def at(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,8 +161,7 @@ class GaussianDiffusion(NoiseProcess):
             alpha, sigma = (part[..., None] for part in amplitudes(gamma))
             _, eps = self.predicted(z, gamma, clean, base)
             if self.guidance:
-                given = self.predicted(z, gamma, clean, told)[1] if whole else eps
-                eps = eps + self.guidance * (given - self.predicted(z, gamma, clean, told.unshown())[1])
+                eps = eps + self.guidance * (eps - self.predicted(z, gamma, clean, alone)[1])
             if classifier is not None:
                 eps = eps - sigma * classifier.guidance * self.slope(classifier, z, gamma, x, clean, asked)
             return (z - sigma * eps) / alpha, eps

@@ -168,6 +168,16 @@ def test_held_cells_are_conditioned_on_where_steps_are_repeated():
     assert spread[1] < spread[0]
 
 
+def test_guidance_counts_where_cells_are_held_and_has_its_density_where_steps_are_repeated():
+    r"""That is proportional to :math:`p(a \mid b)^{1 + w}\, p(a)^{-w}`, a normal density with w = 1."""
+    precision = 2 / 0.36 - 1.0
+    with torch.no_grad():
+        of = process(resampling=8, draw_steps=60, guidance=1.0)
+        drawn = of.filled(torch.tensor([[math.nan, 1.5]]).expand(1500, 2), [SharedNoise()])[0][:, 0]
+    assert float(drawn.mean()) == pytest.approx(2 * 1.2 / 0.36 / precision, abs=0.06)
+    assert float(drawn.std()) == pytest.approx(precision**-0.5, abs=0.05)
+
+
 def test_levels_and_steps_are_densities():
     columns = (
         Column("c", "categorical", levels=("u", "v", "w")), Column("o", "ordinal", levels=(1, 2, 3, 4)), Column("n", "count"),
