@@ -8,7 +8,7 @@ from typing import Any
 from probgen.errors import CapabilityError
 from probgen.families.latent import checked_sizes
 
-__all__ = ["checked_diffusion", "checked_number", "checked_repetitions"]
+__all__ = ["checked_diffusion", "checked_number", "checked_repetitions", "checked_variance"]
 
 
 def checked_number(name: str, value: Any, low: float, high: float) -> None:
@@ -46,3 +46,18 @@ def checked_repetitions(value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise CapabilityError(f"resampling must be a whole number of at least 0, got {value!r}.")
+
+
+def checked_variance(variance: Any, steps: Any) -> bool:
+    """Whether the variance of a step back is learnt.
+
+    Raises:
+        CapabilityError: another name, or steps without end, of which the variance is nothing to learn.
+    """
+    if variance not in ("posterior", "learnt"):
+        raise CapabilityError(f"variance must be 'posterior' or 'learnt', got {variance!r}.")
+    if variance == "learnt" and steps is None:
+        raise CapabilityError(
+            "variance='learnt' is of a chain of steps=T, and there are endlessly many; fit with steps=100, say."
+        )
+    return variance == "learnt"

@@ -6,6 +6,14 @@ r"""Gaussian diffusion of a row's numbers: the bound of a chain of T steps, or o
 
 whose last term becomes :math:`\frac12 \mathbb E_{t, \epsilon}\, \gamma'_t \lVert \epsilon - \hat\epsilon \rVert^2` as T grows. Every term of the sum over steps is the divergence of
 two normals in closed form; one step drawn at random estimates the sum without bias.
+
+A normal step back at a guessed row is narrower than what many rows leave open. With a learnt variance, w times as great, the last term is that of (Nichol and Dhariwal, 2021)
+
+.. math::
+    \tfrac12 \Bigl(\log w + \frac{1 + (e^{\gamma_t - \gamma_s} - 1) (\epsilon - \hat\epsilon)^2}{w} - 1\Bigr), \qquad
+    w = 1 + (e^{\gamma_t - \gamma_s} - 1)\, \hat v, \qquad \hat v = \alpha_t^2 e^{h_\theta(z_t, t)},
+
+which is least where :math:`\hat v` is the mean of :math:`(\epsilon - \hat\epsilon)^2` given the noisy row (Bao et al., 2022): :math:`\alpha_t^2` for standard normal numbers, of which the network says nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +24,15 @@ import torch
 from torch import Tensor, nn
 
 from probgen.families.denoising import Asked, Noise, NoiseProcess, asked_at_random, in_steps
-from probgen.families.denoising_samplers import Predict, resampled, sampler_named
+from probgen.families.denoising_samplers import Guess, Predict, resampled, sampler_named
 from probgen.families.noise_schedule import NoiseSchedule, amplitudes
 from probgen.families.noised_cells import NoisedCells
 from probgen.families.noised_classifier import NoisedClassifier
 
 __all__ = ["GaussianDiffusion"]
+
+
+MOST = 8.0  # the logarithm by which a squared error differs from that of standard normal numbers
 
 
 class GaussianDiffusion(NoiseProcess):
@@ -38,6 +49,7 @@ class GaussianDiffusion(NoiseProcess):
         conditioning: as for every process.
         resampling: times that a step of a draw is gone where cells are held instead of shown; 0 for cells that are shown.
         classifier: of noisy rows, whose gradient stands for a label that is shown; None for none.
+        variance: of a step back, "posterior" for that at a known row, or "learnt", which the network says behind what it says of the cells.
     """
 
     def __init__(
@@ -52,9 +64,10 @@ class GaussianDiffusion(NoiseProcess):
         conditioning: float = 0.5,
         resampling: int = 0,
         classifier: NoisedClassifier | None = None,
+        variance: str = "posterior",
     ) -> None:
         super().__init__(cells.block, conditioning)
-        self.resampling, self.classifier = resampling, classifier
+        self.resampling, self.classifier, self.widens = resampling, classifier, variance == "learnt"
         self.cells, self.network, self.schedule = cells, network, schedule
         self.steps, self.draw_steps, self.guidance = steps, steps or draw_steps, guidance
         self.noisy = sampler == "ancestral" or (sampler == "auto" and steps is not None)
@@ -64,12 +77,14 @@ class GaussianDiffusion(NoiseProcess):
     def numbers(self) -> int:
         return self.cells.width
 
-    def predicted(self, z: Tensor, gamma: Tensor, clean: Tensor, asked: Asked) -> tuple[Tensor, Tensor]:
+    def predicted(self, z: Tensor, gamma: Tensor, clean: Tensor, asked: Asked) -> Guess:
         """The signal and the noise in z ``(S, B, F)`` at log ratios ``(S, B)``, given the shown cells of ``clean`` ``(B, F)``."""
         said = self.network(self.read(z, clean, asked), gamma / 4)
         alpha, sigma = amplitudes(gamma)
-        eps = self.cells.noise(z, said, alpha, sigma)
-        return (z - sigma[..., None] * eps) / alpha[..., None], eps
+        eps = self.cells.noise(z, said[..., : len(self.cells.said)], alpha, sigma)
+        off = said[..., len(self.cells.said) :].clamp(-MOST, MOST).exp() if self.widens else None
+        signal = (z - sigma[..., None] * eps) / alpha[..., None]
+        return Guess(signal, eps, None if off is None else alpha[..., None].square() * off)
 
     def read(self, z: Tensor, clean: Tensor, asked: Asked) -> Tensor:
         """``(S, B, F + 2 D)``: what networks are told of numbers, noisy where they are modelled, and the masks."""
@@ -118,13 +133,18 @@ class GaussianDiffusion(NoiseProcess):
         (first, last), (rise, slope) = self.schedule.ends(), self.schedule.shape(self.grid(times))
         gamma = first + (last - first) * rise
         alpha, sigma = (part[..., None] for part in amplitudes(gamma))
-        _, guess = self.predicted(alpha * y + sigma * eps, gamma, y, asked)
+        _, guess, off = self.predicted(alpha * y + sigma * eps, gamma, y, asked)
         chance = alpha**4 * (eps.square() - 1.0) * self.by_chance(asked)
-        error = ((eps - guess).square() * counted - chance).sum(-1)
+        error = (eps - guess).square() * counted
         if self.steps is None:
-            return even_out(0.5 * (last - first) * slope * error, rise, slope)
+            return even_out(0.5 * (last - first) * slope * (error - chance).sum(-1), rise, slope)
         before = self.schedule(self.grid(times) - 1.0 / self.steps)
-        return 0.5 * self.steps * torch.expm1(gamma - before) * error
+        if off is None:
+            return 0.5 * self.steps * torch.expm1(gamma - before) * (error - chance).sum(-1)
+        rate = torch.expm1(gamma - before)[..., None]
+        wide, usual = 1 + rate * off, 1 + rate * alpha.square()
+        gap = (wide.log() + (1 + rate * error) / wide - 1) * counted - rate / usual * chance
+        return 0.5 * self.steps * gap.sum(-1)
 
     def grid(self, times: Tensor) -> Tensor:
         """The end of the step that a time is in."""
@@ -156,15 +176,15 @@ class GaussianDiffusion(NoiseProcess):
         alone = told.unshown()
         base = Asked.density(told.modelled | told.shown) if whole else told
 
-        def at(z: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        def at(z: Tensor, gamma: Tensor) -> Guess:
             gamma = gamma.expand(z.shape[:-1])
             alpha, sigma = (part[..., None] for part in amplitudes(gamma))
-            _, eps = self.predicted(z, gamma, clean, base)
+            _, eps, error = self.predicted(z, gamma, clean, base)
             if self.guidance:
-                eps = eps + self.guidance * (eps - self.predicted(z, gamma, clean, alone)[1])
+                eps = eps + self.guidance * (eps - self.predicted(z, gamma, clean, alone).noise)
             if classifier is not None:
                 eps = eps - sigma * classifier.guidance * self.slope(classifier, z, gamma, x, clean, asked)
-            return (z - sigma * eps) / alpha, eps
+            return Guess((z - sigma * eps) / alpha, eps, error)
 
         return at
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from probgen.errors import CapabilityError
 from probgen.families.denoising import Asked, Noise, NoiseProcess, in_steps
-from probgen.families.denoising_samplers import Predict, dpm
+from probgen.families.denoising_samplers import Guess, Predict, dpm
 from probgen.families.noise_schedule import amplitudes
 from probgen.families.noised_cells import NoisedCells
 from probgen.families.probability_flow import Velocity, flow_log_prob, flow_to
@@ -171,10 +171,10 @@ class ScoreProcess(NoiseProcess):
     def predicted(self, clean: Tensor, asked: Asked) -> Predict:
         """The signal in numbers of variance 1, by the log ratio of noise to signal, and the noise."""
 
-        def at(w: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        def at(w: Tensor, gamma: Tensor) -> Guess:
             alpha, sigma = amplitudes(gamma)
             signal = self.denoised(w / alpha, (gamma / 2).expand(w.shape[:-1]), clean, asked)
-            return signal, (w - alpha * signal) / sigma
+            return Guess(signal, (w - alpha * signal) / sigma)
 
         return at
 

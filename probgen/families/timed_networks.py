@@ -39,7 +39,12 @@ class Cells(Protocol):
 
 
 def timed_network(
-    schema: Schema, cells: Cells, hidden: tuple[int, ...], dropout: float = 0.0, network: str = "mlp"
+    schema: Schema,
+    cells: Cells,
+    hidden: tuple[int, ...],
+    dropout: float = 0.0,
+    network: str = "mlp",
+    variances: bool = False,
 ) -> nn.Module:
     """From numbers of cells and masks of columns, ``(..., F + 2 D)``, and a number ``(...)``, to what is said of the cells.
 
@@ -49,15 +54,17 @@ def timed_network(
         hidden: widths of a residual block each; of a U-net, channels at every size.
         dropout: share of units that are left out at each training step.
         network: "mlp" or "unet".
+        variances: whether a number of every number of the cells is said behind them.
 
     Raises:
         CapabilityError: another name, or a U-net without pictures of one size.
     """
     if network not in NETWORKS:
         raise CapabilityError(f"network must be one of {', '.join(map(repr, NETWORKS))}, got {network!r}.")
+    said = torch.cat([cells.said, cells.owner]) if variances else cells.said
     if network == "unet":
-        return TimedUNet(schema, cells, hidden, dropout)
-    return TimedMLP(len(cells.owner) + 2 * len(schema), hidden, len(cells.said), dropout)
+        return TimedUNet(schema, cells.owner, said, hidden, dropout)
+    return TimedMLP(len(cells.owner) + 2 * len(schema), hidden, len(said), dropout)
 
 
 class TimedUNet(nn.Module):
@@ -65,20 +72,23 @@ class TimedUNet(nn.Module):
 
     Args:
         schema: the columns, pictures of one size among them, whose channels lie one behind the other.
-        cells: as F numbers.
+        owner: ``(F,)``, the column of every number that is read.
+        said: the column of everything that is said.
         hidden: channels at every size, each half the one before.
         dropout: share of units that are left out at each training step.
     """
 
-    def __init__(self, schema: Schema, cells: Cells, hidden: tuple[int, ...], dropout: float = 0.0) -> None:
+    def __init__(
+        self, schema: Schema, owner: Tensor, said: Tensor, hidden: tuple[int, ...], dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        F, D = len(cells.owner), len(schema)
-        read = [[*places_of(cells.owner, at), F + at, F + D + at] for at in range(D)]
-        said = [places_of(cells.said, at) for at in range(D)]
+        F, D = len(owner), len(schema)
+        read = [[*places_of(owner, at), F + at, F + D + at] for at in range(D)]
+        told_of = [places_of(said, at) for at in range(D)]
         if len({image.shape[:2] for image in schema.images}) > 1:
             sizes = ", ".join(f"{image.name!r} {image.shape[0]} x {image.shape[1]}" for image in schema.images)
             raise CapabilityError(f"network='unet' needs pictures of one size, got {sizes}; use network='mlp'.")
-        (into, beside), (out, others) = (grids_of(schema, places, "unet") for places in (read, said))
+        (into, beside), (out, others) = (grids_of(schema, places, "unet") for places in (read, told_of))
         order = torch.cat([*(grid.flatten() for grid in out), torch.tensor(others, dtype=torch.long)]).argsort()
         self.register_buffer("into", torch.cat(into), persistent=False)
         self.register_buffer("beside", torch.tensor(beside, dtype=torch.long), persistent=False)

@@ -14,7 +14,7 @@ import pyro
 
 from probgen.data.schema import Schema
 from probgen.families.denoising import Denoised
-from probgen.families.diffusion_options import checked_diffusion, checked_repetitions
+from probgen.families.diffusion_options import checked_diffusion, checked_repetitions, checked_variance
 from probgen.families.gaussian_diffusion import GaussianDiffusion
 from probgen.families.noise_schedule import NoiseSchedule
 from probgen.families.noised_cells import NoisedCells
@@ -30,6 +30,7 @@ class Diffusion(Model):
         schema: the columns.
         hidden: widths, a residual block for each; of a U-net, channels at every size, each half the one before.
         steps: T, of the chain; None for endlessly many.
+        variance: of a step of the chain, "posterior" for that of a step at a known row, or "learnt", from the network (Nichol and Dhariwal, 2021).
         draw_steps: steps of a draw, where T is None.
         sampler: of draws: "ancestral" (the chain, which "auto" is with T steps), "ddim", "dpm" or "heun" (noise at the start
             only; "auto" without T is the last).
@@ -64,18 +65,20 @@ class Diffusion(Model):
         network: str = "mlp",
         classifier: str | None = None,
         classifier_guidance: float = 1.0,
+        variance: str = "posterior",
     ) -> None:
         super().__init__(schema)
         checked_diffusion(hidden, draw_steps, guidance, conditioning, dropout, steps)
         checked_repetitions(resampling)
+        learnt = checked_variance(variance, steps)
         self.cells = NoisedCells(schema)
         self.schedule = NoiseSchedule()
-        self.network = timed_network(schema, self.cells, hidden, dropout, network)
+        self.network = timed_network(schema, self.cells, hidden, dropout, network, learnt)
         told = noised_classifier(
             schema, classifier, self.cells.width, hidden, dropout, classifier_guidance, conditioning
         )
         self.process = GaussianDiffusion(
-            self.cells, self.network, self.schedule, steps, draw_steps, sampler, guidance, conditioning, resampling, told
+            self.cells, self.network, self.schedule, steps, draw_steps, sampler, guidance, conditioning, resampling, told, variance
         )  # fmt: skip
 
     def prepare(self, batches):

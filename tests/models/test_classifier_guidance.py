@@ -95,7 +95,7 @@ ROWS = torch.tensor([[math.nan, math.nan, 0.0], [math.nan, math.nan, 1.0], [math
 def test_an_exact_classifier_makes_the_score_that_of_rows_of_the_level():
     """Bayes' rule, with the other cells modelled or shown."""
     z = torch.randn(200, 3, 3)
-    (signal, eps), given, alone = predicted(process(1.0), z, ROWS)
+    (signal, eps, _), given, alone = predicted(process(1.0), z, ROWS)
     modelled = ROWS[:, :2].isnan().expand(200, 3, 2)
     np.testing.assert_allclose(eps[..., :2][modelled], given[..., :2][modelled], atol=1e-9)
     assert float((given - alone)[..., :2][modelled].abs().mean()) > 0.1  # the label does say something
@@ -106,7 +106,7 @@ def test_an_exact_classifier_makes_the_score_that_of_rows_of_the_level():
 def test_more_of_the_gradient_is_the_score_of_a_sharpened_density():
     r"""Of :math:`p(z)\, p(y \mid z)^s`, by differences of its logarithm."""
     z, s = torch.randn(50, 3, 3), 2.5
-    (_, eps), _, _ = predicted(process(s), z, ROWS)
+    (_, eps, _), _, _ = predicted(process(s), z, ROWS)
     _, sigma = amplitudes(torch.tensor(GAMMA))
     masks = torch.cat([ROWS.isnan(), torch.stack([torch.zeros(3), ~ROWS[:, 1].isnan(), torch.zeros(3)], -1)], -1)
     masks[:, 2] = 0.0

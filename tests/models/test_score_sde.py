@@ -11,7 +11,7 @@ import torch
 import probgen as pg
 from probgen.data import Column, Schema
 from probgen.families.denoising import Asked, SharedNoise
-from probgen.families.denoising_samplers import sampler_named
+from probgen.families.denoising_samplers import Guess, sampler_named
 from probgen.families.noise_schedule import amplitudes
 from probgen.families.noised_cells import NoisedCells
 from probgen.families.score_process import LEAST, ScoreProcess
@@ -148,7 +148,7 @@ def moved(sampler, steps):
     def predict(z, gamma):
         alpha, sigma = amplitudes(gamma)
         signal = 0.25 * alpha / (0.25 * alpha**2 + sigma**2) * z
-        return signal, (z - alpha * signal) / sigma
+        return Guess(signal, (z - alpha * signal) / sigma)
 
     gammas = torch.linspace(8.0, -8.0, steps + 1)
     return float(sampler_named(sampler)(predict, torch.ones(1), gammas, iter(())))
