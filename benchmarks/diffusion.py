@@ -118,17 +118,19 @@ def inpainting() -> Iterator[Line]:
     images, _, order = digits()
     train, test = (Table.from_images(images[part], levels=LEVELS) for part in (order[:TRAINED], order[TRAINED:]))
     steps = int(os.environ.get("STEPS", "3000"))
-    fit, _ = fitted(train, hidden=(256, 256), max_steps=steps, conditioning=0.8, dropout=0.1)
     asked, truth = test.hide(*test.names[PIXELS // 2 :]), test.values[:, PIXELS // 2 :]
-    for times in (0, 1, 10):
-        fit.program.process.resampling = times  # type: ignore[union-attr]
-        before = time.process_time()
-        lower = np.stack([one.values[:, PIXELS // 2 :] for one in fit.fill(asked, 4)])
-        yield {
-            "resampling": times, "from_truth": np.abs(lower - truth).mean(), "between_draws": np.abs(lower[1:] - lower[:-1]).mean(),
-            "crps": np.abs(lower - truth).mean() - np.abs(lower[1:] - lower[:-1]).mean() / 2,
-            "seconds_of_drawing": time.process_time() - before,
-        }  # fmt: skip
+    networks: dict[str, Line] = {"mlp": {"hidden": (256, 256)}, "unet": {"network": "unet", "hidden": (32, 64)}}
+    for network, options in networks.items():
+        fit, _ = fitted(train, max_steps=steps, conditioning=0.8, dropout=0.1, **options)
+        for times in (0, 1, 10):
+            fit.program.process.resampling = times  # type: ignore[union-attr]
+            before = time.process_time()
+            lower = np.stack([one.values[:, PIXELS // 2 :] for one in fit.fill(asked, 4)])
+            off, apart = np.abs(lower - truth).mean(), np.abs(lower[1:] - lower[:-1]).mean()
+            yield {
+                "network": network, "resampling": times, "from_truth": off, "between_draws": apart, "crps": off - apart / 2,
+                "seconds_of_drawing": time.process_time() - before,
+            }  # fmt: skip
 
 
 TABLES = {"banknote": 8, "winequality_white": 20}  # with components of the mixture

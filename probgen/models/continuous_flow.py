@@ -24,7 +24,7 @@ from probgen.program import Model, Traits
 
 
 class ContinuousFlow(Model):
-    """A network of residual blocks that says where numbers go.
+    """A network that says where numbers go.
 
     Args:
         schema: the columns.

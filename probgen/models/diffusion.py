@@ -24,7 +24,7 @@ from probgen.program import Model, Traits
 
 
 class Diffusion(Model):
-    """A network of residual blocks that takes noise away from the columns.
+    """A network that takes noise away from the columns.
 
     Args:
         schema: the columns.

@@ -21,7 +21,7 @@ from probgen.program import Model, Traits
 
 
 class ScoreSDE(Model):
-    """A network of residual blocks that takes noise away from continuous columns.
+    """A network that takes noise away from continuous columns.
 
     Args:
         schema: the columns.
