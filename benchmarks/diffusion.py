@@ -62,9 +62,9 @@ def density() -> Iterator[Line]:
     perceptron, convolutions = {"hidden": (256, 256)}, {"network": "unet", "hidden": (32, 64)}
     models: dict[str, Line] = {
         "endless": perceptron, "T = 100": {"steps": 100, **perceptron},
-        "T = 100, learnt variance": {"steps": 100, "variance": "learnt", **perceptron},
+        "T = 100, posterior variance": {"steps": 100, "variance": "posterior", **perceptron},
         "endless, U-net": convolutions, "T = 100, U-net": {"steps": 100, **convolutions},
-        "T = 100, learnt variance, U-net": {"steps": 100, "variance": "learnt", **convolutions},
+        "T = 100, posterior variance, U-net": {"steps": 100, "variance": "posterior", **convolutions},
     }  # fmt: skip
     for name, options in models.items():
         fit, seconds = fitted(Table.from_images(train, levels=LEVELS), max_steps=steps, conditioning=0.0, **options)

@@ -48,16 +48,12 @@ def checked_repetitions(value: Any) -> None:
         raise CapabilityError(f"resampling must be a whole number of at least 0, got {value!r}.")
 
 
-def checked_variance(variance: Any, steps: Any) -> bool:
+def checked_variance(variance: Any) -> bool:
     """Whether the variance of a step back is learnt.
 
     Raises:
-        CapabilityError: another name, or steps without end, of which the variance is nothing to learn.
+        CapabilityError: another name.
     """
     if variance not in ("posterior", "learnt"):
         raise CapabilityError(f"variance must be 'posterior' or 'learnt', got {variance!r}.")
-    if variance == "learnt" and steps is None:
-        raise CapabilityError(
-            "variance='learnt' is of a chain of steps=T, and there are endlessly many; fit with steps=100, say."
-        )
     return variance == "learnt"

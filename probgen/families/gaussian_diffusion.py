@@ -49,7 +49,7 @@ class GaussianDiffusion(NoiseProcess):
         conditioning: as for every process.
         resampling: times that a step of a draw is gone where cells are held instead of shown; 0 for cells that are shown.
         classifier: of noisy rows, whose gradient stands for a label that is shown; None for none.
-        variance: of a step back, "posterior" for that at a known row, or "learnt", which the network says behind what it says of the cells.
+        widens: the variance of a step back is learnt, the network saying it behind what it says of the cells; else it is that at a known row.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class GaussianDiffusion(NoiseProcess):
         conditioning: float = 0.5,
         resampling: int = 0,
         classifier: NoisedClassifier | None = None,
-        variance: str = "posterior",
+        widens: bool = False,
     ) -> None:
         super().__init__(cells.block, conditioning)
-        self.resampling, self.classifier, self.widens = resampling, classifier, variance == "learnt"
+        self.resampling, self.classifier, self.widens = resampling, classifier, widens
         self.cells, self.network, self.schedule = cells, network, schedule
         self.steps, self.draw_steps, self.guidance = steps, steps or draw_steps, guidance
         self.noisy = sampler == "ancestral" or (sampler == "auto" and steps is not None)

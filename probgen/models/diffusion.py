@@ -30,7 +30,7 @@ class Diffusion(Model):
         schema: the columns.
         hidden: widths, a residual block for each; of a U-net, channels at every size, each half the one before.
         steps: T, of the chain; None for endlessly many.
-        variance: of a step of the chain, "posterior" for that of a step at a known row, or "learnt", from the network (Nichol and Dhariwal, 2021).
+        variance: of a step of the chain with T steps, "learnt", from the network (Nichol and Dhariwal, 2021), or "posterior", that of a step at a known row.
         draw_steps: steps of a draw, where T is None.
         sampler: of draws: "ancestral" (the chain, which "auto" is with T steps), "ddim", "dpm" or "heun" (noise at the start
             only; "auto" without T is the last).
@@ -65,12 +65,12 @@ class Diffusion(Model):
         network: str = "mlp",
         classifier: str | None = None,
         classifier_guidance: float = 1.0,
-        variance: str = "posterior",
+        variance: str = "learnt",
     ) -> None:
         super().__init__(schema)
         checked_diffusion(hidden, draw_steps, guidance, conditioning, dropout, steps)
         checked_repetitions(resampling)
-        learnt = checked_variance(variance, steps)
+        learnt = checked_variance(variance) and steps is not None
         self.cells = NoisedCells(schema)
         self.schedule = NoiseSchedule()
         self.network = timed_network(schema, self.cells, hidden, dropout, network, learnt)
@@ -78,7 +78,7 @@ class Diffusion(Model):
             schema, classifier, self.cells.width, hidden, dropout, classifier_guidance, conditioning
         )
         self.process = GaussianDiffusion(
-            self.cells, self.network, self.schedule, steps, draw_steps, sampler, guidance, conditioning, resampling, told, variance
+            self.cells, self.network, self.schedule, steps, draw_steps, sampler, guidance, conditioning, resampling, told, learnt
         )  # fmt: skip
 
     def prepare(self, batches):

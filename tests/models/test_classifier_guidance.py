@@ -191,7 +191,7 @@ def test_the_classifier_knows_what_noise_leaves_of_the_label(fit):
             told = of.classifier.log_prob(of.read(z, z[0], noisy), torch.full((1, 9), gamma / 4), label)[0].exp()
         width = ((alpha * spread).square() + sigma.square()).sqrt()
         exact = torch.distributions.Normal(alpha * means, width).log_prob(where[:, None]).softmax(-1)[:, 1]
-        np.testing.assert_allclose(told, exact, atol=0.12)
+        np.testing.assert_allclose(told, exact, atol=0.15)
 
 
 @pytest.mark.parametrize(

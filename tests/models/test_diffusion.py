@@ -170,7 +170,7 @@ class Alone(torch.nn.Module):
 
 def test_with_the_learnt_variance_few_steps_have_the_density_and_draw_it():
     """A step back from normal numbers is normal, and so the chain of however few steps is exact."""
-    of = GaussianDiffusion(NoisedCells(REAL), Alone(), NoiseSchedule(-9.0, 7.0), 4, variance="learnt").double()
+    of = GaussianDiffusion(NoisedCells(REAL), Alone(), NoiseSchedule(-9.0, 7.0), 4, widens=True).double()
     with torch.no_grad():
         value, error = of.scored(ROWS, Asked.density(torch.ones(3, 2).bool()), 20_000, SharedNoise())
         drawn = of.filled(torch.full((4000, 2), math.nan), [SharedNoise()])[0]
@@ -189,7 +189,7 @@ def test_the_mean_over_rows_has_its_best_variance_where_the_error_is():
     for shift in (-1.0, 0.0, 1.0):
         network = Alone()
         network.register_forward_hook(lambda _m, _i, said, shift=shift: said + torch.tensor([0.0, 0.0, shift, shift]))
-        of = GaussianDiffusion(NoisedCells(REAL), network, NoiseSchedule(-9.0, 7.0), 4, variance="learnt").double()
+        of = GaussianDiffusion(NoisedCells(REAL), network, NoiseSchedule(-9.0, 7.0), 4, widens=True).double()
         torch.manual_seed(1)
         with torch.no_grad():
             found.append(float(of.scored(x, Asked.density(torch.ones(4000, 2).bool()), 20, SharedNoise())[0].mean()))
@@ -362,8 +362,7 @@ def test_classes_are_found_by_the_bound_on_the_label_alone():
         ({"guidance": -1.0}, "guidance must be a number of at least 0, got -1.0"),
         ({"conditioning": 2}, "conditioning must be a number of at least 0 and at most 1, got 2"),
         ({"dropout": "x"}, "dropout must be a number"),
-        ({"variance": "fixed", "steps": 3}, "variance must be 'posterior' or 'learnt', got 'fixed'"),
-        ({"variance": "learnt"}, "variance='learnt' is of a chain of steps=T, and there are endlessly many"),
+        ({"variance": "fixed"}, "variance must be 'posterior' or 'learnt', got 'fixed'"),
         ({"resampling": -1}, "resampling must be a whole number of at least 0, got -1"),
     ],
 )
