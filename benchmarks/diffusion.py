@@ -59,11 +59,15 @@ def density() -> Iterator[Line]:
     alone = np.log(shares[np.arange(PIXELS), test.reshape(-1, PIXELS)]).sum(1).mean()
     yield {"model": "independent pixels", "bits": bits(alone)}
     steps = int(os.environ.get("STEPS", "800"))
-    chains: dict[str, Line] = {"endless": {}, "T = 100": {"steps": 100}}
-    for name, options in chains.items():
-        fit, seconds = fitted(
-            Table.from_images(train, levels=LEVELS), hidden=(256, 256), max_steps=steps, conditioning=0.0, **options
-        )
+    perceptron, convolutions = {"hidden": (256, 256)}, {"network": "unet", "hidden": (32, 64)}
+    models: dict[str, Line] = {
+        "endless": perceptron, "T = 100": {"steps": 100, **perceptron},
+        "T = 100, posterior variance": {"steps": 100, "variance": "posterior", **perceptron},
+        "endless, U-net": convolutions, "T = 100, U-net": {"steps": 100, **convolutions},
+        "T = 100, posterior variance, U-net": {"steps": 100, "variance": "posterior", **convolutions},
+    }  # fmt: skip
+    for name, options in models.items():
+        fit, seconds = fitted(Table.from_images(train, levels=LEVELS), max_steps=steps, conditioning=0.0, **options)
         found = fit.log_prob(Table.from_images(test, levels=LEVELS), draws=100).mean()
         error = float(found.standard_error) / PIXELS / np.log(2)
         yield {"model": name, "steps": steps, "bits": bits(found.value), "error": error, "seconds": seconds}
@@ -87,15 +91,26 @@ def guidance() -> Iterator[Line]:
         judge.fit(rows[:, :PIXELS], rows[:, PIXELS])
     yield {f"{name} on test rows": judge.score(held[:, :PIXELS], held[:, PIXELS]) for name, judge in judges.items()}
     fit, seconds = fitted(
-        Table.from_codes(rows[:, varies], schema), hidden=(256, 256), max_steps=steps, conditioning=0.9
-    )
+        Table.from_codes(rows[:, varies], schema), hidden=(256, 256), max_steps=steps, conditioning=0.9, classifier="digit"
+    )  # fmt: skip
     asked, drawn = np.full((300, len(schema)), np.nan), np.zeros((300, PIXELS + 1))
     asked[:, -1] = np.arange(300) % 10
-    for weight in (0.0, 2.0, 4.0, 8.0):
-        fit.program.process.guidance = weight  # type: ignore[union-attr]
+    process: Any = fit.program.process
+    for weight, slope in (
+        (0.0, 0.0),
+        (2.0, 0.0),
+        (4.0, 0.0),
+        (8.0, 0.0),
+        (0.0, 1.0),
+        (0.0, 2.0),
+        (0.0, 4.0),
+        (0.0, 8.0),
+    ):
+        process.guidance, process.classifier.guidance = weight, slope
         drawn[:, varies] = fit.fill(Table.from_codes(asked, schema), 1)[0].values
         shares = {name: judge.score(drawn[:, :PIXELS], drawn[:, PIXELS]) for name, judge in judges.items()}
-        yield {"guidance": weight, **shares, "seconds": seconds}
+        spread = np.mean([drawn[drawn[:, PIXELS] == digit][:, :PIXELS].std(0).mean() for digit in range(10)])
+        yield {"guidance": weight, "classifier_guidance": slope, **shares, "spread": spread, "seconds": seconds}
 
 
 def inpainting() -> Iterator[Line]:
@@ -103,17 +118,19 @@ def inpainting() -> Iterator[Line]:
     images, _, order = digits()
     train, test = (Table.from_images(images[part], levels=LEVELS) for part in (order[:TRAINED], order[TRAINED:]))
     steps = int(os.environ.get("STEPS", "3000"))
-    fit, _ = fitted(train, hidden=(256, 256), max_steps=steps, conditioning=0.8, dropout=0.1)
     asked, truth = test.hide(*test.names[PIXELS // 2 :]), test.values[:, PIXELS // 2 :]
-    for times in (0, 1, 10):
-        fit.program.process.resampling = times  # type: ignore[union-attr]
-        before = time.process_time()
-        lower = np.stack([one.values[:, PIXELS // 2 :] for one in fit.fill(asked, 4)])
-        yield {
-            "resampling": times, "from_truth": np.abs(lower - truth).mean(), "between_draws": np.abs(lower[1:] - lower[:-1]).mean(),
-            "crps": np.abs(lower - truth).mean() - np.abs(lower[1:] - lower[:-1]).mean() / 2,
-            "seconds_of_drawing": time.process_time() - before,
-        }  # fmt: skip
+    networks: dict[str, Line] = {"mlp": {"hidden": (256, 256)}, "unet": {"network": "unet", "hidden": (32, 64)}}
+    for network, options in networks.items():
+        fit, _ = fitted(train, max_steps=steps, conditioning=0.8, dropout=0.1, **options)
+        for times in (0, 1, 10):
+            fit.program.process.resampling = times  # type: ignore[union-attr]
+            before = time.process_time()
+            lower = np.stack([one.values[:, PIXELS // 2 :] for one in fit.fill(asked, 4)])
+            off, apart = np.abs(lower - truth).mean(), np.abs(lower[1:] - lower[:-1]).mean()
+            yield {
+                "network": network, "resampling": times, "from_truth": off, "between_draws": apart, "crps": off - apart / 2,
+                "seconds_of_drawing": time.process_time() - before,
+            }  # fmt: skip
 
 
 TABLES = {"banknote": 8, "winequality_white": 20}  # with components of the mixture

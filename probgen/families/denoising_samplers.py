@@ -13,12 +13,15 @@ one call a step, from what the network said at the last two (DPM-Solver++; Lu et
 .. math::
     z_s = \frac{\sigma_s}{\sigma_t} z + \alpha_s (1 - e^{-h}) \Bigl(\hat y_t + \frac{h}{2 h'} (\hat y_t - \hat y_{t'})\Bigr), \qquad
     h = \tfrac12 (\gamma_t - \gamma_s), \quad h' = \tfrac12 (\gamma_{t'} - \gamma_t)
+
+The variance of the chain is that of a step at a known row. Where a network says how far off its guess is, squared, :math:`\hat v`, it is :math:`1 + (e^{\gamma_t - \gamma_s} - 1)\, \hat v` times as much (Nichol and Dhariwal, 2021; Bao et al., 2022).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,11 +29,25 @@ from torch import Tensor
 from probgen.errors import CapabilityError
 from probgen.families.noise_schedule import amplitudes
 
-__all__ = ["SAMPLERS", "Predict", "dpm", "resampled", "sampler_named"]
+__all__ = ["SAMPLERS", "Guess", "Predict", "dpm", "resampled", "sampler_named", "widening"]
 
-Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # z and gamma to the signal and the noise in it
+
+class Guess(NamedTuple):
+    """Of noisy numbers: the signal, the noise in them, and the mean square by which that noise is off, where it is known."""
+
+    signal: Tensor
+    noise: Tensor
+    error: Tensor | None = None
+
+
+Predict = Callable[[Tensor, Tensor], Guess]  # from z and gamma
 Noises = Iterator[Tensor]
 Sampler = Callable[[Predict, Tensor, Tensor, Noises], Tensor]
+
+
+def widening(error: Tensor | None, now: Tensor, then: Tensor) -> Tensor:
+    """The variance of a step over that of a step at a known row."""
+    return torch.ones_like(now) if error is None else 1 + torch.expm1(now - then) * error
 
 
 def ancestral(predict: Predict, z: Tensor, gammas: Tensor, noise: Noises) -> Tensor:
@@ -38,8 +55,9 @@ def ancestral(predict: Predict, z: Tensor, gammas: Tensor, noise: Noises) -> Ten
     for now, then in pairwise(gammas.unbind()):
         (alpha, sigma), (alpha_s, sigma_s) = amplitudes(now), amplitudes(then)
         share = -torch.expm1(then - now)
-        _, eps = predict(z, now)
-        z = alpha_s / alpha * (z - share * sigma * eps) + share.sqrt() * sigma_s * next(noise)
+        _, eps, error = predict(z, now)
+        spread = (share * widening(error, now, then)).sqrt() * sigma_s
+        z = alpha_s / alpha * (z - share * sigma * eps) + spread * next(noise)
     return z
 
 
@@ -47,7 +65,7 @@ def ddim(predict: Predict, z: Tensor, gammas: Tensor, _none: Noises) -> Tensor:
     """Noise at the start only."""
     for now, then in pairwise(gammas.unbind()):
         alpha_s, sigma_s = amplitudes(then)
-        signal, eps = predict(z, now)
+        signal, eps, _ = predict(z, now)
         z = alpha_s * signal + sigma_s * eps
     return z
 
@@ -57,9 +75,9 @@ def heun(predict: Predict, z: Tensor, gammas: Tensor, _none: Noises) -> Tensor:
     for now, then in pairwise(gammas.unbind()):
         (alpha, _), (alpha_s, _) = amplitudes(now), amplitudes(then)
         step = (then / 2).exp() - (now / 2).exp()
-        _, eps = predict(z, now)
+        eps = predict(z, now).noise
         ahead = z / alpha + step * eps
-        _, after = predict(alpha_s * ahead, then)
+        after = predict(alpha_s * ahead, then).noise
         z = alpha_s * (z / alpha + step * (eps + after) / 2)
     return z
 
@@ -69,7 +87,7 @@ def dpm(predict: Predict, z: Tensor, gammas: Tensor, _none: Noises) -> Tensor:
     before, width = None, gammas[0]
     for now, then in pairwise(gammas.unbind()):
         (_, sigma), (alpha_s, sigma_s) = amplitudes(now), amplitudes(then)
-        signal, _ = predict(z, now)
+        signal = predict(z, now).signal
         h = (now - then) / 2
         ahead = signal if before is None else signal + h / (2 * width) * (signal - before)
         z = sigma_s / sigma * z - alpha_s * torch.expm1(-h) * ahead

@@ -59,6 +59,11 @@ class DequantisedCells(nn.Module):
         self.register_buffer("block", torch.tensor(alike(columns)), persistent=False)  # of columns that are alike
         self.block: Tensor
 
+    @property
+    def said(self) -> Tensor:
+        """The column of everything that a network says: a number for each of theirs."""
+        return self.owner
+
     def learn(self, batches: Any) -> None:
         """Places and scales from the first training rows."""
         self.numbers.learn(first_rows(batches.pieces(), ROWS)[0])

@@ -8,7 +8,7 @@ from typing import Any
 from probgen.errors import CapabilityError
 from probgen.families.latent import checked_sizes
 
-__all__ = ["checked_diffusion", "checked_number", "checked_repetitions"]
+__all__ = ["checked_diffusion", "checked_number", "checked_repetitions", "checked_variance"]
 
 
 def checked_number(name: str, value: Any, low: float, high: float) -> None:
@@ -30,6 +30,10 @@ def checked_diffusion(
     checked_number("guidance", guidance, 0.0, math.inf)
     checked_number("conditioning", conditioning, 0.0, 1.0)
     checked_number("dropout", dropout, 0.0, 0.99)
+    if guidance and not conditioning:
+        raise CapabilityError(
+            f"guidance={guidance:g} compares what is said with and without known cells, and conditioning=0 shows none; fit with conditioning=0.5."
+        )
     if not len(hidden):
         raise CapabilityError("hidden must have a width at least, such as (128, 128), got ().")
 
@@ -42,3 +46,14 @@ def checked_repetitions(value: Any) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise CapabilityError(f"resampling must be a whole number of at least 0, got {value!r}.")
+
+
+def checked_variance(variance: Any) -> bool:
+    """Whether the variance of a step back is learnt.
+
+    Raises:
+        CapabilityError: another name.
+    """
+    if variance not in ("posterior", "learnt"):
+        raise CapabilityError(f"variance must be 'posterior' or 'learnt', got {variance!r}.")
+    return variance == "learnt"

@@ -22,7 +22,7 @@ from probgen.errors import CapabilityError
 from probgen.families.columns import Columns
 from probgen.nn import Attention, ConvolutionDecoder, ConvolutionEncoder, KnownCells, mlp, residual
 
-__all__ = ["encoder", "reads_masks", "writer"]
+__all__ = ["encoder", "grids_of", "reads_masks", "writer"]
 
 PLAIN = ("mlp", "residual")
 OF_CELLS: dict[str, type[KnownCells] | type[Attention]] = {"set": KnownCells, "attention": Attention}
@@ -113,18 +113,20 @@ class PictureWriter(nn.Module):
         return torch.cat(parts, -1)[:, self.order].reshape(*z.shape[:-1], -1)
 
 
-def grids_of(schema: Schema, places: Sequence[Sequence[int]]) -> tuple[list[Tensor], list[int]]:
+def grids_of(
+    schema: Schema, places: Sequence[Sequence[int]], network: str = "convolution"
+) -> tuple[list[Tensor], list[int]]:
     """``(channels, H, W)`` places of the numbers of every picture's pixels, and those of the other columns."""
     if not schema.images:
         raise CapabilityError(
-            "network='convolution' is for pictures, and these columns are none; make the table with Table.from_images, or use another network."
+            f"network={network!r} is for pictures, and these columns are none; make the table with Table.from_images, or use another network."
         )
     grids, rest = [], list(range(len(schema)))
     for image in schema.images:
         first = schema.index(image.names[0])
         pixels = range(first, first + image.pixels)
         if len({len(places[at]) for at in pixels}) > 1:
-            raise CapabilityError(f"Image {image.name!r}: network='convolution' needs pixels of one kind.")
+            raise CapabilityError(f"Image {image.name!r}: network={network!r} needs pixels of one kind.")
         grids.append(torch.tensor([places[at] for at in pixels]).reshape(*image.shape[:2], -1).permute(2, 0, 1))
         rest = [at for at in rest if at not in pixels]
     return grids, [place for at in rest for place in places[at]]

@@ -50,12 +50,14 @@ class NoisedCells(nn.Module):
         owner = torch.cat([group.index.repeat_interleave(group.width) for group in self.parts()])
         self.register_buffer("owner", owner, persistent=False)  # the column of every number
         self.owner: Tensor
+        said = torch.cat([group.index.repeat_interleave(group.outputs) for group in self.parts()])
+        self.register_buffer("said", said, persistent=False)  # the column of everything that a network says
+        self.said: Tensor
         even = torch.cat([torch.tensor(isinstance(g, Numbers)).expand(len(g.index) * g.width) for g in self.parts()])
         self.register_buffer("smooth", even, persistent=False)  # numbers of continuous columns
         self.smooth: Tensor
         self.log_scale = nn.Parameter(torch.zeros(len(owner)))  # of reading, beside the noise that is left
         self.columns, self.width = len(columns), len(owner)
-        self.outputs = sum(len(group.index) * group.outputs for group in self.parts())
         self.register_buffer("block", torch.tensor(alike(columns)), persistent=False)  # of columns that are alike
         self.block: Tensor
 

@@ -5,8 +5,15 @@ r"""Diffusion in continuous time by its score: denoising score matching, and den
     D_\theta(z, \sigma) = \frac{z}{1 + \sigma^2} + \frac{\sigma}{\sqrt{1 + \sigma^2}} F_\theta\Bigl(\frac{z}{\sqrt{1 + \sigma^2}}, \log\sigma\Bigr), \qquad
     z = y + \sigma \epsilon
 
-This is the variance-exploding form. The variance-preserving one follows :math:`w = z / \sqrt{1 + \sigma^2}`, along the same paths; the two differ in how numbers are scaled for a solver.
-A density is that of the numbers with the least noise.
+This is the variance-exploding form. The others follow :math:`w = \alpha z`, with signal :math:`\alpha` and noise :math:`\alpha \sigma`, along the same paths; they differ in how numbers are scaled for a solver:
+
+.. math::
+    \alpha_{\text{vp}} = \frac{1}{\sqrt{1 + \sigma^2}}, \qquad
+    \alpha_{\text{sub-vp}} = \frac{2}{\sigma + \sqrt{4 + \sigma^2}}, \qquad
+    \frac{\mathrm d w}{\mathrm d \log \sigma} = \alpha (z - D_\theta(z, \sigma)) + \frac{\mathrm d \log \alpha}{\mathrm d \log \sigma}\, w
+
+The second is that of :math:`\mathrm d w = -\tfrac12 \beta w\, \mathrm d t + \sqrt{\beta (1 - e^{-2 \int \beta})}\, \mathrm d B`, whose noise :math:`1 - \alpha^2` is below the
+:math:`\sqrt{1 - \alpha^2}` of the first at the same signal. A density is that of the numbers with the least noise.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from torch import Tensor, nn
 
 from probgen.errors import CapabilityError
 from probgen.families.denoising import Asked, Noise, NoiseProcess, in_steps
-from probgen.families.denoising_samplers import Predict, dpm
+from probgen.families.denoising_samplers import Guess, Predict, dpm
 from probgen.families.noise_schedule import amplitudes
 from probgen.families.noised_cells import NoisedCells
 from probgen.families.probability_flow import Velocity, flow_log_prob, flow_to
@@ -29,6 +36,7 @@ __all__ = ["ScoreProcess"]
 LEAST = 0.005  # noise, and MOST, in standard deviations of a column
 MOST = 80.0
 CENTRE, SPREAD = -1.2, 1.2  # of the logarithms of noise that are learnt from
+SDES = ("vp", "subvp", "ve")
 EXACT = 16  # numbers of a row up to which the divergence is exact
 PROBES = 4
 
@@ -39,7 +47,7 @@ class ScoreProcess(NoiseProcess):
     Args:
         cells: the columns as numbers.
         network: from numbers of cells, masks of modelled and shown columns, and the logarithm of the noise, to as many numbers as the cells have.
-        sde: "vp" or "ve".
+        sde: "vp", "subvp" or "ve".
         draw_steps: of draws, and of the coarser of two solutions behind a density.
         guidance: how much further than what is shown says the draws go.
         conditioning: as for every process.
@@ -59,8 +67,8 @@ class ScoreProcess(NoiseProcess):
         sampler: str = "heun",
     ) -> None:
         super().__init__(cells.block, conditioning)
-        if sde not in ("vp", "ve"):
-            raise CapabilityError(f"sde must be 'vp' or 've', got {sde!r}.")
+        if sde not in SDES:
+            raise CapabilityError(f"sde must be one of {', '.join(map(repr, SDES))}, got {sde!r}.")
         if sampler not in ("heun", "dpm"):
             raise CapabilityError(f"sampler must be 'heun' or 'dpm', got {sampler!r}.")
         self.cells, self.network, self.sde, self.sampler = cells, network, sde, sampler
@@ -105,20 +113,27 @@ class ScoreProcess(NoiseProcess):
     def velocity(self, clean: Tensor, asked: Asked) -> Velocity:
         """Of the numbers in the coordinates of the equation, by the logarithm of the noise."""
 
-        def at(z: Tensor, log_sigma: Tensor) -> Tensor:
-            told = log_sigma.expand(z.shape[:-1])
-            if self.sde == "ve":
-                return z - self.denoised(z, told, clean, asked)
-            share = log_sigma.mul(2).sigmoid()  # of the variance
-            norm = (1 + log_sigma.mul(2).exp()).sqrt()
-            return (z * norm - self.denoised(z * norm, told, clean, asked)) / norm - z * share
+        def at(w: Tensor, log_sigma: Tensor) -> Tensor:
+            alpha, slope = self.signal(log_sigma)
+            z = w / alpha
+            return alpha * (z - self.denoised(z, log_sigma.expand(z.shape[:-1]), clean, asked)) + slope * w
 
         return at
 
+    def signal(self, log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The signal in the coordinates of the equation, and the slope of its logarithm by that of the noise."""
+        square = log_sigma.mul(2).exp()
+        if self.sde == "ve":
+            return torch.ones_like(square), torch.zeros_like(square)
+        if self.sde == "vp":
+            return (1 + square).rsqrt(), -log_sigma.mul(2).sigmoid()
+        root = (4 + square).sqrt()
+        return 2 / (log_sigma.exp() + root), -log_sigma.exp() / root
+
     def scales(self) -> tuple[float, float]:
         """Of the coordinates of the equation at its first time, and of noise at its last."""
-        first, last = (math.exp(2 * end) for end in self.ends())
-        return (1.0, math.sqrt(1 + last)) if self.sde == "ve" else (1 / math.sqrt(1 + first), 1.0)
+        first, last = (float(self.signal(torch.tensor(end, dtype=torch.float64))[0]) for end in self.ends())
+        return first, last * math.sqrt(1 + MOST**2)
 
     def times(self, steps: int, like: Tensor) -> Tensor:
         return torch.linspace(*self.ends(), steps + 1, dtype=like.dtype, device=like.device)
@@ -156,10 +171,10 @@ class ScoreProcess(NoiseProcess):
     def predicted(self, clean: Tensor, asked: Asked) -> Predict:
         """The signal in numbers of variance 1, by the log ratio of noise to signal, and the noise."""
 
-        def at(w: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        def at(w: Tensor, gamma: Tensor) -> Guess:
             alpha, sigma = amplitudes(gamma)
             signal = self.denoised(w / alpha, (gamma / 2).expand(w.shape[:-1]), clean, asked)
-            return signal, (w - alpha * signal) / sigma
+            return Guess(signal, (w - alpha * signal) / sigma)
 
         return at
 

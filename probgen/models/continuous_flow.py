@@ -19,22 +19,23 @@ from probgen.families.denoising import Denoised
 from probgen.families.dequantised_cells import DequantisedCells
 from probgen.families.diffusion_options import checked_diffusion
 from probgen.families.flow_matching import FlowMatching
-from probgen.nn import TimedMLP
+from probgen.families.timed_networks import timed_network
 from probgen.program import Model, Traits
 
 
 class ContinuousFlow(Model):
-    """A network of residual blocks that says where numbers go.
+    """A network that says where numbers go.
 
     Args:
         schema: the columns.
-        hidden: widths, a residual block for each.
+        hidden: widths, a residual block for each; of a U-net, channels at every size, each half the one before.
         transport: noise is paired with the complete rows of a minibatch so that the ways are short.
         sampler: of draws: "euler", "heun", or "adaptive", whose steps each row chooses.
         draw_steps: of a draw, and half the steps of a density, whose error is what as many alone would change.
         guidance: how far draws go beyond what the known cells say, 0 for not at all.
         conditioning: share of the training rows in which some known cells are shown to the network, or kept from it.
         dropout: share of the network's units that are left out at each training step.
+        network: "mlp", or "unet" for tables with pictures.
     """
 
     traits = Traits(
@@ -53,13 +54,14 @@ class ContinuousFlow(Model):
         guidance: float = 0.0,
         conditioning: float = 0.5,
         dropout: float = 0.0,
+        network: str = "mlp",
     ) -> None:
         super().__init__(schema)
         checked_diffusion(hidden, draw_steps, guidance, conditioning, dropout)
         self.cells = DequantisedCells(schema)
         if self.cells.stepped:
             self.traits = replace(self.traits, density="bound")
-        self.network = TimedMLP(self.cells.width + 2 * len(schema), hidden, self.cells.width, dropout)
+        self.network = timed_network(schema, self.cells, hidden, dropout, network)
         self.process = FlowMatching(self.cells, self.network, transport, sampler, draw_steps, guidance, conditioning)
 
     def prepare(self, batches):

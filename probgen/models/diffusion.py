@@ -14,21 +14,23 @@ import pyro
 
 from probgen.data.schema import Schema
 from probgen.families.denoising import Denoised
-from probgen.families.diffusion_options import checked_diffusion, checked_repetitions
+from probgen.families.diffusion_options import checked_diffusion, checked_repetitions, checked_variance
 from probgen.families.gaussian_diffusion import GaussianDiffusion
 from probgen.families.noise_schedule import NoiseSchedule
 from probgen.families.noised_cells import NoisedCells
-from probgen.nn import TimedMLP
+from probgen.families.noised_classifier import noised_classifier
+from probgen.families.timed_networks import timed_network
 from probgen.program import Model, Traits
 
 
 class Diffusion(Model):
-    """A network of residual blocks that takes noise away from the columns.
+    """A network that takes noise away from the columns.
 
     Args:
         schema: the columns.
-        hidden: widths, a residual block for each.
+        hidden: widths, a residual block for each; of a U-net, channels at every size, each half the one before.
         steps: T, of the chain; None for endlessly many.
+        variance: of a step of the chain with T steps, "learnt", from the network (Nichol and Dhariwal, 2021), or "posterior", that of a step at a known row.
         draw_steps: steps of a draw, where T is None.
         sampler: of draws: "ancestral" (the chain, which "auto" is with T steps), "ddim", "dpm" or "heun" (noise at the start
             only; "auto" without T is the last).
@@ -38,6 +40,11 @@ class Diffusion(Model):
         dropout: share of the network's units that are left out at each training step.
         resampling: 0 for known cells that the network is shown; else they are held in the noisy row while the others are
             drawn, and each step is gone that often (Lugmayr et al., 2022).
+        network: "mlp", or "unet" for tables with pictures.
+        classifier: a column with levels that a second network tells from the noisy others; where its level is known, that network's
+            gradient stands in draws for a label that is shown (Dhariwal and Nichol, 2021).
+        classifier_guidance: factor of that gradient: 1 for draws of the distribution as far as both networks know it, more for
+            typical ones, 0 for the label itself.
     """
 
     traits = Traits(
@@ -55,16 +62,24 @@ class Diffusion(Model):
         conditioning: float = 0.5,
         dropout: float = 0.0,
         resampling: int = 0,
+        network: str = "mlp",
+        classifier: str | None = None,
+        classifier_guidance: float = 1.0,
+        variance: str = "learnt",
     ) -> None:
         super().__init__(schema)
         checked_diffusion(hidden, draw_steps, guidance, conditioning, dropout, steps)
         checked_repetitions(resampling)
+        learnt = checked_variance(variance) and steps is not None
         self.cells = NoisedCells(schema)
         self.schedule = NoiseSchedule()
-        self.network = TimedMLP(self.cells.width + 2 * len(schema), hidden, self.cells.outputs, dropout)
-        self.process = GaussianDiffusion(
-            self.cells, self.network, self.schedule, steps, draw_steps, sampler, guidance, conditioning, resampling
+        self.network = timed_network(schema, self.cells, hidden, dropout, network, learnt)
+        told = noised_classifier(
+            schema, classifier, self.cells.width, hidden, dropout, classifier_guidance, conditioning
         )
+        self.process = GaussianDiffusion(
+            self.cells, self.network, self.schedule, steps, draw_steps, sampler, guidance, conditioning, resampling, told, learnt
+        )  # fmt: skip
 
     def prepare(self, batches):
         self.cells.learn(batches)
@@ -76,6 +91,9 @@ class Diffusion(Model):
     def model(self, batch):
         with batch.rows():
             pyro.sample("x", Denoised(self.process), obs=batch.x)
+
+    def rehearse(self, batch, sites):
+        return self.process.rehearsal(batch.x)
 
     def guide(self, batch):
         """Nothing is left to learn: what adds the noise is part of the process, so that each step's divergence is in closed form."""

@@ -16,22 +16,23 @@ from probgen.families.denoising import Denoised
 from probgen.families.diffusion_options import checked_diffusion
 from probgen.families.noised_cells import NoisedCells
 from probgen.families.score_process import ScoreProcess
-from probgen.nn import TimedMLP
+from probgen.families.timed_networks import timed_network
 from probgen.program import Model, Traits
 
 
 class ScoreSDE(Model):
-    """A network of residual blocks that takes noise away from continuous columns.
+    """A network that takes noise away from continuous columns.
 
     Args:
         schema: the columns.
-        hidden: widths, a residual block for each.
-        sde: "vp", variance-preserving, or "ve", exploding.
+        hidden: widths, a residual block for each; of a U-net, channels at every size, each half the one before.
+        sde: "vp", variance-preserving, "subvp", with less noise at the same signal, or "ve", exploding.
         draw_steps: half the steps of a draw and of a density, whose error is what as many alone would change.
         sampler: of draws: "heun", two calls of the network a step, or "dpm", one.
         guidance: how far draws go beyond what the known cells say, 0 for not at all.
         conditioning: share of the training rows in which some known cells are shown to the network, or kept from it.
         dropout: share of the network's units that are left out at each training step.
+        network: "mlp", or "unet" for tables with pictures.
     """
 
     traits = Traits(
@@ -51,11 +52,12 @@ class ScoreSDE(Model):
         conditioning: float = 0.5,
         dropout: float = 0.0,
         sampler: str = "heun",
+        network: str = "mlp",
     ) -> None:
         super().__init__(schema)
         checked_diffusion(hidden, draw_steps, guidance, conditioning, dropout)
         self.cells = NoisedCells(schema)
-        self.network = TimedMLP(self.cells.width + 2 * len(schema), hidden, self.cells.width, dropout)
+        self.network = timed_network(schema, self.cells, hidden, dropout, network)
         self.process = ScoreProcess(self.cells, self.network, sde, draw_steps, guidance, conditioning, sampler)
 
     def prepare(self, batches):

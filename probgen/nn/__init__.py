@@ -9,7 +9,7 @@ from probgen.nn.mlp import ContextMLP, mlp
 from probgen.nn.pixels import PixelNetwork
 from probgen.nn.recurrent import BackwardRecurrence, Memory, Recurrence
 from probgen.nn.residual import residual
-from probgen.nn.timed import TimedMLP
+from probgen.nn.timed import TimedMLP, Waves
 from probgen.nn.unet import UNet
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "ShownMLP",
     "TimedMLP",
     "UNet",
+    "Waves",
     "mlp",
     "residual",
 ]

@@ -97,7 +97,7 @@ def chain_bound(of, x):
     def model():
         z = pyro.sample(f"z{T}", dist.Normal(torch.zeros_like(y), 1.0).to_event(1))
         for i in range(T, 0, -1):
-            signal, _ = of.predicted(z[None], gamma[i].expand(1, len(z)), y, every)
+            signal = of.predicted(z[None], gamma[i].expand(1, len(z)), y, every).signal
             z = pyro.sample(f"z{i - 1}", back(z, signal[0], i))
 
     drawn = poutine.trace(guide).get_trace()
@@ -155,6 +155,47 @@ def test_draws_have_the_law_that_the_network_knows(sampler):
     assert np.corrcoef(both.T)[0, 1] == pytest.approx(0.8, abs=0.04)
 
 
+VARIANCES = torch.tensor([0.25, 2.0], dtype=torch.float64)
+
+
+class Alone(torch.nn.Module):
+    """The best denoiser of independent normal numbers, and how far it is off."""
+
+    def forward(self, read, number):
+        alpha, sigma = amplitudes(4 * number[..., None])
+        total = alpha.square() * VARIANCES + sigma.square()
+        said = alpha * read[..., :2] * (1 - VARIANCES) / total
+        return torch.cat([said, (VARIANCES / total).log()], -1)
+
+
+def test_with_the_learnt_variance_few_steps_have_the_density_and_draw_it():
+    """A step back from normal numbers is normal, and so the chain of however few steps is exact."""
+    of = GaussianDiffusion(NoisedCells(REAL), Alone(), NoiseSchedule(-9.0, 7.0), 4, widens=True).double()
+    with torch.no_grad():
+        value, error = of.scored(ROWS, Asked.density(torch.ones(3, 2).bool()), 20_000, SharedNoise())
+        drawn = of.filled(torch.full((4000, 2), math.nan), [SharedNoise()])[0]
+        of.widens = False
+        narrow = of.scored(ROWS, Asked.density(torch.ones(3, 2).bool()), 20_000, SharedNoise())[0]
+    exact = dist.Normal(0.0, VARIANCES.sqrt()).log_prob(ROWS).sum(-1)
+    assert float(error.max()) < 0.1
+    assert ((value - exact).abs() < 4 * error + 3e-3).all()
+    assert (narrow < exact - 1.0).all()
+    np.testing.assert_allclose(drawn.std(0), VARIANCES.sqrt(), rtol=4 / math.sqrt(8000))
+
+
+def test_the_mean_over_rows_has_its_best_variance_where_the_error_is():
+    """Whatever is said of the variance, the bound is below that of the right one."""
+    x, found = torch.randn(4000, 2) * VARIANCES.sqrt(), []
+    for shift in (-1.0, 0.0, 1.0):
+        network = Alone()
+        network.register_forward_hook(lambda _m, _i, said, shift=shift: said + torch.tensor([0.0, 0.0, shift, shift]))
+        of = GaussianDiffusion(NoisedCells(REAL), network, NoiseSchedule(-9.0, 7.0), 4, widens=True).double()
+        torch.manual_seed(1)
+        with torch.no_grad():
+            found.append(float(of.scored(x, Asked.density(torch.ones(4000, 2).bool()), 20, SharedNoise())[0].mean()))
+    assert found[1] > max(found[0], found[2]) + 0.02
+
+
 def test_held_cells_are_conditioned_on_where_steps_are_repeated():
     """Held but once a step, the others listen to them too little."""
     x, spread = torch.tensor([[math.nan, 1.5]]).expand(2000, 2), []
@@ -166,6 +207,16 @@ def test_held_cells_are_conditioned_on_where_steps_are_repeated():
     assert float(drawn[:, 0].std()) == pytest.approx(0.6, abs=0.06)
     assert spread[1] < 0.07
     assert spread[1] < spread[0]
+
+
+def test_guidance_counts_where_cells_are_held_and_has_its_density_where_steps_are_repeated():
+    r"""That is proportional to :math:`p(a \mid b)^{1 + w}\, p(a)^{-w}`, a normal density with w = 1."""
+    precision = 2 / 0.36 - 1.0
+    with torch.no_grad():
+        of = process(resampling=8, draw_steps=60, guidance=1.0)
+        drawn = of.filled(torch.tensor([[math.nan, 1.5]]).expand(1500, 2), [SharedNoise()])[0][:, 0]
+    assert float(drawn.mean()) == pytest.approx(2 * 1.2 / 0.36 / precision, abs=0.06)
+    assert float(drawn.std()) == pytest.approx(precision**-0.5, abs=0.05)
 
 
 def test_levels_and_steps_are_densities():
@@ -311,12 +362,24 @@ def test_classes_are_found_by_the_bound_on_the_label_alone():
         ({"guidance": -1.0}, "guidance must be a number of at least 0, got -1.0"),
         ({"conditioning": 2}, "conditioning must be a number of at least 0 and at most 1, got 2"),
         ({"dropout": "x"}, "dropout must be a number"),
+        ({"variance": "fixed"}, "variance must be 'posterior' or 'learnt', got 'fixed'"),
         ({"resampling": -1}, "resampling must be a whole number of at least 0, got -1"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):
     with pytest.raises(pg.CapabilityError, match=message):
         pg.fit("diffusion", mixed(30), progress=False, **options)
+
+
+def test_a_short_chain_is_nearer_to_the_density_where_its_variance_is_learnt():
+    torch.set_default_dtype(torch.float32)
+    table, found = mixed(300), []
+    for variance in ("posterior", "learnt"):
+        fit = pg.fit(
+            "diffusion", table, hidden=(32, 32), steps=5, variance=variance, max_steps=150, learning_rate=5e-3, seed=0, progress=False
+        )  # fmt: skip
+        found.append(fit.log_prob(table, draws=20).mean().value)
+    assert found[1] > found[0] + 1.0
 
 
 def test_questions_of_other_models_are_refused(pair):

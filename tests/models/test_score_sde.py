@@ -11,7 +11,7 @@ import torch
 import probgen as pg
 from probgen.data import Column, Schema
 from probgen.families.denoising import Asked, SharedNoise
-from probgen.families.denoising_samplers import sampler_named
+from probgen.families.denoising_samplers import Guess, sampler_named
 from probgen.families.noise_schedule import amplitudes
 from probgen.families.noised_cells import NoisedCells
 from probgen.families.score_process import LEAST, ScoreProcess
@@ -49,7 +49,7 @@ def exact(x):
     return parts.log_prob(x[:, None]).sum(-1).logsumexp(-1) - math.log(2)
 
 
-@pytest.mark.parametrize("sde", ["vp", "ve"])
+@pytest.mark.parametrize("sde", ["vp", "subvp", "ve"])
 def test_the_flow_of_an_exact_score_has_the_exact_density(sde):
     of = ScoreProcess(NoisedCells(REAL), Mixture(), sde, draw_steps=40).double()
     x = MEANS[torch.arange(50) % 2] + SPREAD * torch.randn(50, 2)
@@ -59,13 +59,42 @@ def test_the_flow_of_an_exact_score_has_the_exact_density(sde):
     assert float(error.max()) < 1e-3
 
 
-@pytest.mark.parametrize(("sde", "sampler"), [("vp", "heun"), ("ve", "heun"), ("vp", "dpm"), ("ve", "dpm")])
+@pytest.mark.parametrize(("sde", "sampler"), [("vp", "heun"), ("subvp", "heun"), ("ve", "heun"), ("vp", "dpm")])
 def test_draws_of_an_exact_score_are_of_the_mixture(sde, sampler):
     of = ScoreProcess(NoisedCells(REAL), Mixture(), sde, sampler=sampler).double()
     with torch.no_grad():
         drawn = of.filled(torch.full((3000, 2), math.nan), [SharedNoise()])[0]
     assert float(drawn[:, 0].std()) == pytest.approx(math.sqrt(0.64 + 0.25), abs=0.04)
     assert np.corrcoef(drawn.T)[0, 1] == pytest.approx(0.48 / math.sqrt(0.89 * 0.61), abs=0.05)
+
+
+BETA = (0.1, 20.0)  # at times 0 and 1, between which it rises evenly
+
+
+def transition(sde, t):
+    """Signal, noise, drift and squared diffusion of an equation at a time, as Song et al. (2021, appendix B) state them."""
+    beta, total = BETA[0] + (BETA[1] - BETA[0]) * t, BETA[0] * t + (BETA[1] - BETA[0]) * t**2 / 2
+    left = -math.expm1(-total)
+    if sde == "vp":
+        return math.exp(-total / 2), math.sqrt(left), -beta / 2, beta
+    return math.exp(-total / 2), left, -beta / 2, beta * -math.expm1(-2 * total)
+
+
+@pytest.mark.parametrize("sde", ["vp", "subvp"])
+@pytest.mark.parametrize("t", [0.05, 0.3, 0.7])
+def test_the_flow_is_that_of_the_published_equation_in_another_clock(sde, t):
+    r"""At a time, dw/dt = f w - g^2 score(w) / 2, times dt / d log(noise / signal) by differences."""
+    alpha, noise, drift, diffusion = transition(sde, t)
+    log_sigma = [math.log(part[1] / part[0]) for part in (transition(sde, t - 1e-5), transition(sde, t + 1e-5))]
+    of = ScoreProcess(NoisedCells(REAL), Mixture(), sde).double()
+    w = torch.randn(1, 20, 2, requires_grad=True)
+    parts = torch.distributions.Normal(alpha * MEANS, math.sqrt((alpha * SPREAD) ** 2 + noise**2))
+    density = parts.log_prob(w[..., None, :]).sum(-1).logsumexp(-1)
+    (score,) = torch.autograd.grad(density.sum(), w)
+    wanted = (drift * w - diffusion * score / 2) * 2e-5 / (log_sigma[1] - log_sigma[0])
+    asked = Asked.density(torch.ones(20, 2).bool())
+    found = of.velocity(torch.zeros(20, 2), asked)(w, torch.tensor(math.log(noise / alpha)))
+    np.testing.assert_allclose(found.detach(), wanted.detach(), atol=1e-6)
 
 
 def test_random_signs_are_right_on_average(monkeypatch):
@@ -104,7 +133,7 @@ def test_a_fit_nears_the_density_and_fills_holes():
 def test_other_columns_and_equations_are_refused():
     torch.set_default_dtype(torch.float32)
     x = np.random.default_rng(0).normal(size=(30, 2))
-    with pytest.raises(pg.CapabilityError, match="sde must be 'vp' or 've', got 'sub'"):
+    with pytest.raises(pg.CapabilityError, match="sde must be one of 'vp', 'subvp', 've', got 'sub'"):
         pg.fit("score_sde", x, sde="sub", progress=False)
     labelled = pg.Table.from_codes(np.column_stack([x[:, 0], x[:, 1] > 0]).astype(float), Schema((REAL["a"], Column("y", "binary", levels=(0, 1)))))  # fmt: skip
     with pytest.raises(pg.CapabilityError, match="cannot take column 'y', which is binary"):
@@ -119,7 +148,7 @@ def moved(sampler, steps):
     def predict(z, gamma):
         alpha, sigma = amplitudes(gamma)
         signal = 0.25 * alpha / (0.25 * alpha**2 + sigma**2) * z
-        return signal, (z - alpha * signal) / sigma
+        return Guess(signal, (z - alpha * signal) / sigma)
 
     gammas = torch.linspace(8.0, -8.0, steps + 1)
     return float(sampler_named(sampler)(predict, torch.ones(1), gammas, iter(())))
