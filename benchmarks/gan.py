@@ -143,16 +143,15 @@ def mnist() -> Iterator[Line]:
         flat, arrays["train_y"][:20_000]
     )
     seen = pg.picture_features(table, "digit", max_steps=1000)
+    rows: dict[str, tuple[Table, np.ndarray, float]]
     rows = {"training rows": (table.take(np.arange(600)), table.values[:600, -1], 0.0)}
     for name, options in MNIST.items():
         if name in os.environ.get("METHODS", ";".join(MNIST)).split(";"):
             fit, seconds = fitted(name, table, **options)
-            drawn, digit = asked(fit, 60)
-            rows = {name: (labelled(drawn.reshape(-1, 28, 28), digit), digit, seconds), **rows}
+            pixels, digit = asked(fit, 60)
+            rows = {name: (labelled(pixels.reshape(-1, 28, 28), digit), digit, seconds), **rows}
     for name, (drawn, digit, seconds) in rows.items():
-        found = pg.compare_samples(
-            real.take(np.arange(4000)), drawn, features=seen, measures=list(FEATURES), most=2000
-        )
+        found = pg.compare_samples(real.take(np.arange(1200)), drawn, features=seen, measures=list(FEATURES))
         yield {
             "model": name, "agreement": float((judge.predict(drawn.values[:, :-1] / 16) == digit).mean()),
             "judge_on_test": float(judge.score(real.values[:, :-1] / 16, arrays["test_y"])), "features_accuracy": seen.accuracy,
