@@ -60,12 +60,30 @@ LEFT_OUT = (
     "conditional_vae",
 )  # hidden units for levels, and a label that is not here
 
-BOUNDS: dict[str, tuple[float, ...]] = {  # of the densities in their order
-    "gaussian_mixture": (0.05, 0.05, 0.15, 0.03),
-    "student_mixture": (0.05, 0.05, 0.15, 0.04),
-    "latent_class": (0.06, 0.06, 0.25, 3.0),
-    "kernel_density": (0.06, 0.06, 0.15, 1.3),
+BOUNDS: dict[str, tuple[float | None, ...]] = {  # of the densities in their order; None where none is stated
+    "gaussian_mixture": (0.02, 0.05, 0.15, 0.03),
+    "student_mixture": (0.02, 0.05, 0.15, 0.04),
+    "mixture_of_factor_analysers": (0.02, None, None, 0.03),
+    "latent_class": (0.02, 0.06, 0.25, 3.0),
+    "gaussian_copula": (0.03, None, None, 0.08),
+    "kernel_density": (0.03, 0.06, 0.15, 1.3),
+    "hidden_chow_liu_tree": (0.03, None, None, None),
+    "chow_liu_mixture": (0.25, None, None, 2.0),
+    "factor_analysis": (0.95, None, None, 0.03),
+    "probabilistic_pca": (0.95, None, None, 0.1),
+    "bayesian_network": (0.95, None, None, 0.01),
     "spline_flow": (0.02, 0.1, 0.15, 0.1),
+    "coupling_flow": (0.06, None, None, 0.1),
+    "autoregressive_flow": (0.07, None, None, 0.12),
+    "continuous_flow": (0.05, None, None, 0.04),
+    "score_sde": (0.04, None, None, 0.06),
+    "diffusion": (0.06, None, None, 0.2),
+    "made": (0.06, None, None, 0.12),
+    "masked_transformer": (0.06, None, None, 0.12),
+    "energy": (0.06, None, None, 0.4),
+    "vae": (0.03, None, None, 0.1),
+    "hierarchical_vae": (0.25, None, None, 0.5),
+    "vq_vae": (1.1, None, None, None),
 }
 
 

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from probgen.queries.ensemble import ensemble as ensemble
     from probgen.queries.fit import Fit as Fit
     from probgen.queries.fit import fit as fit
+    from probgen.queries.generator_density import generator_log_prob as generator_log_prob
     from probgen.queries.labels import match_labels as match_labels
     from probgen.queries.latent_information import LatentInformation as LatentInformation
     from probgen.queries.latent_information import latent_information as latent_information
@@ -175,6 +176,7 @@ HOME = {
     "probgen.queries.latent_information": ("LatentInformation", "latent_information"),
     "probgen.queries.loo": ("Comparison", "Predictive", "compare_models", "loo", "waic"),
     "probgen.queries.any_order": ("order_spread",),
+    "probgen.queries.generator_density": ("generator_log_prob",),
     "probgen.queries.texts": ("TextScore", "continue_sequences", "continue_text", "text_score"),
     "probgen.queries.marginals": ("Marginals", "class_probabilities"),
     "probgen.queries.networks": ("from_pgmpy", "network", "read_network", "to_pgmpy", "write_network"),

@@ -30,7 +30,7 @@ __all__ = ["Critic", "Generator", "PictureCritic", "PictureGenerator", "ShownCel
 NETWORKS = ("mlp", "convolution")
 NO_DENSITY = (
     "its rows are a network's output for normal noise, which is a point given the noise, and what was compared in training is draws, not"
-    " densities; compare draws with held-out rows (fit.diagnostics, energy distance)"
+    " densities; compare draws with held-out rows (fit.diagnostics, energy distance), or see pg.generator_log_prob for their density under noise"
 )
 
 
