@@ -29,9 +29,13 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 DIGITS = {"latent": 32, "hidden": (256, 256), "masks": 0.0, "max_steps": 5000, "batch_size": 100}
 MNIST: dict[str, dict[str, Any]] = {
-    "conditional_gan": {"latent": 64, "hidden": (256, 256), "masks": 0.0, "max_steps": 5000, "batch_size": 100},
+    "conditional_gan": {
+        "latent": 64, "hidden": (512, 512), "masks": 0.0, "max_steps": 6000, "batch_size": 100, "learning_rate": 5e-4,
+    },
     "conditional_vae": {"label": "digit", "latent": 32, "hidden": (256, 256), "max_steps": 5000, "batch_size": 100},
-    "diffusion": {"hidden": (512, 512), "max_steps": 5000, "batch_size": 100, "conditioning": 0.8, "guidance": 4.0, "sampler": "dpm"},
+    "diffusion": {
+        "hidden": (512, 512), "max_steps": 5000, "batch_size": 100, "conditioning": 0.8, "guidance": 4.0, "sampler": "dpm",
+    },
 }  # fmt: skip
 FEATURES = ("energy_distance", "frechet_distance", "precision", "recall")
 PICTURES = {"max_steps": 2500, "batch_size": 64, "masks": 0.0}

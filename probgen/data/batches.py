@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -474,9 +475,10 @@ def features(x: Tensor, schema: Schema, masks: bool = False) -> Tensor:
     """``(..., F)`` numbers of order one, zeros for unknown cells, and a mask for columns with holes; with ``masks``, for all."""
     if not masks and all(column.kind == "binary" and not column.incomplete for column in schema):
         return x if known(x) is None else x.nan_to_num()
-    pieces = [read_column(x[..., at], column) for at, column in enumerate(schema)]
+    pieces = [read_alike(x[..., run], schema.columns[run]) for run in runs(schema)]
     told = [at for at, column in enumerate(schema) if masks or column.incomplete]
-    return torch.cat([*pieces, x[..., told].isnan().to(x)], -1)
+    unknown = x.isnan() if len(told) == len(schema) else x[..., told].isnan()
+    return torch.cat([*pieces, unknown.to(x)], -1)
 
 
 def first_rows(pieces: Iterable[Batch], rows: int) -> tuple[Tensor, Tensor | None]:
@@ -494,32 +496,54 @@ def first_rows(pieces: Iterable[Batch], rows: int) -> tuple[Tensor, Tensor | Non
 
 def n_features(schema: Schema, masks: bool = False) -> int:
     """F, the width of :func:`features`."""
-    return features(torch.zeros(1, len(schema)), schema, masks).shape[-1]
+    return len(feature_columns(schema)) + sum(masks or column.incomplete for column in schema)
 
 
 def feature_columns(schema: Schema) -> list[int]:
     """The column that each number of :func:`features` is of, masks left out."""
-    widths = [read_column(torch.zeros(1), column).shape[-1] for column in schema]
-    return [at for at, width in enumerate(widths) for _ in range(width)]
+    widths = {"categorical": lambda column: len(column.levels), "semicontinuous": lambda _: 2}
+    counts = [widths.get(column.kind, lambda _: 1)(column) for column in schema]
+    return [at for at, count in enumerate(counts) for _ in range(count)]
 
 
 def read_column(x: Tensor, column: Column) -> Tensor:
     """One column's features, ``(..., 1)`` or ``(..., L)``."""
-    if column.kind in AFFINE or column.kind == "binary":
+    return read_alike(x[..., None], [column])
+
+
+def runs(schema: Schema) -> list[slice]:
+    """Neighbouring columns that are read alike."""
+    lengths = [len(list(own)) for _, own in groupby(schema, look)]
+    ends = list(accumulate(lengths))
+    return [slice(end - length, end) for length, end in zip(lengths, ends, strict=True)]
+
+
+def look(column: Column) -> tuple[str, int]:
+    """What tells how a column is read."""
+    if column.kind == "count" and column.bounds is not None and math.isfinite(column.bounds[1]):
+        return "steps", 0
+    return column.kind, len(column.levels)
+
+
+def read_alike(x: Tensor, columns: Sequence[Column]) -> Tensor:
+    """Features of ``(..., C)`` cells of columns that are read alike, ``(..., C)`` or ``(..., C L)``."""
+    kind, levels = look(columns[0])
+    if kind in AFFINE or kind == "binary":
         read = x
-    elif column.kind == "positive":
+    elif kind == "positive":
         read = x.clamp_min(1e-30).log()
-    elif column.kind == "bounded":
+    elif kind == "bounded":
         read = 2 * x - 1
-    elif column.kind == "count" and column.bounds is not None and math.isfinite(column.bounds[1]):
-        read = 2 * (x - column.bounds[0]) / (column.bounds[1] - column.bounds[0]) - 1
-    elif column.kind == "count":
+    elif kind == "steps":
+        least, most = x.new_tensor([column.bounds for column in columns]).T
+        read = 2 * (x - least) / (most - least) - 1
+    elif kind == "count":
         read = x.clamp_min(0).log1p() - 1
-    elif column.kind == "semicontinuous":
+    elif kind == "semicontinuous":
         read = torch.stack([(x > 0).to(x), torch.where(x > 0, x, 1.0).log()], -1).where(~x.isnan()[..., None], 0.0)
-        return read.nan_to_num()
-    elif column.kind == "ordinal":
-        read = 2 * x / max(len(column.levels) - 1, 1) - 1
+        return read.nan_to_num().flatten(-2)
+    elif kind == "ordinal":
+        read = 2 * x / max(levels - 1, 1) - 1
     else:
-        return (x[..., None] == torch.arange(len(column.levels), device=x.device)).to(x)
-    return read.nan_to_num()[..., None]
+        return (x[..., None] == torch.arange(levels, device=x.device)).to(x).flatten(-2)
+    return read.nan_to_num()

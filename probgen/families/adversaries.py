@@ -62,9 +62,14 @@ class ShownCells(nn.Module):
         self.always: Tensor
 
     @property
-    def reads(self) -> bool:
-        """Whether a generator is shown anything at all."""
-        return bool(self.share or self.always.any())
+    def ever(self) -> Tensor:
+        """``(D,)`` columns that a generator is ever shown."""
+        return torch.ones_like(self.always) if self.share else self.always
+
+    def volume(self, latent: int) -> Tensor:
+        r"""``(D,)`` factors by which L numbers of noise do not drown what is shown: :math:`\sqrt{L / D_0}` for each of :math:`D_0` columns shown always, or of the others."""
+        shown = self.always.sum().clamp_min(1)
+        return torch.where(self.always, latent / shown, latent / (~self.always).sum().clamp_min(1)).sqrt()
 
     def forward(self, known: Tensor) -> Tensor:
         """``(B, D)`` mask at random."""
@@ -97,7 +102,7 @@ class Generator(nn.Module):
         hidden: widths of the layers.
         columns: that are written.
         network: "mlp", or "convolution" for pictures.
-        reads: whether it is shown cells.
+        shown: what it is shown: of columns that it is never shown nothing is read.
     """
 
     def __init__(
@@ -106,25 +111,35 @@ class Generator(nn.Module):
         latent: int,
         hidden: Sequence[int],
         columns: RelaxedColumns,
-        network: str = "mlp",
-        reads: bool = True,
+        network: str,
+        shown: ShownCells,
     ) -> None:
         super().__init__()
         if network not in NETWORKS:
             raise CapabilityError(f"network must be one of {', '.join(map(repr, NETWORKS))}, got {network!r}.")
-        self.reads, width = reads, columns.numbers + columns.width
+        numbers = columns.spread(shown.ever).nonzero()[:, 0]
+        for name, value in {
+            "numbers": numbers,
+            "cells": shown.ever.nonzero()[:, 0],
+            "volume": columns.spread(shown.volume(latent))[numbers],
+        }.items():
+            self.register_buffer(name, value, persistent=False)
+        self.numbers: Tensor
+        self.cells: Tensor
+        self.volume: Tensor
+        width = len(self.numbers) + len(self.cells)
         self.reader: Any = None
-        if reads and network == "convolution":
+        if network == "convolution" and shown.share:
             self.reader, width = PictureReader(schema, *hidden), hidden[-1]
-        inputs = latent + width * reads
-        self.net = writer(inputs, *hidden, columns=columns, schema=schema, network=network)  # type: ignore[arg-type]
+        self.net = writer(latent + width, *hidden, columns=columns, schema=schema, network=network)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, rows: Tensor, known: Tensor) -> Tensor:
         """``(B, L)`` noise, ``(B, F)`` numbers, nought where unknown, and ``(B, D)`` which are known."""
-        if not self.reads:
-            return self.net(z)
-        read = torch.cat([rows, (~known).to(rows)], -1)
-        return self.net(torch.cat([z, read if self.reader is None else self.reader(read)], -1))
+        if self.reader is None:  # noughts for rows that are shown nothing, so that the noise is heard
+            read = torch.cat([self.volume * rows[..., self.numbers], known[..., self.cells].to(rows)], -1)
+        else:
+            read = self.reader(torch.cat([rows, (~known).to(rows)], -1))
+        return self.net(torch.cat([z, read], -1))
 
 
 class Critic(nn.Module):
@@ -262,6 +277,7 @@ def pair(
 ) -> tuple[nn.Module, nn.Module]:
     """Generator and critic: of pictures of one size, or of any columns."""
     if aligned(schema):
-        made = PictureGenerator(schema, latent, columns, tuple(hidden))
-        return made, PictureCritic(schema, columns, spectral)
-    return Generator(schema, latent, hidden, columns), Critic(schema, hidden, columns, spectral=spectral)
+        pictures = PictureGenerator(schema, latent, columns, tuple(hidden))
+        return pictures, PictureCritic(schema, columns, spectral)
+    cells = Generator(schema, latent, hidden, columns, "mlp", ShownCells(schema, 1.0))
+    return cells, Critic(schema, hidden, columns, spectral=spectral)

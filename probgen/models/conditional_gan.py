@@ -56,7 +56,7 @@ class ConditionalGAN(Model):
         self.latent, self.label = latent, checked_label(schema, label, "conditional_gan")
         self.columns = RelaxedColumns(schema)
         self.shown = ShownCells(schema, masks, (self.label,))
-        self.generator = Generator(schema, latent, hidden, self.columns, network)
+        self.generator = Generator(schema, latent, hidden, self.columns, network, self.shown)
         self.critic = Critic(schema, hidden, self.columns, network, (self.label,), spectral)
         self.register_buffer("frequencies", torch.ones(schema[self.label].cardinality))
 

@@ -64,7 +64,7 @@ class ConditionalVAE(Model):
         read = n_features(schema, self.masks)
         self.label = self.tried = checked_label(schema, label, "conditional_vae")
         self.others = tuple(name for name in schema.names if name != self.label)
-        self.levels = schema[self.label].cardinality
+        self.levels, self.volume = schema[self.label].cardinality, latent**0.5  # z does not drown the label
         others = schema.select(self.others)
         self.columns = Columns(others, families=families)
         self.level = Categorical(self.levels)
@@ -92,7 +92,7 @@ class ConditionalVAE(Model):
 
     def described(self, z, y):
         """The other columns given latents and levels."""
-        hot = one_hot(y.long(), self.levels).to(z)
+        hot = one_hot(y.long(), self.levels).to(z) * self.volume
         return self.columns(self.decoder(torch.cat([z, hot.expand(*z.shape[:-1], -1)], -1)))
 
     def model(self, batch):

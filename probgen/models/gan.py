@@ -50,7 +50,7 @@ class GAN(Model):
         self.latent = latent
         self.columns = RelaxedColumns(schema)
         self.shown = ShownCells(schema, masks)
-        self.generator = Generator(schema, latent, hidden, self.columns, network, self.shown.reads)
+        self.generator = Generator(schema, latent, hidden, self.columns, network, self.shown)
         self.critic = Critic(schema, hidden, self.columns, network, spectral=spectral)
 
     def prepare(self, batches):

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
@@ -175,3 +176,19 @@ def test_rows_that_weigh_nothing_teach_nothing():
     table = Table(np.column_stack([x, rng.normal(size=600)])).with_weights(np.repeat([1.0, 0.0], 300))
     drawn = quick(table, hidden=(32, 32), max_steps=500).sample(1000).values[:, 0]
     assert (drawn > 4).mean() < 0.02
+
+
+def test_a_label_is_heard_beside_the_noise_and_hundreds_of_pixels():
+    pixels = Table.from_images(np.random.default_rng(0).integers(0, 17, (40, 20, 20)), kind="count", levels=17)
+    label = Column("digit", "categorical", levels=tuple(range(10)))
+    schema = Schema((*pixels.schema.columns, label), images=pixels.schema.images)
+    table = Table.from_codes(np.column_stack([pixels.values, np.arange(40) % 10]), schema)
+    for masks in (0.0, 0.25):
+        fit = pg.fit("conditional_gan", table, latent=64, masks=masks, max_steps=1, progress=False)
+        batch = next(iter(fit.batches(table.take(range(10)).hide(*pixels.names), 10).pieces()))
+        rows, known = fit.program.columns.read(batch)
+        z = torch.randn(10, 64)
+        with torch.no_grad():
+            by_label = fit.program.generator(z[:1].expand(10, -1), rows, known).std(0).mean()
+            by_noise = fit.program.generator(z, rows[:1].expand(10, -1), known).std(0).mean()
+        assert 0.5 < by_label / by_noise < 2

@@ -93,6 +93,15 @@ def test_an_unknown_label_is_summed_out(options):
     assert np.abs((hidden.value - summed) / error).max() < 4.5
 
 
+def test_a_label_is_heard_beside_many_latents():
+    fit = fitted("conditional_vae", labelled()[0], label="group", latent=50, hidden=(64,), max_steps=1)
+    z, y = torch.randn(300, 50, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 3
+    with torch.no_grad():
+        by_label = fit.program.described(z[:1].expand(300, -1), y).mean.std(0).mean()
+        by_latents = fit.program.described(z, torch.zeros(300)).mean.std(0).mean()
+    assert 0.5 < by_label / by_latents < 2
+
+
 def test_labels_are_told_from_some_and_rows_drawn_of_the_asked_one():
     table, group = labelled()
     fit = fitted("conditional_vae", table, label="group", latent=2, hidden=(32,), max_steps=1500, learning_rate=3e-3)

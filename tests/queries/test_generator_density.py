@@ -26,7 +26,7 @@ def linear(masks=0.0):
     """A gan whose generator has been made linear."""
     fit = pg.fit("gan", rows(), latent=2, hidden=(8,), masks=masks, max_steps=5, batch_size=50, progress=False)
     generator = fit.program.generator
-    width = 2 + 6 * generator.reads
+    width = generator.net[0].in_features
     with torch.random.fork_rng():
         torch.manual_seed(0)
         generator.net = nn.Linear(width, 3).to(next(fit.program.parameters()))
@@ -37,7 +37,7 @@ def truth(fit, table, known=slice(None)):
     """The density of a linear map of normal numbers, with noise."""
     net = fit.program.generator.net
     weight, shift = net.weight.detach().double(), net.bias.detach().double()
-    loading, shift = weight[:, :2].numpy(), (shift + weight[:, 5:].sum(1)).numpy()  # all cells are told as unknown
+    loading, shift = weight[:, :2].numpy(), shift.numpy()  # nothing is shown
     scale, loc = fit.standardiser.scale[known], fit.standardiser.shift[known]
     covariance = (loading @ loading.T + NOISE**2 * np.eye(3))[known][:, known]
     z = (table.values[:, known] - loc) / scale
