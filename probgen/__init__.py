@@ -87,9 +87,14 @@ if TYPE_CHECKING:
     from probgen.structure.confidence import edge_confidence as edge_confidence
     from probgen.structure.graph import Graph as Graph
     from probgen.structure.learn import learn_structure as learn_structure
+    from probgen.studies.anomalies import AnomalyStudy as AnomalyStudy
+    from probgen.studies.anomalies import anomaly_study as anomaly_study
     from probgen.studies.calibration import Calibration as Calibration
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
+    from probgen.studies.conformal import change_points as change_points
+    from probgen.studies.conformal import conformal_p_values as conformal_p_values
+    from probgen.studies.conformal import online_p_values as online_p_values
     from probgen.studies.density import density_study as density_study
     from probgen.studies.design import Design as Design
     from probgen.studies.disentanglement import Disentanglement as Disentanglement
@@ -138,6 +143,9 @@ if TYPE_CHECKING:
     from probgen.studies.simulation_summary import ImputationStudy as ImputationStudy
     from probgen.studies.structural_em import StructuralEM as StructuralEM
     from probgen.studies.structural_em import structural_em as structural_em
+    from probgen.studies.surprise import cell_surprise as cell_surprise
+    from probgen.studies.surprise import description_length as description_length
+    from probgen.studies.surprise import step_surprise as step_surprise
     from probgen.studies.toy_study import ToyStudy as ToyStudy
     from probgen.studies.toy_study import toy_study as toy_study
 
@@ -187,8 +195,10 @@ HOME = {
     "probgen.queries.trees": ("trees",),
     "probgen.queries.walk_diagnosis": ("WalkDiagnosis", "walk_diagnosis"),
     "probgen.inference.logs": ("CsvLog", "TensorBoardLog"),
+    "probgen.studies.anomalies": ("AnomalyStudy", "anomaly_study"),
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
+    "probgen.studies.conformal": ("change_points", "conformal_p_values", "online_p_values"),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.filled_cells": ("fill_study",),
     "probgen.studies.design": ("Design",),
@@ -225,6 +235,7 @@ HOME = {
     "probgen.studies.simulation_summary": ("ImputationStudy",),
     "probgen.studies.sensitivity": ("Sensitivity", "sensitivity"),
     "probgen.studies.structural_em": ("StructuralEM", "structural_em"),
+    "probgen.studies.surprise": ("cell_surprise", "description_length", "step_surprise"),
     "probgen.studies.toy_study": ("ToyStudy", "toy_study"),
     "probgen.structure.confidence": ("edge_confidence",),
     "probgen.structure.learn": ("learn_structure",),

@@ -39,6 +39,7 @@ def blocks(language, text=README):
                 "energy",
                 "adversarial",
                 "autoregressive",
+                "anomalies",
                 "text",
             )
         ),

@@ -1,5 +1,6 @@
 """Figures: functions of data and, if you have them, Axes; they return the Axes."""
 
+from probgen.plots.anomalies import anomalies, odd_cells, odd_scores
 from probgen.plots.calibration import calibration, ecdf_difference, rank_histogram
 from probgen.plots.chain import decoded, durations, forecast, transition_diagram
 from probgen.plots.classification import confusion_matrix, reliability_curve
@@ -40,6 +41,7 @@ from probgen.plots.toys import density_plane, point_cloud, toy_gallery
 from probgen.plots.training import training_curve
 
 __all__ = [
+    "anomalies",
     "calibration",
     "chain_traces",
     "column_against",
@@ -74,6 +76,8 @@ __all__ = [
     "missing_patterns",
     "missing_shares",
     "network",
+    "odd_cells",
+    "odd_scores",
     "overimputation",
     "pair_against",
     "picture_rows",
