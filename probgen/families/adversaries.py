@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,17 @@ from probgen.families.networks import PictureReader, grids_of, writer
 from probgen.families.relaxed import RelaxedColumns
 from probgen.nn import ConvolutionEncoder, UNet, mlp
 
-__all__ = ["Comparison", "Critic", "Generator", "PictureCritic", "PictureGenerator", "ShownCells", "noise", "pair"]
+__all__ = [
+    "Comparison",
+    "Critic",
+    "Generator",
+    "PictureCritic",
+    "PictureGenerator",
+    "ShownCells",
+    "generator_of",
+    "noise",
+    "pair",
+]
 
 NETWORKS = ("mlp", "convolution")
 NO_DENSITY = (
@@ -284,7 +295,12 @@ def pair(
     schema: Schema, latent: int, hidden: Sequence[int], columns: RelaxedColumns, spectral: bool
 ) -> tuple[nn.Module, nn.Module]:
     """Generator and critic: of pictures of one size, or of any columns."""
+    critic = PictureCritic if aligned(schema) else partial(Critic, hidden=hidden)
+    return generator_of(schema, latent, hidden, columns), critic(schema, columns=columns, spectral=spectral)
+
+
+def generator_of(schema: Schema, latent: int, hidden: Sequence[int], columns: RelaxedColumns) -> nn.Module:
+    """A generator that is shown cells: of pictures of one size, or of any columns."""
     if aligned(schema):
-        made = PictureGenerator(schema, latent, columns, tuple(hidden))
-        return made, PictureCritic(schema, columns, spectral)
-    return Generator(schema, latent, hidden, columns), Critic(schema, hidden, columns, spectral=spectral)
+        return PictureGenerator(schema, latent, columns, tuple(hidden))
+    return Generator(schema, latent, hidden, columns)

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from probgen.data.batches import Batch
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
-from probgen.families.adversaries import Comparison, pair
+from probgen.families.adversaries import Comparison, generator_of, pair
 from probgen.families.relaxed import RelaxedColumns, part_of
 
-__all__ = ["ShownSides", "SideCritics", "SideGenerators", "checked_sides", "sides_and_critics"]
+__all__ = ["ShownSides", "SideCritics", "SideGenerators", "checked_sides", "players"]
 
 Names = tuple[str, ...]
 
@@ -109,19 +109,20 @@ class ShownSides(nn.Module):
         self.sides: Tensor
 
     def compare(self, known: Tensor, share: Tensor, at_random: bool = True) -> Comparison:
-        """One side of each row, which is drawn where both are known; of ``(B, D)`` known cells, and shares ``(B,)``."""
+        """One side of each row, which is drawn where both are known; of ``(B, D)`` known cells, and shares ``(B,)``.
+
+        Where no row knows the other side, nothing is looked at.
+        """
         own = self.chosen(known)  # (B,) 0 or 1
         source = known & self.sides[own]
         beside = others(own, share * source.any(1))
-        alone = beside < 0
-        if at_random:
-            alone |= torch.rand(len(known), device=known.device) < self.share
-        rows = torch.arange(len(known), device=known.device)
-        beside = torch.where(alone, rows, beside)
+        rows, anybody = torch.arange(len(known), device=known.device), beside >= 0
+        alone = anybody & (torch.rand(len(known), device=known.device) < self.share * at_random)
         within = torch.rand(known.shape, device=known.device) < 2 * torch.rand(len(known), 1, device=known.device) - 1
+        beside = torch.where(alone | ~anybody, rows, beside)
         return Comparison(
             known=source & (within | ~alone[:, None]),
-            seen=source[beside],
+            seen=source[beside] & anybody[:, None],
             beside=beside,
             share=balanced(own, share),
         )
@@ -180,18 +181,22 @@ def balanced(own: Tensor, share: Tensor) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------ the players
-def sides_and_critics(
+def players(
     schema: Schema,
     sides: tuple[Names, Names],
     latent: int,
     hidden: Sequence[int],
     columns: RelaxedColumns,
+    completes: bool,
     spectral: bool,
 ) -> tuple[SideGenerators, SideCritics]:
-    """A generator and a critic of each side."""
+    """Generators and a critic of each side; without ``completes`` none but the two that translate."""
     pairs = [pair(schema, latent, hidden, columns, spectral) for _ in sides]
-    generators, critics = zip(*pairs, strict=True)
-    return SideGenerators(schema, sides, latent, columns, generators), SideCritics(masks_of(schema, sides), critics)
+    translate, critics = zip(*pairs, strict=True)
+    complete = [generator_of(schema, latent, hidden, columns) for _ in sides] if completes else []
+    return SideGenerators(schema, sides, latent, columns, translate, complete), SideCritics(
+        masks_of(schema, sides), critics
+    )
 
 
 class SideCritics(nn.Module):
@@ -209,25 +214,32 @@ class SideCritics(nn.Module):
         self.critics = nn.ModuleList(critics)
 
     def forward(self, rows: Tensor, known: Tensor, seen: Tensor) -> Tensor:
-        """``(B,)``; what had been shown of the other side is none of its business."""
+        """``(B,)`` of rows; a critic is told which cells of its side had been shown, and of the other side whether any had been.
+
+        Translations and draws have to be told apart: else it is enough that they make up the side's distribution together.
+        """
         score = rows.new_zeros(len(rows))
         for side, critic in zip(self.sides, self.critics, strict=True):
             at = (seen & side).any(1).nonzero()[:, 0]
             if not len(at):
                 continue
-            score = score.index_add(0, at, critic(rows[at], known[at] & side, seen[at] & side))
+            told = known[at] & side | (known[at] & ~side).any(1, keepdim=True) & ~side
+            score = score.index_add(0, at, critic(rows[at], told, seen[at] & side))
         return score
 
 
 class SideGenerators(nn.Module):
-    """A generator of each side, shown known cells of either side.
+    """Generators of each side: one is shown the other side, one some cells of its own.
+
+    They share no weights: what the way back asks of translations is so much louder than the critic that draws would hardly be learnt.
 
     Args:
         schema: the columns.
         sides: names of the columns of both.
         latent: L, numbers of noise of one side.
         columns: that are written.
-        generators: from noise, rows and which cells are known to the outputs of all columns, of which each writes its side's.
+        translate: from noise, rows and which cells are known to the outputs of all columns, of which each writes its side's.
+        complete: the same; empty where only whole sides are known.
     """
 
     def __init__(
@@ -236,10 +248,12 @@ class SideGenerators(nn.Module):
         sides: tuple[Names, Names],
         latent: int,
         columns: RelaxedColumns,
-        generators: Sequence[nn.Module],
+        translate: Sequence[nn.Module],
+        complete: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
-        self.latent, self.columns, self.generators = latent, columns, nn.ModuleList(generators)
+        self.latent, self.columns = latent, columns
+        self.translate, self.complete = nn.ModuleList(translate), nn.ModuleList(complete)
         exchanged = exchange(schema, sides, columns)
         self.alike = exchanged is not None
         places = torch.arange(columns.numbers) if exchanged is None else exchanged
@@ -257,20 +271,24 @@ class SideGenerators(nn.Module):
         has = (known[:, None] & self.sides).any(-1)  # (B, 2)
         has = torch.stack([has[:, 0] | ~has.any(1), has[:, 1]], 1)
         noise = z.chunk(2, -1)
-        for side, mask in enumerate(self.sides):
-            whole = (known | ~mask).all(1)
-            rows = self.written(side, has[:, side] & ~whole, rows, known & mask, noise[side], u)
-        for side, mask in enumerate(self.sides):
-            rows = self.written(side, ~has[:, side], rows, (~mask).expand_as(known), noise[side], u)
+        for side, generator in enumerate(self.complete):
+            mask = self.sides[side]
+            holes = has[:, side] & (~known & mask).any(1)
+            rows = self.written(side, generator, holes, rows, known & mask, noise[side], u)
+        for side, generator in enumerate(self.translate):
+            shown = (~self.sides[side]).expand_as(known)
+            rows = self.written(side, generator, ~has[:, side], rows, shown, noise[side], u)
         return rows
 
-    def written(self, side: int, which: Tensor, rows: Tensor, shown: Tensor, z: Tensor, u: Tensor) -> Tensor:
+    def written(
+        self, side: int, generator: nn.Module, which: Tensor, rows: Tensor, shown: Tensor, z: Tensor, u: Tensor
+    ) -> Tensor:
         """Rows of which some, ``(B,)``, have one side written by what is shown; shown cells stay."""
         at = which.nonzero()[:, 0]
         if not len(at):
             return rows
         read, given = rows[at], self.columns.spread(shown[at])
-        made = self.columns.relaxed(self.generators[side](z[at], read * given, shown[at]), u[at])
+        made = self.columns.relaxed(generator(z[at], read * given, shown[at]), u[at])
         writes = self.columns.spread(self.sides[side] & ~shown[at])
         return rows.index_copy(0, at, torch.where(writes, made, read))
 
@@ -279,7 +297,8 @@ class SideGenerators(nn.Module):
         z = torch.randn(len(rows), self.latent, device=rows.device, dtype=rows.dtype)
         u = torch.rand(len(rows), self.columns.noises, device=rows.device, dtype=rows.dtype)
         every = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        return self.written(side, every, rows, (~self.sides[side]).expand(len(rows), -1), z, u)
+        shown = (~self.sides[side]).expand(len(rows), -1)
+        return self.written(side, self.translate[side], every, rows, shown, z, u)
 
     def returned(self, rows: Tensor, known: Tensor) -> Tensor:
         """``(B,)`` mean absolute difference of known cells ``(B, D)`` to themselves, when their side is written from the other, which was written from them."""

@@ -8,7 +8,7 @@ r"""Translation between two sides that are never seen together (CycleGAN; Zhu, P
 The columns of a row are two sides, a and b: two pictures, or any two groups of columns. Training rows know one or the other; those that know both are taken for a row of one
 of them at each step. Each side has a generator, which is shown the other, and a critic of that side alone; what is written from a real row has to lead back to it. So it is the
 distributions of the sides, and what is easy to write, that say which a belongs to which b: any map that carries one distribution to the other and can be undone is as good. With
-``masks`` both generators also complete their side from some of its cells, or draw it from none, so all holes can be filled. There is no density.
+``masks`` two more generators complete a side from some of its cells, or draw it from none, so all holes can be filled. There is no density.
 """
 
 import pyro
@@ -18,7 +18,7 @@ from probgen.errors import CapabilityError
 from probgen.families.adversaries import NO_DENSITY, noise
 from probgen.families.latent import checked_sizes
 from probgen.families.relaxed import Generated, RelaxedColumns
-from probgen.families.sides import ShownSides, checked_sides, sides_and_critics
+from probgen.families.sides import ShownSides, checked_sides, players
 from probgen.program import Model, Traits
 
 
@@ -32,7 +32,7 @@ class CycleGAN(Model):
         hidden: channels at each size of U-shaped generators, where both sides are pictures of one size; else widths of the layers.
         cycle: weight of the mean absolute difference of a side to what comes back from the other.
         identity: weight of that of a side to what is written when it is shown in the other's place; for sides of one shape.
-        masks: share of the training rows of which the generator is shown cells of one side at random, or none. With 0 it translates whole sides alone.
+        masks: share of the training rows that teach how to complete a side from its own cells, shown at random, or none. With 0 whole sides are all that is translated.
         spectral: layers of the critics have spectral norm one (Miyato et al., 2018).
     """
 
@@ -49,7 +49,7 @@ class CycleGAN(Model):
         hidden: tuple[int, ...] = (32, 64),
         cycle: float = 10.0,
         identity: float = 0.0,
-        masks: float = 0.1,
+        masks: float = 0.25,
         spectral: bool = False,
     ) -> None:
         super().__init__(schema)
@@ -59,7 +59,7 @@ class CycleGAN(Model):
         self.latent = latent
         self.columns = RelaxedColumns(schema)
         self.shown = ShownSides(schema, named, masks)
-        self.generators, self.critic = sides_and_critics(schema, named, latent, hidden, self.columns, spectral)
+        self.generators, self.critic = players(schema, named, latent, hidden, self.columns, masks > 0, spectral)
         if identity and not self.generators.alike:
             raise CapabilityError(
                 f"identity={identity!r} needs sides whose columns have the same kinds, levels and bounds in order; use identity=0."
@@ -77,9 +77,12 @@ class CycleGAN(Model):
             rows = self.generators(*self.columns.read(batch), z, u)
             pyro.sample("x", Generated(rows, self.columns), obs=batch.x)
 
-    def kept(self, made, known):
-        """What training asks of generated rows beside the critics: weights, and differences of what is known."""
-        differences = {"cycle": self.generators.returned, "identity": self.generators.unchanged}
+    def kept(self, made, by):
+        """What training asks of translations beside the critics: weights, and differences of what they were made from."""
+        differences, known = (
+            {"cycle": self.generators.returned, "identity": self.generators.unchanged},
+            by.known & ~by.seen,
+        )
         return {name: (weight, differences[name](made, known)) for name, weight in self.weights.items() if weight}
 
     def outline(self):

@@ -201,7 +201,7 @@ class AdversarialTraining(Method):
         """What generated rows are to keep beside what the critic sees: weights, and differences ``(B,)``."""
         own: Any = getattr(self.program, "kept", None)
         if own is not None:
-            return own(made, shown.by.known)
+            return own(made, shown.by)
         return {"fidelity": (self.fidelity, self.distance(shown, made))} if self.fidelity else {}
 
     def distance(self, shown: Shown, made: Tensor) -> Tensor:
