@@ -218,9 +218,11 @@ class Critic(nn.Module):
 
 
 def normalise(network: nn.Module) -> None:
-    """Spectral norm one for every layer."""
+    """Spectral norm one for every layer; those that start with nothing, which has no norm, start as others do."""
     for layer in list(network.modules()):
         if isinstance(layer, nn.Linear | nn.Conv2d):
+            if not bool(layer.weight.any()):
+                layer.reset_parameters()
             spectral_norm(layer)
 
 
