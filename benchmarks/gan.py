@@ -38,6 +38,7 @@ PICTURES = {"max_steps": 2500, "batch_size": 64, "masks": 0.0}
 UNPAIRED: dict[str, dict[str, Any]] = {
     "image_to_image_gan": {},
     "cycle_gan": {},
+    "cycle_gan, cycle=1": {"cycle": 1.0},
     "cycle_gan, cycle=0": {"cycle": 0.0},
 }
 BRIGHT = 4.0  # step between neighbouring pixels that is an edge
