@@ -7,10 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.inference.collapse import energy_distance
 
 NORMAL = stats.norm()
 
@@ -84,6 +86,20 @@ def test_identity_chooses_the_direction(seed):
     a = NORMAL.ppf(np.linspace(0.05, 0.95, 50))
     assert np.abs(other_side(fit, a, "b") - (5 + 2 * a)).mean() < 0.4  # the falling one: 3
     assert fit.history["identity"][-1] < 0.15
+
+
+# ------------------------------------------------------------------------------------------------------------ points
+def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
+    """Which point becomes which is open: a ring is its own image under turns and mirrors."""
+    rng = np.random.default_rng(0)
+    angles = rng.uniform(0, 2 * np.pi, (3, 700))
+    rings = np.stack([np.cos(angles), np.sin(angles)], -1) + 0.05 * rng.normal(size=(3, 700, 2))
+    columns = Schema(tuple(Column(name, "real") for name in "abcd"))
+    fit = quick(apart(rings[0], 5 + 2 * rings[1], columns), max_steps=300, cycle=1.0, masks=0.0)
+    there = fit.fill(apart(rings[2], np.empty((0, 2)), columns), 1)[0]
+    drawn, real = (torch.tensor(rows) for rows in (there.values[:, 2:], 5 + 2 * rings[1]))
+    assert float(energy_distance(real, drawn)) < 0.1
+    assert np.abs(fit.fill(there.hide("a", "b"), 1)[0].values[:, :2] - rings[2]).mean() < 0.05
 
 
 # ----------------------------------------------------------------------------------------------------------- levels
