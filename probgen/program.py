@@ -49,6 +49,8 @@ class Traits:
         any_order: it says every cell given any others: the density of each set of known cells is exact by itself, and cells given
             others are asked for directly, because densities of different sets agree only as far as has been learnt.
         labelled: it needs a column with levels beside others.
+        unpaired: it learns two sides of the columns, each by itself, and how to get from one to the other, but no joint distribution; studies of samplers
+            pass it over.
         sequences: it says how the rows of a sequence follow each other; studies of rows that stand alone pass it over.
     """
 
@@ -65,6 +67,7 @@ class Traits:
     beta_steps: int = 0
     any_order: bool = False
     labelled: bool = False
+    unpaired: bool = False
 
     @property
     def normalised(self) -> bool:

@@ -11,6 +11,8 @@ van der Schaar, 2018). Of training rows with holes, both data and generated rows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +27,17 @@ from probgen.families.networks import PictureReader, grids_of, writer
 from probgen.families.relaxed import RelaxedColumns
 from probgen.nn import ConvolutionEncoder, UNet, mlp
 
-__all__ = ["Critic", "Generator", "PictureCritic", "PictureGenerator", "ShownCells", "noise", "pair"]
+__all__ = [
+    "Comparison",
+    "Critic",
+    "Generator",
+    "PictureCritic",
+    "PictureGenerator",
+    "ShownCells",
+    "generator_of",
+    "noise",
+    "pair",
+]
 
 NETWORKS = ("mlp", "convolution")
 NO_DENSITY = (
@@ -39,6 +51,23 @@ def noise(latent: int, columns: RelaxedColumns) -> tuple[Any, Any]:
     zero = torch.zeros(latent)
     u = torch.zeros(columns.noises)
     return Normal(zero, 1.0).to_event(1), Uniform(u, u + 1).to_event(1)
+
+
+@dataclass
+class Comparison:
+    """What the generator is shown of training rows, and which rows of the data its own are held against.
+
+    Attributes:
+        known: ``(B, D)`` cells that are shown.
+        seen: ``(B, D)`` cells of the data's row, through which the generated one is looked at, too.
+        beside: ``(B,)`` which row of the data.
+        share: ``(B,)`` of each comparison in means.
+    """
+
+    known: Tensor
+    seen: Tensor
+    beside: Tensor
+    share: Tensor
 
 
 class ShownCells(nn.Module):
@@ -76,6 +105,11 @@ class ShownCells(nn.Module):
         rows = torch.rand(len(known), 2, 1, device=known.device)
         cells = torch.rand(known.shape, device=known.device) < rows[:, 0]
         return known & torch.where(rows[:, 1] < self.share, cells, self.always)
+
+    def compare(self, known: Tensor, share: Tensor, at_random: bool = True) -> Comparison:
+        """Each row by itself: cells at random, or nothing but what is shown always, of ``(B, D)`` known ones; shares ``(B,)``."""
+        shown = self(known) if at_random else known & self.always
+        return Comparison(shown, known, torch.arange(len(known), device=known.device), share)
 
     def check(self, batch: Batch) -> None:
         """Refuse to write given cells that the generator has never been shown.
@@ -199,9 +233,11 @@ class Critic(nn.Module):
 
 
 def normalise(network: nn.Module) -> None:
-    """Spectral norm one for every layer."""
+    """Spectral norm one for every layer; those that start with nothing, which has no norm, start as others do."""
     for layer in list(network.modules()):
         if isinstance(layer, nn.Linear | nn.Conv2d):
+            if not bool(layer.weight.any()):
+                layer.reset_parameters()
             spectral_norm(layer)
 
 
@@ -276,8 +312,12 @@ def pair(
     schema: Schema, latent: int, hidden: Sequence[int], columns: RelaxedColumns, spectral: bool
 ) -> tuple[nn.Module, nn.Module]:
     """Generator and critic: of pictures of one size, or of any columns."""
+    critic = PictureCritic if aligned(schema) else partial(Critic, hidden=hidden)
+    return generator_of(schema, latent, hidden, columns), critic(schema, columns=columns, spectral=spectral)
+
+
+def generator_of(schema: Schema, latent: int, hidden: Sequence[int], columns: RelaxedColumns) -> nn.Module:
+    """A generator that is shown cells: of pictures of one size, or of any columns."""
     if aligned(schema):
-        pictures = PictureGenerator(schema, latent, columns, tuple(hidden))
-        return pictures, PictureCritic(schema, columns, spectral)
-    cells = Generator(schema, latent, hidden, columns, "mlp", ShownCells(schema, 1.0))
-    return cells, Critic(schema, hidden, columns, spectral=spectral)
+        return PictureGenerator(schema, latent, columns, tuple(hidden))
+    return Generator(schema, latent, hidden, columns, "mlp", ShownCells(schema, 1.0))

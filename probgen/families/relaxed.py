@@ -313,12 +313,15 @@ class RelaxedColumns(nn.Module):
 
     def forward(self, output: Tensor, uniform: Tensor, batch: Batch) -> Generated:
         """Rows of which the known cells stay, by a generator's outputs for the others."""
+        shown, known = self.read(batch)
+        return Generated(torch.where(self.spread(known), shown, self.relaxed(output, uniform)), self)
+
+    def relaxed(self, output: Tensor, uniform: Tensor) -> Tensor:
+        """``(B, F)`` numbers by a generator's outputs, and uniform numbers ``(B, noises)``."""
         outputs = self.split(output, [part.outputs for part, _ in self.pairs()])
         noises = self.split(uniform, [part.noises for part, _ in self.pairs()])
         made = [part.relax(o, n) for (part, _), o, n in zip(self.pairs(), outputs, noises, strict=True)]
-        rows = torch.cat([piece.flatten(-2) for piece in made], -1)[..., self.order]
-        shown, known = self.read(batch)
-        return Generated(torch.where(self.spread(known), shown, rows), self)
+        return torch.cat([piece.flatten(-2) for piece in made], -1)[..., self.order]
 
     def write(self, rows: Tensor) -> Tensor:
         """``(B, D)`` cells in a batch's coordinates."""

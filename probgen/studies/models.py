@@ -32,7 +32,7 @@ def default_models(table: Table, group: str = "all", samplers: bool = False) -> 
     return [
         name
         for name, traits in available().items()
-        if (traits.density != "none" or (samplers and not traits.conditionals))
+        if (traits.density != "none" or (samplers and not (traits.conditionals or traits.unpaired)))
         and group in ("all", "deep" if traits.methods[0] in BY_GRADIENT else "quick")
         and all(column.kind in traits.kinds for column in schema)
         and (not traits.sequences or table.lengths is not None)

@@ -205,7 +205,13 @@ def test_hiding_cells_reads_what_a_table_with_these_holes_would():
 
 # ------------------------------------------------------------------------------------------------ stop and go on
 @pytest.mark.parametrize(
-    "options", [{}, {"spectral": True, "objective": "hinge"}, {"objective": "wasserstein", "critic_steps": 2}]
+    "options",
+    [
+        {},
+        {"spectral": True, "objective": "hinge"},
+        {"objective": "wasserstein", "critic_steps": 2},
+        {"model": "cycle_gan", "identity": 1.0},
+    ],
 )
 def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path, options):
     whole = quick(**options, max_steps=40)
@@ -216,13 +222,14 @@ def test_a_fit_that_is_stopped_goes_on_to_the_same_bits(tmp_path, options):
         assert torch.equal(value, again.program.state_dict()[key]), key
 
 
-def test_only_the_player_whose_turn_it_is_moves():
+@pytest.mark.parametrize(("model", "player"), [("gan", "generator"), ("cycle_gan", "generators")])
+def test_only_the_player_whose_turn_it_is_moves(model, player):
     from probgen.data.batches import Batches, Standardiser
     from probgen.inference.methods.base import Task
     from probgen.program import find
 
     table, kind = normal_table(), find_method("adversarial")
-    program = find("gan")(table.schema, latent=2, hidden=(8,))
+    program = find(model)(table.schema, latent=2, hidden=(8,))
     batches = Batches(table, Standardiser.of(table), dtype=torch.float32)
     method = kind(Task(program, batches, None, 0, 10, 0.0, dict(kind.defaults)))
     method.init()
@@ -233,7 +240,7 @@ def test_only_the_player_whose_turn_it_is_moves():
     before = {key: value.clone() for key, value in program.state_dict().items()}
     method.improve_generator(method.shown(next(method.stream)))
     moved = {key.split(".")[0] for key, value in program.state_dict().items() if not torch.equal(value, before[key])}
-    assert moved == {"generator"}
+    assert moved == {player}
 
 
 def test_spectral_norms_are_one():

@@ -170,6 +170,14 @@ def test_pictures_by_convolutions():
     np.testing.assert_array_equal(filled.values[:, :40], table.values[:, :40])
 
 
+@pytest.mark.parametrize(("model", "more"), [("gan", {"network": "convolution"}), ("image_to_image_gan", {})])
+def test_critics_of_pictures_have_spectral_norms_from_the_first_step(model, more):
+    """Residual blocks start with weights of nought, whose norm is nought."""
+    fit = quick(picture_pairs(60), model, hidden=(8,), max_steps=3, spectral=True, **more)
+    assert fit.diagnostics["skipped_steps"] == 0
+    assert np.isfinite(fit.history["critic"]).all()
+
+
 def test_rows_that_weigh_nothing_teach_nothing():
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, (300, 1)), rng.normal(8, 1, (300, 1))])

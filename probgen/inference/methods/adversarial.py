@@ -1,7 +1,8 @@
 r"""Adversarial training of a generator against a critic (Goodfellow et al., 2014): two players, an optimiser each, one loop.
 
-A program offers ``columns``, which read rows as numbers; ``shown``, which chooses the cells of training rows that its generator is shown; a ``critic`` of rows; and
-a model one of whose sites has :class:`~probgen.families.relaxed.Generated` rows. The critic learns from rows of the data and rows that the program completes from what it is
+A program offers ``columns``, which read rows as numbers; ``shown``, which chooses the cells of training rows that its generator is shown, and which rows of the data its own are
+compared with; a ``critic`` of rows; and a model one of whose sites has :class:`~probgen.families.relaxed.Generated` rows. It may offer ``kept``, what generated rows are to keep
+beside: names with weights and differences. The critic learns from rows of the data and rows that the program completes from what it is
 shown of them; the generator learns from the critic's gradient. Nothing here is a density. The generator that is kept is the moving average of its weights (Yazıcı et al., 2019).
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from probgen.data.batches import Batch
 from probgen.errors import CapabilityError, ConvergenceWarning, FitError
+from probgen.families.adversaries import Comparison
 from probgen.families.relaxed import Generated
 from probgen.inference.averaging import MovingAverage
 from probgen.inference.collapse import collapsed, compared, energy_distance
@@ -44,24 +46,20 @@ class Shown:
     """Rows of the data, and what the generator is shown of them.
 
     Attributes:
-        rows: ``(B, F)`` numbers, nought where unknown.
-        seen: ``(B, D)`` cells that the data know.
-        known: ``(B, D)`` of these the ones that are shown.
-        batch: the rows with nothing else known.
-        share: ``(B,)`` of each row in means.
+        rows: ``(B, F)`` numbers that generated rows are compared with, nought where they are not looked at.
+        by: which cells are shown, and which are looked at in which rows.
+        batch: the rows with nothing known but what is shown.
     """
 
     rows: Tensor
-    seen: Tensor
-    known: Tensor
+    by: Comparison
     batch: Batch
-    share: Tensor
 
 
 class AdversarialTraining(Method):
     """Steps of the critic and of the generator in turn.
 
-    The history has ``critic`` and ``generator``, the losses, and ``objective``: minus the energy distance between 256 training rows and rows generated
+    The history has ``critic`` and ``generator``, the losses, what generated rows are to keep (``fidelity``; of cycles ``cycle`` and ``identity``) as mean absolute differences without their weights, and ``objective``: minus the energy distance between 256 training rows and rows generated
     from what is always shown of them, looked at every fifty steps.
 
     Options:
@@ -107,6 +105,11 @@ class AdversarialTraining(Method):
             if not 0 <= options[name] < 1:
                 raise CapabilityError(f"{name} must be at least 0 and below 1, got {options[name]!r}.")
         asked = options["fidelity"]
+        if asked and hasattr(self.program, "kept"):
+            raise CapabilityError(
+                f"fidelity={asked!r} compares a generated row with its own in the data, and the rows of {self.program.name!r} are not"
+                " paired; leave it out."
+            )
         self.fidelity = float(getattr(self.program, "fidelity", 0.0) if asked is None else asked)
         self.count, self.skipped, self.last = 0, 0, -math.inf
         self.found: dict[str, Any] = {}
@@ -146,18 +149,23 @@ class AdversarialTraining(Method):
     # -- rows of the data, and generated ones ------------------------------------------------------------------
     def shown(self, batch: Batch, at_random: bool = True) -> Shown:
         """Rows, of which the generator is shown cells at random, or nothing but what it is shown always."""
-        rows, seen = self.program.columns.read(batch)  # type: ignore[operator, union-attr]
+        columns: Any = self.program.columns
         chosen: Any = self.program.shown
-        known = chosen(seen) if at_random else seen & chosen.always
-        return Shown(rows, seen, known, batch.hiding(~known), shares(batch))
+        rows, known = columns.read(batch)
+        by = chosen.compare(known, shares(batch), at_random)
+        return Shown(rows[by.beside] * columns.spread(by.seen), by, batch.hiding(~by.known))
+
+    def seen(self, shown: Shown, made: Tensor) -> Tensor:
+        """Generated rows, looked at through the holes of the data's."""
+        return made * self.program.columns.spread(shown.by.seen)  # type: ignore[operator, union-attr]
 
     def generated(self, shown: Shown) -> Tensor:
-        """``(B, F)`` rows that the program completes, looked at through the holes of the data's."""
+        """``(B, F)`` rows that the program completes."""
         tracer = observe(self.program, shown.batch, sum_out=False)
         found = [site.distribution for site in tracer.sites.values() if isinstance(site.distribution, Generated)]
         if not found:
             raise CapabilityError(f"The program {self.program.name!r} has no site of Generated rows.")
-        return found[0].rows * found[0].columns.spread(shown.seen)
+        return found[0].rows
 
     # -- one step ----------------------------------------------------------------------------------------------
     def step(self) -> Step:
@@ -169,28 +177,36 @@ class AdversarialTraining(Method):
         self.count += 1
         if (self.count - 1) % LOOK == 0 or self.count == self.task.max_steps:
             self.last = self.look()
-        return Step({"objective": self.last, "critic": critic, "generator": generator})
+        return Step({"objective": self.last, "critic": critic, **generator})
 
     def improve_critic(self, shown: Shown) -> float:
         with torch.no_grad():
-            made = self.generated(shown)
-        score = partial(self.critic, known=shown.known, seen=shown.seen)
-        return self.descend("critic", (self.objective.critic(score, shown.rows, made) * shown.share).sum())
+            made = self.seen(shown, self.generated(shown))
+        score = partial(self.critic, known=shown.by.known, seen=shown.by.seen)
+        return self.descend("critic", (self.objective.critic(score, shown.rows, made) * shown.by.share).sum())
 
-    def improve_generator(self, shown: Shown) -> float:
+    def improve_generator(self, shown: Shown) -> dict[str, float]:
         """The critic's weights stand still."""
         made = self.generated(shown)
-        score = partial(self.critic, known=shown.known, seen=shown.seen)
-        loss = self.objective.generator(score, shown.rows, made)
-        if self.fidelity:
-            loss = loss + self.fidelity * self.distance(shown, made)
-        value = self.descend("generator", (loss * shown.share).sum())
+        score = partial(self.critic, known=shown.by.known, seen=shown.by.seen)
+        loss, values = self.objective.generator(score, shown.rows, self.seen(shown, made)), {}
+        for name, (weight, difference) in self.kept(shown, made).items():
+            loss = loss + weight * difference
+            values[name] = float((difference.detach() * shown.by.share).sum())
+        values["generator"] = self.descend("generator", (loss * shown.by.share).sum())
         self.average.update()
-        return value
+        return values
+
+    def kept(self, shown: Shown, made: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What generated rows are to keep beside what the critic sees: weights, and differences ``(B,)``."""
+        own: Any = getattr(self.program, "kept", None)
+        if own is not None:
+            return own(made, shown.by)
+        return {"fidelity": (self.fidelity, self.distance(shown, made))} if self.fidelity else {}
 
     def distance(self, shown: Shown, made: Tensor) -> Tensor:
         """``(B,)`` mean absolute difference at the cells that were hidden, which the data know."""
-        hidden = (shown.seen & ~shown.known)[:, self.program.columns.owner]  # type: ignore[index, union-attr]
+        hidden = self.program.columns.spread(shown.by.seen & ~shown.by.known)  # type: ignore[operator, union-attr]
         return ((made - shown.rows).abs() * hidden).sum(-1) / hidden.sum(-1).clamp_min(1)
 
     def descend(self, player: str, loss: Tensor) -> float:
@@ -230,7 +246,8 @@ class AdversarialTraining(Method):
         batches.batch_size = before
         with torch.no_grad(), seeded(self.task.seed, what, "noise"), self.average.applied():
             shown = self.shown(batch, at_random=False)
-            return shown.rows, self.generated(shown)
+            once = first_places(shown.by.beside)
+            return shown.rows[once], self.seen(shown, self.generated(shown))[once]
 
     def result(self) -> Posterior:
         if self.average.decay:
@@ -294,3 +311,15 @@ def shares(batch: Batch) -> Tensor:
     if len(weights) != len(batch):
         weights = weights[batch.steps.sequence]
     return weights / weights.sum()
+
+
+def first_places(numbers: Tensor) -> Tensor:
+    """Where numbers ``(B,)`` of rows below B are for the first time.
+
+    Example:
+        >>> first_places(torch.tensor([1, 1, 3, 1])).tolist()
+        [0, 2]
+    """
+    places = torch.arange(len(numbers), device=numbers.device)
+    first = torch.full_like(places, len(places)).scatter_reduce(0, numbers, places, "amin")
+    return first[first < len(places)].sort().values
