@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from probgen.program import program as program
     from probgen.queries.answers import Answer as Answer
     from probgen.queries.any_order import order_spread as order_spread
+    from probgen.queries.compression.verbs import decompress as decompress
     from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.diagnosis import Diagnosis as Diagnosis
     from probgen.queries.ensemble import Ensemble as Ensemble
@@ -168,6 +169,7 @@ HOME = {
     ),
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
+    "probgen.queries.compression.verbs": ("decompress",),
     "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.diagnosis": ("Diagnosis",),
     "probgen.queries.ensemble": ("Ensemble", "ensemble"),

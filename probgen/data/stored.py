@@ -1,0 +1,356 @@
+"""A table as whole numbers and back, bit for bit: what a compressor stores of it.
+
+A column is stored as whole numbers where they give every one of its cells back, with its type; all other columns, and
+the labels of the rows, are kept together as Arrow writes them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from probgen.data.coding import code_of, codes_of, outside
+from probgen.data.schema import Column, Schema
+from probgen.data.table import Table
+from probgen.errors import DataError
+
+__all__ = ["Reading", "Stored", "dissected", "rejoined"]
+
+FINEST = 12  # decimals
+EXACT = 2**53  # whole numbers that a double holds
+DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+SIGN, LOWEST = np.int64(2**63 - 1), np.int64(-(2**63))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the whole numbers of a column are read.
+
+    Attributes:
+        how: "level" (codes), "decimal" (parts of ten), "date" (steps of time since 1970), or "float" (doubles, or singles, by rank).
+        low, high: the least and the greatest whole number.
+        unit: a decimal has so many places, a date so many steps a day, a float is one of so many ranks of a double.
+        dtype: of the column.
+        labels: of the levels, in their order; None where they are the schema's.
+    """
+
+    how: str
+    low: int
+    high: int
+    unit: int = 0
+    dtype: str = "float64"
+    labels: tuple | None = None
+
+    @property
+    def span(self) -> int:
+        """How many numbers there are from the least to the greatest."""
+        return self.high - self.low + 1
+
+    def values(self, numbers: np.ndarray) -> np.ndarray:
+        """``float64`` numbers as a table has them."""
+        if self.how == "decimal":
+            return numbers / 10.0**self.unit
+        if self.how == "date":
+            return numbers / self.unit
+        return of_rank(numbers * self.unit) if self.how == "float" else numbers.astype(float)
+
+    def edges(self, numbers: np.ndarray) -> np.ndarray:
+        """The boundary between each number and the one before it."""
+        if self.how == "float":
+            before = np.maximum(numbers, LOWEST + 1) - 1
+            return 0.5 * self.values(before) + 0.5 * self.values(numbers)
+        return self.values(numbers) - 0.5 * self.width
+
+    @property
+    def width(self) -> float:
+        """Between two neighbours, where they are equally far apart."""
+        return 10.0**-self.unit if self.how == "decimal" else 1.0 / max(self.unit, 1)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A table as it is stored.
+
+    Attributes:
+        numbers: ``(N, D)`` whole numbers in the order of the schema, zero where unknown or kept elsewhere.
+        known: ``(N, D)`` mask.
+        readings: one a column; None where it is kept with the rest.
+        rest: all that is no such column.
+        layout: what else it takes to put the table together again, as JSON has it.
+    """
+
+    numbers: np.ndarray
+    known: np.ndarray
+    readings: tuple[Reading | None, ...]
+    rest: bytes
+    layout: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def dissected(data: Any, schema: Schema) -> Stored:
+    """A data frame, or a table, as whole numbers.
+
+    Raises:
+        DataError: weights, columns that are not there, or cells that cannot be given back as they are.
+    """
+    if isinstance(data, Table):
+        if data.weights is not None:
+            raise DataError("Weights of rows are not stored with a table; drop them with table.with_weights(None).")
+        if data.schema.names != schema.names or any(a.levels != b.levels for a, b in zip(data.schema, schema)):
+            data = Table(data, schema=schema)
+        frame, lengths = pd.DataFrame(data.values, columns=list(schema.names)), data.lengths
+        codes = True
+    else:
+        frame, lengths, codes = as_frame(data), None, False
+    absent = [name for name in schema.names if name not in frame]
+    if absent:
+        raise DataError(f"The table has no column {absent[0]!r}, which the model knows; its columns: {list(frame)}.")
+    numbers, known = np.zeros((len(frame), len(schema)), np.int64), np.zeros((len(frame), len(schema)), bool)
+    readings: list[Reading | None] = []
+    for place, column in enumerate(schema):
+        found = read(frame[column.name], column, codes)
+        readings.append(None if found is None else found[0])
+        if found is not None:
+            numbers[:, place], known[:, place] = found[1:]
+    kept = [name for name in frame if name not in schema.names or readings[schema.index(name)] is None]
+    layout: dict[str, Any] = {"table": True} if codes else {}
+    if lengths is not None:
+        layout["lengths"] = lengths.tolist()
+    if list(frame) != list(schema.names):
+        layout["columns"] = list(frame)
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index[:1].tolist() not in ([], [0]) or frame.index.name:
+        layout["index"] = True
+    rest = b"" if not kept and "index" not in layout else arrow_bytes(frame[kept], "index" in layout)
+    return Stored(numbers, known, tuple(readings), rest, layout)
+
+
+def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
+    """The data frame or the table again; some rows of it, where ``numbers`` are of these alone."""
+    rest = pd.DataFrame(index=pd.RangeIndex(len(stored)))
+    if stored.rest:
+        rest = from_arrow(stored.rest)
+        rest = rest if rows is None else rest.iloc[rows]
+    made: dict[str, Any] = {}
+    for place, (column, reading) in enumerate(zip(schema, stored.readings)):
+        if reading is not None:
+            cells = written(reading, stored.numbers[:, place], stored.known[:, place], column)
+            made[column.name] = cells.set_axis(rest.index, axis=0)
+    columns = stored.layout.get("columns", list(schema.names))
+    frame = pd.DataFrame({name: made[name] if name in made else rest[name] for name in columns}, index=rest.index)
+    if "index" not in stored.layout and rows is None:
+        frame = frame.reset_index(drop=True)
+    if not stored.layout.get("table"):
+        return frame
+    lengths = stored.layout.get("lengths")
+    return Table.from_codes(frame.to_numpy(dtype=float), schema, lengths=None if lengths is None else np.array(lengths))
+
+
+# --------------------------------------------------------------------------------------------------------- columns
+def read(series: pd.Series, column: Column, codes: bool) -> tuple[Reading, np.ndarray, np.ndarray] | None:
+    """A column's reading, numbers and mask, or None where they would not give it back."""
+    known = series.notna().to_numpy()
+    if codes and column.is_discrete:
+        reading = Reading("level", 0, len(column.levels) - 1, labels=())
+        return reading, np.nan_to_num(series.to_numpy()).astype(np.int64), known
+    found = levels_of(series, known, column) if column.is_discrete else numbers_of(series, known, column)
+    if found is None:
+        return None
+    reading, some = found
+    numbers = np.zeros(len(series), np.int64)
+    numbers[known] = some
+    if not column.is_discrete and outside(reading.values(some), column)[0].any():
+        return None
+    if not same(written(reading, numbers, known, column), series):
+        return None
+    return reading, numbers, known
+
+
+def levels_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Reading, np.ndarray] | None:
+    """Codes, where every level is written in one way."""
+    codes = codes_of(column.levels)
+    labels, which = np.unique(series[known].astype(str), return_inverse=True)
+    first = {int(w): v for v, w in zip(series[known].astype(object)[::-1], which[::-1])}
+    told = [code_of(first[w], codes) for w in range(len(labels))]
+    if any(not code >= 0 for code in told) or len(set(told)) < len(told):
+        return None
+    found: list[Any] = list(column.levels)
+    for w, code in enumerate(told):
+        found[int(code)] = plain(first[w])
+    dtype = dtype_text(series.dtype)
+    if dtype is None or any(not isinstance(label, str | int | float | bool) for label in found):
+        return None
+    labels_kept = None if exactly(found, [plain(level) for level in column.levels]) else tuple(found)
+    reading = Reading("level", 0, len(found) - 1, dtype=dtype, labels=labels_kept)
+    return reading, np.array(told, dtype=np.int64)[which] if len(which) else np.zeros(0, np.int64)
+
+
+def exactly(one: list, other: list) -> bool:
+    return one == other and [type(v) for v in one] == [type(v) for v in other]
+
+
+def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Reading, np.ndarray] | None:
+    """Whole numbers of a column of numbers or of dates."""
+    kind, dtype = series.dtype.kind, dtype_text(series.dtype)
+    if dtype is None or kind not in "iufM" or (kind == "M") != (column.kind == "datetime"):
+        return None
+    cells = series[known]
+    if kind == "M":
+        unit = np.datetime_data(cells.dt.tz_localize(None).dtype if dtype.count(",") else cells.dtype)[0]
+        stamps = cells.astype("int64").to_numpy()
+        step = int(np.gcd.reduce(np.append(stamps, DAY[unit])))
+        return reading_of("date", stamps // step, DAY[unit] // step, dtype)
+    if kind in "iu":
+        whole = cells.to_numpy()
+        if len(whole) and (int(whole.max()) > EXACT or int(whole.min()) < -EXACT):
+            return None
+        return reading_of("decimal", whole.astype(np.int64), 0, dtype)
+    x = cells.to_numpy(dtype=np.float64)
+    if not np.isfinite(x).all():
+        return None
+    places = next((p for p in range(FINEST + 1) if decimal(x, p)), None)
+    if places is not None:
+        return reading_of("decimal", np.round(x * 10.0**places).astype(np.int64), places, dtype)
+    ranks = rank_of(x)
+    step = int(np.gcd.reduce(ranks & -ranks)) if len(ranks) else 1
+    step = abs(step) & -abs(step) or 1
+    return reading_of("float", ranks // step, step, dtype)
+
+
+def reading_of(how: str, numbers: np.ndarray, unit: int, dtype: str) -> tuple[Reading, np.ndarray]:
+    low, high = (int(numbers.min()), int(numbers.max())) if len(numbers) else (0, 0)
+    return Reading(how, low, high, unit, dtype), numbers
+
+
+def decimal(x: np.ndarray, places: int) -> bool:
+    """Whether so many decimals write all numbers, and no zero is negative."""
+    whole = np.round(x * 10.0**places)
+    return bool((np.abs(whole) < EXACT).all() and np.array_equal((whole + 0.0) / 10.0**places, x)) and not bool(
+        (np.signbit(x) & (x == 0)).any()
+    )
+
+
+def rank_of(x: np.ndarray) -> np.ndarray:
+    """Whole numbers in the order of the doubles, neighbours being neighbours (negative zero apart)."""
+    bits = np.ascontiguousarray(x, dtype=np.float64).view(np.int64)
+    return np.where(bits < 0, -(bits & SIGN) - 1, bits)
+
+
+def of_rank(ranks: np.ndarray) -> np.ndarray:
+    """The doubles again.
+
+    Example:
+        >>> x = np.array([-2.5, -0.0, 0.0, 1e-300])
+        >>> of_rank(rank_of(x)).tobytes() == x.tobytes()
+        True
+    """
+    ranks = np.asarray(ranks, dtype=np.int64)
+    bits = np.where(ranks < 0, (-(ranks + 1)) | LOWEST, ranks)
+    return np.ascontiguousarray(bits).view(np.float64)
+
+
+def written(reading: Reading, numbers: np.ndarray, known: np.ndarray, column: Column) -> pd.Series:
+    """The column of these numbers."""
+    if reading.how == "level":
+        if reading.labels == ():
+            return pd.Series(np.where(known, numbers, np.nan), dtype=reading.dtype)
+        labels = list(column.levels) if reading.labels is None else list(reading.labels)
+        cells = np.array([*labels, None], dtype=object)[np.where(known, numbers, len(labels))]
+        return typed(cells, reading.dtype)
+    if reading.how == "date":
+        zone = reading.dtype.split(",")
+        unit = zone[0].split("[")[1].rstrip("]")
+        stamps = numbers * (DAY[unit] // reading.unit)
+        dates = np.where(known, stamps.astype(f"datetime64[{unit}]"), np.datetime64("NaT", unit))
+        made = pd.Series(dates)
+        return made if len(zone) == 1 else made.dt.tz_localize("UTC").dt.tz_convert(zone[1].strip().rstrip("]"))
+    if reading.how == "decimal" and reading.unit == 0 and reading.dtype.lower().startswith(("int", "uint")):
+        made = pd.Series(numbers)
+        made = made if known.all() else made.astype("Int64").where(known)
+        return made.astype(reading.dtype)
+    made = pd.Series(np.where(known, reading.values(numbers), np.nan))
+    made = made if reading.dtype[0] != "F" else made.where(known, pd.NA)
+    return made.astype(reading.dtype)
+
+
+def typed(cells: np.ndarray, dtype: str) -> pd.Series:
+    """Labels as a column of this type."""
+    if dtype.startswith("{"):
+        found = json.loads(dtype)
+        return pd.Series(pd.Categorical(cells, categories=found["categories"], ordered=found["ordered"]))
+    made = pd.Series(cells, dtype=object)
+    return made if dtype == "object" else made.astype(dtype)
+
+
+def dtype_text(dtype: Any) -> str | None:
+    """A type as text, or None where it has none that brings it back."""
+    if isinstance(dtype, pd.CategoricalDtype):
+        levels = [plain(level) for level in dtype.categories]
+        if any(not isinstance(level, str | int | float | bool) for level in levels):
+            return None
+        return json.dumps({"categories": levels, "ordered": bool(dtype.ordered)})
+    text = str(dtype)
+    try:
+        return text if pd.api.types.pandas_dtype(text) == dtype else None
+    except TypeError:
+        return None
+
+
+def plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def same(one: pd.Series, other: pd.Series) -> bool:
+    """Equal in type, in holes and in every bit."""
+    if one.dtype != other.dtype:
+        return False
+    if isinstance(one.dtype, np.dtype) and one.dtype.kind == "f":
+        a, b = one.to_numpy(), other.to_numpy()
+        return bool(np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b)))
+    if one.dtype != object:
+        return one.reset_index(drop=True).equals(other.reset_index(drop=True))
+    pairs = zip(one, other)
+    return all(a is b or (type(a) is type(b) and (a == b or (a != a and b != b))) for a, b in pairs)
+
+
+# ------------------------------------------------------------------------------------------------------------ rest
+def as_frame(data: Any) -> pd.DataFrame:
+    if not isinstance(data, pd.DataFrame):
+        raise DataError(
+            f"A pandas data frame or a probgen Table can be stored, got {type(data).__name__}; make it one of these."
+        )
+    if not all(isinstance(name, str) for name in data.columns) or not data.columns.is_unique:
+        raise DataError(f"Columns must have different names that are texts, got {list(data.columns)}; rename them.")
+    return data
+
+
+def arrow_bytes(frame: pd.DataFrame, index: bool) -> bytes:
+    """Columns as Arrow writes them, checked to come back as they are."""
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=None if index else False)
+        sink = io.BytesIO()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        back = from_arrow(sink.getvalue())
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"Columns {list(frame)} hold what Arrow cannot store ({error}); write them as texts.") from error
+    for name in frame:
+        if not same(back[name], frame[name]):
+            raise DataError(
+                f"Column {name!r} does not come back from Arrow as it is (its cells are of several types, or its holes of several"
+                " kinds); make them of one type."
+            )
+    if index and not (back.index.equals(frame.index) and back.index.names == frame.index.names):
+        raise DataError("The index of the rows does not come back as it is; call frame.reset_index().")
+    return sink.getvalue()
+
+
+def from_arrow(content: bytes) -> pd.DataFrame:
+    return pa.ipc.open_file(io.BytesIO(content)).read_all().to_pandas()

@@ -1,0 +1,214 @@
+"""Compress and decompress."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from probgen.data.stored import Reading, Stored, dissected, rejoined
+from probgen.errors import CapabilityError, DataError
+from probgen.program import UserProgram
+from probgen.queries.compression.chain_rule import ChainRule
+from probgen.queries.compression.coders import Reader, Writer
+from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
+from probgen.queries.compression.holes import code_holes, describe_holes
+from probgen.whole import check_whole
+
+__all__ = ["compress", "decompress", "identity"]
+
+ROWS = 2**14
+
+
+def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, overwrite: bool = False) -> int:
+    """See :meth:`Fit.compress`."""
+    goal = Path(path)
+    check_model(fit)
+    check_whole("rows", rows)
+    if goal.exists() and not overwrite:
+        raise DataError(f"{goal} exists; give another path, or overwrite=True to replace it.")
+    if not goal.parent.is_dir():
+        raise DataError(f"There is no folder {goal.parent}; make it first.")
+    stored = dissected(data, fit.schema)
+    told = describe_holes(stored.known | ~modelled(stored.readings))
+    header = header_of(stored, told, rows)
+    with one_thread():
+        blocks = [written(fit, stored, told, at, rows) for at in range(0, len(stored), rows)]
+    content = packed(File(identity(fit), header, stored.rest, blocks))
+    beside = goal.with_name(goal.name + ".part")
+    beside.write_bytes(content)
+    beside.replace(goal)
+    return len(content)
+
+
+def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) -> Any:
+    """The table of a file that :meth:`Fit.compress` made, with the model that compressed it.
+
+    Args:
+        path: of the file.
+        fit: the model.
+        rows: a range of rows; only the blocks that hold them are decoded. All where it is None.
+
+    Returns:
+        a data frame or a :class:`Table`, as it was given to be compressed: equal in every bit, type and hole.
+
+    Raises:
+        DataError: the file is missing, of another kind, damaged, or made with another model.
+
+    Example:
+        >>> import probgen as pg, tempfile, pathlib, pandas as pd
+        >>> frame = pd.DataFrame({"a": ["x", "y", "x", None] * 5, "b": ["u", "v", None, "v"] * 5})
+        >>> fit = pg.fit("naive_bayes", frame, progress=False)
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "table.pgz"
+        >>> size = fit.compress(frame, path)
+        >>> pg.decompress(path, fit).equals(frame)
+        True
+    """
+    check_model(fit)
+    file = unpacked(Path(path))
+    if file.model != identity(fit):
+        raise DataError(
+            f"{path} was compressed with another model than this {fit.name!r} (its hash is {file.model.hex()}, this one's"
+            f" {identity(fit).hex()}); give the fit that made it, from its saved file."
+        )
+    header = file.header
+    readings = readings_from(header, fit.schema)
+    total, step = header["n"], header.get("rows", ROWS)
+    start, stop, stride = (slice(None) if rows is None else rows).indices(total)
+    if stride != 1:
+        raise DataError(f"rows must be a range without a step, got {rows}.")
+    first, last = start // step, max(start // step, -(-stop // step))
+    if len(file.blocks) != -(-total // step):
+        raise DataError(f"{path} is damaged: it has {len(file.blocks)} blocks and should have {-(-total // step)}.")
+    with one_thread():
+        parts = [
+            read(fit, file.blocks[at], header, readings, min(step, total - at * step), at)
+            for at in range(first, last)
+        ]
+    shape = (0, len(fit.schema))
+    numbers = np.concatenate([np.zeros(shape, np.int64), *(part[0] for part in parts)])
+    known = np.concatenate([np.zeros(shape, bool), *(part[1] for part in parts)])
+    within = slice(start - first * step, max(start, stop) - first * step)
+    stored = Stored(numbers[within], known[within], readings, file.rest, header.get("layout", {}))
+    return rejoined(stored, fit.schema, None if rows is None else slice(start, stop))
+
+
+# ---------------------------------------------------------------------------------------------------------- blocks
+def written(fit: Any, stored: Stored, told: Any, at: int, rows: int) -> Block:
+    """The bits of some rows."""
+    numbers, known, writer = stored.numbers[at : at + rows], stored.known[at : at + rows], Writer()
+    known = known | ~modelled(stored.readings)
+    code_holes(writer, known, told)
+    known = known & modelled(stored.readings)
+    walk(fit, stored.readings)(writer, numbers, known)
+    return Block(checksum(numbers, known), writer.finish())
+
+
+def read(
+    fit: Any, block: Block, header: dict, readings: tuple[Reading | None, ...], rows: int, at: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of these bits."""
+    reader, shape = Reader(block.bits), (rows, len(readings))
+    known = code_holes(reader, np.ones(shape, bool), header.get("holes")) & modelled(readings)
+    numbers = walk(fit, readings)(reader, np.zeros(shape, np.int64), known)
+    if checksum(numbers, known) != block.check:
+        raise DataError(
+            f"Block {at} does not decode to the rows that were encoded: this machine's arithmetic gives the model other bits than the"
+            " encoder's did; decode it with the same versions of torch and numpy, on the same kind of processor."
+        )
+    return numbers, known
+
+
+def walk(fit: Any, readings: tuple[Reading | None, ...]) -> Callable:
+    return ChainRule(fit, readings).code
+
+
+def modelled(readings: tuple[Reading | None, ...]) -> np.ndarray:
+    """``(D,)``: which columns the model codes."""
+    return np.array([reading is not None for reading in readings])
+
+
+# ---------------------------------------------------------------------------------------------------------- header
+def header_of(stored: Stored, told: Any, rows: int) -> dict[str, Any]:
+    """What a decoder has to know beside the model."""
+    found: dict[str, Any] = {"n": len(stored)}
+    if rows != ROWS:
+        found["rows"] = rows
+    if any(reading is None or not usual(reading) for reading in stored.readings):
+        found["columns"] = [None if reading is None else short(reading) for reading in stored.readings]
+    if told is not None:
+        found["holes"] = told
+    if stored.layout:
+        found["layout"] = stored.layout
+    return found
+
+
+def usual(reading: Reading) -> bool:
+    """Levels of a table, which the schema says."""
+    return reading.how == "level" and reading.labels == () and reading.dtype == "float64"
+
+
+def short(reading: Reading) -> dict[str, Any]:
+    """Without what is as it usually is."""
+    found = asdict(reading)
+    return {key: value for key, value in found.items() if key in ("how", "low", "high") or value != getattr(Reading, key)}
+
+
+def readings_from(header: dict[str, Any], schema: Any) -> tuple[Reading | None, ...]:
+    if "columns" not in header:
+        return tuple(Reading("level", 0, len(column.levels) - 1, labels=()) for column in schema)
+    return tuple(None if told is None else reading_from(told) for told in header["columns"])
+
+
+def reading_from(told: dict[str, Any]) -> Reading:
+    found = Reading(**told)
+    return found if found.labels is None else replace(found, labels=tuple(found.labels))
+
+
+# ----------------------------------------------------------------------------------------------------------- model
+def check_model(fit: Any) -> None:
+    """Refuse models that a table cannot be coded with."""
+    traits = fit.traits
+    if isinstance(fit.program, UserProgram) or traits.density != "exact" or traits.sequences:
+        raise CapabilityError(
+            f"{fit.name!r} cannot compress: its density is {traits.density.replace('_', ' ')}"
+            f"{', and it is of sequences' if traits.sequences else ''}. Models with an exact density of rows can."
+        )
+    if fit.program.inputs:
+        raise CapabilityError(f"{fit.name!r} says nothing of its inputs {list(fit.program.inputs)}; fit one without.")
+
+
+def identity(fit: Any) -> bytes:
+    """A hash of all that decides what the model says: name, options, columns, weights."""
+    digest = hashlib.sha256()
+    columns = [[c.name, c.kind, list(map(str, c.levels)), c.bounds] for c in fit.schema]
+    digest.update(json.dumps([fit.name, columns, str(fit.dtype)]).encode())
+    tensors = {f"program/{key}": value for key, value in fit.program.state_dict().items()}
+    for name, theta in fit.posterior.parameters.items():
+        tensors |= {f"posterior/{name}/{key}": value for key, value in theta.items()}
+    tensors |= {f"sites/{name}": value for name, value in fit.posterior.sites.items()}
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensors[name].detach().cpu().numpy()).tobytes())
+    for part in ("shift", "scale"):
+        digest.update(np.ascontiguousarray(getattr(fit.standardiser, part)).tobytes())
+    return digest.digest()[:8]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums are added in one order, whatever the number of threads that others use."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
