@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from probgen.errors import DataError
 __all__ = ["Reading", "Stored", "dissected", "rejoined"]
 
 FINEST = 12  # decimals
+MOST = 2**61  # ranks on either side of zero
 EXACT = 2**53  # whole numbers that a double holds
 DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 SIGN, LOWEST = np.int64(2**63 - 1), np.int64(-(2**63))
@@ -38,6 +39,7 @@ class Reading:
         unit: a decimal has so many places, a date so many steps a day, a float is one of so many ranks of a double.
         dtype: of the column.
         labels: of the levels, in their order; None where they are the schema's.
+        gap: of a float, ranks on either side of zero that no cell has and that are left out.
     """
 
     how: str
@@ -46,6 +48,7 @@ class Reading:
     unit: int = 0
     dtype: str = "float64"
     labels: tuple | None = None
+    gap: int = 0
 
     @property
     def span(self) -> int:
@@ -58,13 +61,17 @@ class Reading:
             return numbers / 10.0**self.unit
         if self.how == "date":
             return numbers / self.unit
-        return of_rank(numbers * self.unit) if self.how == "float" else numbers.astype(float)
+        return of_rank(self.ranks(numbers)) if self.how == "float" else numbers.astype(float)
+
+    def ranks(self, numbers: np.ndarray) -> np.ndarray:
+        """Of doubles."""
+        far = np.where(numbers > 0, numbers + self.gap, np.where(numbers < -1, numbers - self.gap, numbers))
+        return far * self.unit + np.where(far < 0, self.unit - 1, 0)
 
     def edges(self, numbers: np.ndarray) -> np.ndarray:
         """The boundary between each number and the one before it."""
         if self.how == "float":
-            before = np.maximum(numbers, LOWEST + 1) - 1
-            return 0.5 * self.values(before) + 0.5 * self.values(numbers)
+            return 0.5 * self.values(numbers - 1) + 0.5 * self.values(numbers)
         return self.values(numbers) - 0.5 * self.width
 
     @property
@@ -121,13 +128,13 @@ def dissected(data: Any, schema: Schema) -> Stored:
         if found is not None:
             numbers[:, place], known[:, place] = found[1:]
     kept = [name for name in frame if name not in schema.names or readings[schema.index(name)] is None]
-    layout: dict[str, Any] = {"table": True} if codes else {}
+    layout: dict[str, Any] = {"table": 1} if codes else {}
     if lengths is not None:
         layout["lengths"] = lengths.tolist()
     if list(frame) != list(schema.names):
         layout["columns"] = list(frame)
     if not isinstance(frame.index, pd.RangeIndex) or frame.index[:1].tolist() not in ([], [0]) or frame.index.name:
-        layout["index"] = True
+        layout["index"] = 1
     rest = b"" if not kept and "index" not in layout else arrow_bytes(frame[kept], "index" in layout)
     return Stored(numbers, known, tuple(readings), rest, layout)
 
@@ -218,10 +225,22 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
     places = next((p for p in range(FINEST + 1) if decimal(x, p)), None)
     if places is not None:
         return reading_of("decimal", np.round(x * 10.0**places).astype(np.int64), places, dtype)
+    return ranked(x, dtype)
+
+
+def ranked(x: np.ndarray, dtype: str) -> tuple[Reading, np.ndarray] | None:
+    """Doubles by rank, in steps of the digits that all of them leave at zero, without those that are nearer to zero than any."""
     ranks = rank_of(x)
-    step = int(np.gcd.reduce(ranks & -ranks)) if len(ranks) else 1
-    step = abs(step) & -abs(step) or 1
-    return reading_of("float", ranks // step, step, dtype)
+    sizes = np.where(ranks < 0, -ranks - 1, ranks)
+    whole = int(np.bitwise_or.reduce(sizes)) or 1
+    step = whole & -whole
+    sizes = sizes // step
+    gap = int(sizes[sizes > 0].min(initial=1 << 62)) - 1 if (ranks < 0).any() or (sizes == 0).any() else 0
+    sizes = np.where(sizes > 0, sizes - gap, 0)
+    if len(sizes) and int(sizes.max()) >= MOST:
+        return None
+    found, numbers = reading_of("float", np.where(ranks < 0, -sizes - 1, sizes), step, dtype)
+    return replace(found, gap=gap), numbers
 
 
 def reading_of(how: str, numbers: np.ndarray, unit: int, dtype: str) -> tuple[Reading, np.ndarray]:

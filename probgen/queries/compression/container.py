@@ -5,7 +5,7 @@ bytes      content
 =========  =====================================================================
 4          ``pgz`` and the version of the format
 8          hash of the model
-varied     header: zlib of JSON, with its length in front
+varied     header: JSON, with its length in front
 varied     what is not coded by the model, with its length in front
 varied     for every block its length, a checksum of its cells, and its bits
 8          hash of all bytes before
@@ -55,7 +55,7 @@ class File:
 
 def packed(file: File) -> bytes:
     """All bytes of it."""
-    header = b"" if not file.header else zlib.compress(json.dumps(file.header, separators=(",", ":")).encode(), 9)
+    header = smallest(json.dumps(file.header, separators=(",", ":")).encode())
     parts = [MAGIC, file.model, sized(header), sized(smallest(file.rest))]
     parts += [part for block in file.blocks for part in (length(len(block.bits)), block.check, block.bits)]
     content = b"".join(parts)
@@ -85,8 +85,7 @@ def unpacked(path: Path) -> File:
         size, at = length_at(content, at)
         blocks.append(Block(content[at : at + CHECK], content[at + CHECK : at + CHECK + size]))
         at += CHECK + size
-    told = json.loads(zlib.decompress(header)) if header else {}
-    return File(content[len(MAGIC) : len(MAGIC) + DIGEST], told, largest(rest), blocks)
+    return File(content[len(MAGIC) : len(MAGIC) + DIGEST], json.loads(largest(header)), largest(rest), blocks)
 
 
 def digest(content: bytes) -> bytes:
@@ -131,10 +130,11 @@ def taken(content: bytes, at: int) -> tuple[bytes, int]:
 
 
 def smallest(content: bytes) -> bytes:
-    """By the best of the compressors that Python has."""
+    """By the best of the compressors that Python has; as it is where none helps."""
     if not content:
         return b""
     found = [
+        b"=" + content,
         b"z" + zlib.compress(content, 9),
         b"b" + bz2.compress(content, 9),
         b"l" + lzma.compress(content, lzma.FORMAT_RAW, filters=FILTERS),
@@ -147,6 +147,8 @@ def largest(content: bytes) -> bytes:
     if not content:
         return b""
     kind, body = content[:1], content[1:]
+    if kind == b"=":
+        return body
     if kind == b"l":
         return lzma.decompress(body, lzma.FORMAT_RAW, filters=FILTERS)
     return bz2.decompress(body) if kind == b"b" else zlib.decompress(body)

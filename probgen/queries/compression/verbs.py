@@ -159,7 +159,7 @@ def usual(reading: Reading) -> bool:
 def short(reading: Reading) -> dict[str, Any]:
     """Without what is as it usually is."""
     found = asdict(reading)
-    return {key: value for key, value in found.items() if key in ("how", "low", "high") or value != getattr(Reading, key)}
+    return {k: v for k, v in found.items() if k in ("how", "low", "high") or v != getattr(Reading, k)}
 
 
 def readings_from(header: dict[str, Any], schema: Any) -> tuple[Reading | None, ...]:
