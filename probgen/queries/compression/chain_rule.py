@@ -48,10 +48,14 @@ class ChainRule:
             rows = np.nonzero(known[:, place])[0]
             if reading is None or not len(rows):
                 continue
-            some = self.column(coder, place, column, reading, values[rows], numbers[rows, place])
+            some = self.column(coder, place, column, reading, self.context(values, rows), numbers[rows, place])
             found[rows, place] = some
             values[rows, place] = reading.values(some)
         return found
+
+    def context(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What is given of some rows when a column of them is asked about."""
+        return values[rows]
 
     def column(
         self, coder: Coder, place: int, column: Column, reading: Reading, before: np.ndarray, numbers: np.ndarray

@@ -12,8 +12,9 @@ import numpy as np
 
 from probgen.errors import CapabilityError
 
-__all__ = ["Coder", "Reader", "Writer"]
+__all__ = ["Coder", "Empty", "Reader", "Recorder", "Stack", "Writer"]
 
+LEFT = 3  # words that stay on a stack
 RAW = 16  # bits that are coded evenly at once
 
 
@@ -87,6 +88,70 @@ class Reader(Coder):
         if not len(symbols):
             return symbols
         return self.coder.decode(self.stream.model.Uniform(size), len(symbols)).astype(np.int64)
+
+
+class Empty(Exception):  # noqa: N818
+    """A stack has too few bits to read off."""
+
+
+class Recorder(Coder):
+    """Remembers what is to go onto a stack, which is read from the last symbol."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[np.ndarray | int, np.ndarray]] = []
+
+    def code(self, probabilities: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        self.calls.append((steady(probabilities), symbols))
+        return symbols
+
+    def even(self, size: int, symbols: np.ndarray) -> np.ndarray:
+        self.calls.append((size, symbols))
+        return symbols
+
+
+class Stack(Coder):
+    """Bits that are read from where the last ones were written."""
+
+    def __init__(self, words: np.ndarray) -> None:
+        self.stream = library().stream  # type: ignore[attr-defined]
+        self.coder = self.stream.stack.AnsCoder(words)
+        self.model = self.stream.model.Categorical(perfect=False)
+
+    @classmethod
+    def of(cls, bits: bytes) -> Stack:
+        """From what :meth:`finish` gave."""
+        return cls(np.frombuffer(bits, "<u4").astype(np.uint32))
+
+    def code(self, probabilities: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        if not len(symbols):
+            return symbols
+        found = self.coder.decode(self.model, steady(probabilities)).astype(np.int64)
+        return self.checked(found)
+
+    def even(self, size: int, symbols: np.ndarray) -> np.ndarray:
+        if not len(symbols):
+            return symbols
+        return self.checked(self.coder.decode(self.stream.model.Uniform(size), len(symbols)).astype(np.int64))
+
+    def checked(self, found: np.ndarray) -> np.ndarray:
+        """What was read, unless there was nothing left to read it off."""
+        if self.coder.num_words() < LEFT:
+            raise Empty
+        return found
+
+    def push(self, record: Recorder) -> None:
+        """All that was recorded, so that it is read in the order in which it was."""
+        for how, symbols in reversed(record.calls):
+            if not len(symbols):
+                continue
+            if isinstance(how, int):
+                self.coder.encode_reverse(symbols.astype(np.int32), self.stream.model.Uniform(how))
+            else:
+                self.coder.encode_reverse(symbols.astype(np.int32), self.model, how)
+
+    def finish(self) -> bytes:
+        """All bits."""
+        return self.coder.get_compressed().astype("<u4").tobytes()
 
 
 def steady(probabilities: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,8 +17,9 @@ import torch
 from probgen.data.stored import Reading, Stored, dissected, rejoined
 from probgen.errors import CapabilityError, DataError
 from probgen.program import UserProgram
+from probgen.queries.compression.bits_back import BitsBack
 from probgen.queries.compression.chain_rule import ChainRule
-from probgen.queries.compression.coders import Reader, Writer
+from probgen.queries.compression.coders import Coder, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
 from probgen.queries.compression.holes import code_holes, describe_holes
 from probgen.whole import check_whole
@@ -26,6 +27,7 @@ from probgen.whole import check_whole
 __all__ = ["compress", "decompress", "identity"]
 
 ROWS = 2**14
+CODED = ("exact", "lower_bound")  # densities
 
 
 def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, overwrite: bool = False) -> int:
@@ -41,7 +43,9 @@ def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, 
     told = describe_holes(stored.known | ~modelled(stored.readings))
     header = header_of(stored, told, rows)
     with one_thread():
-        blocks = [written(fit, stored, told, at, rows) for at in range(0, len(stored), rows)]
+        coder = Blocks(fit, stored.readings, told)
+        parts = [slice(at, at + rows) for at in range(0, len(stored), rows)]
+        blocks = [coder.written(stored.numbers[part], stored.known[part]) for part in parts]
     content = packed(File(identity(fit), header, stored.rest, blocks))
     beside = goal.with_name(goal.name + ".part")
     beside.write_bytes(content)
@@ -89,10 +93,8 @@ def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) 
     if len(file.blocks) != -(-total // step):
         raise DataError(f"{path} is damaged: it has {len(file.blocks)} blocks and should have {-(-total // step)}.")
     with one_thread():
-        parts = [
-            read(fit, file.blocks[at], header, readings, min(step, total - at * step), at)
-            for at in range(first, last)
-        ]
+        coder = Blocks(fit, readings, header.get("holes"))
+        parts = [coder.read(file.blocks[at], min(step, total - at * step), at) for at in range(first, last)]
     shape = (0, len(fit.schema))
     numbers = np.concatenate([np.zeros(shape, np.int64), *(part[0] for part in parts)])
     known = np.concatenate([np.zeros(shape, bool), *(part[1] for part in parts)])
@@ -102,33 +104,49 @@ def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) 
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks
-def written(fit: Any, stored: Stored, told: Any, at: int, rows: int) -> Block:
-    """The bits of some rows."""
-    numbers, known, writer = stored.numbers[at : at + rows], stored.known[at : at + rows], Writer()
-    known = known | ~modelled(stored.readings)
-    code_holes(writer, known, told)
-    known = known & modelled(stored.readings)
-    walk(fit, stored.readings)(writer, numbers, known)
-    return Block(checksum(numbers, known), writer.finish())
+class Blocks:
+    """Rows of a table as bits, by what the fit can say.
 
+    Args:
+        fit: the model.
+        readings: of the columns; those without are kept elsewhere, and count as known where holes are coded.
+        told: of the holes.
+    """
 
-def read(
-    fit: Any, block: Block, header: dict, readings: tuple[Reading | None, ...], rows: int, at: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of these bits."""
-    reader, shape = Reader(block.bits), (rows, len(readings))
-    known = code_holes(reader, np.ones(shape, bool), header.get("holes")) & modelled(readings)
-    numbers = walk(fit, readings)(reader, np.zeros(shape, np.int64), known)
-    if checksum(numbers, known) != block.check:
-        raise DataError(
-            f"Block {at} does not decode to the rows that were encoded: this machine's arithmetic gives the model other bits than the"
-            " encoder's did; decode it with the same versions of torch and numpy, on the same kind of processor."
-        )
-    return numbers, known
+    def __init__(self, fit: Any, readings: tuple[Reading | None, ...], told: Any) -> None:
+        self.readings, self.told, self.elsewhere = readings, told, ~modelled(readings)
+        self.coder = (ChainRule if fit.traits.density == "exact" else BitsBack)(fit, readings)
 
+    def written(self, numbers: np.ndarray, known: np.ndarray) -> Block:
+        """The bits of some rows."""
+        check = checksum(numbers, known)
+        if isinstance(self.coder, BitsBack):
+            bits = self.coder.write(numbers, known, lambda stack: self.holes(stack, known))
+            return Block(check, bits)
+        writer = Writer()
+        self.coder.code(writer, numbers, self.holes(writer, known))
+        return Block(check, writer.finish())
 
-def walk(fit: Any, readings: tuple[Reading | None, ...]) -> Callable:
-    return ChainRule(fit, readings).code
+    def read(self, block: Block, rows: int, at: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of these bits."""
+        shape = (rows, len(self.readings))
+        nothing = np.zeros(shape, np.int64)
+        if isinstance(self.coder, BitsBack):
+            numbers, known = self.coder.read(block.bits, rows, lambda stack: self.holes(stack, nothing > 0))
+        else:
+            reader = Reader(block.bits)
+            known = self.holes(reader, nothing > 0)
+            numbers = self.coder.code(reader, nothing, known)
+        if checksum(numbers, known) != block.check:
+            raise DataError(
+                f"Block {at} does not decode to the rows that were encoded: this machine's arithmetic gives the model other bits"
+                " than the encoder's did; decode it with the same versions of torch and numpy, on the same kind of processor."
+            )
+        return numbers, known
+
+    def holes(self, coder: Coder, known: np.ndarray) -> np.ndarray:
+        """The mask, written or read."""
+        return code_holes(coder, known | self.elsewhere, self.told) & ~self.elsewhere
 
 
 def modelled(readings: tuple[Reading | None, ...]) -> np.ndarray:
@@ -177,10 +195,10 @@ def reading_from(told: dict[str, Any]) -> Reading:
 def check_model(fit: Any) -> None:
     """Refuse models that a table cannot be coded with."""
     traits = fit.traits
-    if isinstance(fit.program, UserProgram) or traits.density != "exact" or traits.sequences:
+    if isinstance(fit.program, UserProgram) or traits.density not in CODED or traits.sequences:
         raise CapabilityError(
             f"{fit.name!r} cannot compress: its density is {traits.density.replace('_', ' ')}"
-            f"{', and it is of sequences' if traits.sequences else ''}. Models with an exact density of rows can."
+            f"{', and it is of sequences' if traits.sequences else ''}. Models of rows whose density is exact can, and those with latents under a guide."
         )
     if fit.program.inputs:
         raise CapabilityError(f"{fit.name!r} says nothing of its inputs {list(fit.program.inputs)}; fit one without.")
