@@ -133,7 +133,8 @@ def dissected(data: Any, schema: Schema) -> Stored:
         layout["lengths"] = lengths.tolist()
     if list(frame) != list(schema.names):
         layout["columns"] = list(frame)
-    if not isinstance(frame.index, pd.RangeIndex) or frame.index[:1].tolist() not in ([], [0]) or frame.index.name:
+    usual = pd.RangeIndex(len(frame))
+    if not (isinstance(frame.index, pd.RangeIndex) and frame.index.equals(usual) and frame.index.name is None):
         layout["index"] = 1
     rest = b"" if not kept and "index" not in layout else arrow_bytes(frame[kept], "index" in layout)
     return Stored(numbers, known, tuple(readings), rest, layout)
@@ -141,7 +142,8 @@ def dissected(data: Any, schema: Schema) -> Stored:
 
 def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     """The data frame or the table again; some rows of it, where ``numbers`` are of these alone."""
-    rest = pd.DataFrame(index=pd.RangeIndex(len(stored)))
+    first = 0 if rows is None else rows.start
+    rest = pd.DataFrame(index=pd.RangeIndex(first, first + len(stored)))
     if stored.rest:
         rest = from_arrow(stored.rest)
         rest = rest if rows is None else rest.iloc[rows]
@@ -152,8 +154,6 @@ def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
             made[column.name] = cells.set_axis(rest.index, axis=0)
     columns = stored.layout.get("columns", list(schema.names))
     frame = pd.DataFrame({name: made[name] if name in made else rest[name] for name in columns}, index=rest.index)
-    if "index" not in stored.layout and rows is None:
-        frame = frame.reset_index(drop=True)
     if not stored.layout.get("table"):
         return frame
     lengths = stored.layout.get("lengths")
