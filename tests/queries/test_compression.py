@@ -163,11 +163,15 @@ def test_values_far_from_all_that_the_model_knows_come_back(mixture, frame, tmp_
 
 
 # -------------------------------------------------------------------------------------------------------- bits back
-def test_bits_back_costs_the_bound(binary, tmp_path):
-    fit = pg.fit("vae", binary, latent=1, hidden=(16,), max_steps=400, beta_steps=100, progress=False)
-    fit.compress(binary, tmp_path / "t")
-    assert pg.decompress(tmp_path / "t", fit).values.tobytes() == binary.values.tobytes()
-    bound = -fit.log_prob(binary, method="lower_bound", draws=50).value.sum() * BITS / 8 + bytes_of_holes(binary.known)
+def test_bits_back_costs_the_bound(tmp_path):
+    rng = np.random.default_rng(9)
+    x = (rng.random((2500, 16)) < norm.cdf(2 * rng.normal(size=(2500, 1)) * rng.choice([-1, 1], 16))).astype(float)
+    x[rng.random(2500) < 0.1, 3] = np.nan
+    table = pg.Table(x)
+    fit = pg.fit("vae", table, latent=2, hidden=(16,), max_steps=400, progress=False)
+    fit.compress(table, tmp_path / "t")
+    assert pg.decompress(tmp_path / "t", fit).values.tobytes() == table.values.tobytes()
+    bound = -fit.log_prob(table, method="lower_bound", draws=50).value.sum() * BITS / 8 + bytes_of_holes(table.known)
     bits = len(unpacked(tmp_path / "t").blocks[0].bits) - 32  # what was put there for the first row
     assert 0.99 * bound <= bits <= 1.02 * bound
 
@@ -213,7 +217,7 @@ def test_a_byte_changed_or_lost_is_refused(classes, binary, tmp_path):
 def test_another_model_is_refused(classes, binary, tmp_path):
     classes.compress(binary, tmp_path / "t")
     for other in (
-        pg.fit("latent_class", binary, components=3, progress=False),
+        pg.fit("latent_class", binary.take(range(2000)), components=2, progress=False),
         pg.fit("latent_class", binary.select(list("fedcba")), components=2, progress=False),
         pg.fit("naive_bayes", binary, progress=False),
     ):
