@@ -91,6 +91,8 @@ if TYPE_CHECKING:
     from probgen.studies.calibration import Calibration as Calibration
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
+    from probgen.studies.compression import CompressionStudy as CompressionStudy
+    from probgen.studies.compression import compression_study as compression_study
     from probgen.studies.density import density_study as density_study
     from probgen.studies.design import Design as Design
     from probgen.studies.disentanglement import Disentanglement as Disentanglement
@@ -191,6 +193,7 @@ HOME = {
     "probgen.inference.logs": ("CsvLog", "TensorBoardLog"),
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
+    "probgen.studies.compression": ("CompressionStudy", "compression_study"),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.filled_cells": ("fill_study",),
     "probgen.studies.design": ("Design",),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +22,7 @@ from probgen.data.schema import Column, Schema
 from probgen.data.table import Table
 from probgen.errors import DataError
 
-__all__ = ["Reading", "Stored", "dissected", "rejoined"]
+__all__ = ["Reading", "Stored", "dissected", "rejoined", "sizes_of_peers"]
 
 FINEST = 12  # decimals
 MOST = 2**61  # ranks on either side of zero
@@ -40,6 +42,7 @@ class Reading:
         dtype: of the column.
         labels: of the levels, in their order; None where they are the schema's.
         gap: of a float, ranks on either side of zero that no cell has and that are left out.
+        signed: a decimal of which a zero is negative; -1 stands for it, and what is below it is one further down.
     """
 
     how: str
@@ -49,6 +52,7 @@ class Reading:
     dtype: str = "float64"
     labels: tuple | None = None
     gap: int = 0
+    signed: bool = False
 
     @property
     def span(self) -> int:
@@ -57,6 +61,9 @@ class Reading:
 
     def values(self, numbers: np.ndarray) -> np.ndarray:
         """``float64`` numbers as a table has them."""
+        if self.how == "decimal" and self.signed:
+            found = np.where(numbers < 0, numbers + 1, numbers) / 10.0**self.unit
+            return np.where(numbers == -1, -0.0, found)
         if self.how == "decimal":
             return numbers / 10.0**self.unit
         if self.how == "date":
@@ -70,7 +77,7 @@ class Reading:
 
     def edges(self, numbers: np.ndarray) -> np.ndarray:
         """The boundary between each number and the one before it."""
-        if self.how == "float":
+        if self.how == "float" or self.signed:
             return 0.5 * self.values(numbers - 1) + 0.5 * self.values(numbers)
         return self.values(numbers) - 0.5 * self.width
 
@@ -224,7 +231,12 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
         return None
     places = next((p for p in range(FINEST + 1) if decimal(x, p)), None)
     if places is not None:
-        return reading_of("decimal", np.round(x * 10.0**places).astype(np.int64), places, dtype)
+        negative = np.signbit(x) & (x == 0)
+        whole = np.round(x * 10.0**places).astype(np.int64)
+        if negative.any():
+            whole = np.where(negative, -1, np.where(whole < 0, whole - 1, whole))
+        reading, whole = reading_of("decimal", whole, places, dtype)
+        return replace(reading, signed=bool(negative.any())), whole
     return ranked(x, dtype)
 
 
@@ -249,11 +261,9 @@ def reading_of(how: str, numbers: np.ndarray, unit: int, dtype: str) -> tuple[Re
 
 
 def decimal(x: np.ndarray, places: int) -> bool:
-    """Whether so many decimals write all numbers, and no zero is negative."""
+    """Whether so many decimals write all numbers."""
     whole = np.round(x * 10.0**places)
-    return bool((np.abs(whole) < EXACT).all() and np.array_equal((whole + 0.0) / 10.0**places, x)) and not bool(
-        (np.signbit(x) & (x == 0)).any()
-    )
+    return bool((np.abs(whole) < EXACT).all() and np.array_equal(whole / 10.0**places, x))
 
 
 def rank_of(x: np.ndarray) -> np.ndarray:
@@ -373,3 +383,35 @@ def arrow_bytes(frame: pd.DataFrame, index: bool) -> bytes:
 
 def from_arrow(content: bytes) -> pd.DataFrame:
     return pa.ipc.open_file(io.BytesIO(content)).read_all().to_pandas()
+
+
+# ----------------------------------------------------------------------------------------------------------- peers
+def sizes_of_peers(data: Any, stored: Stored) -> tuple[dict[str, int], int]:
+    """Bytes of the table by others' compressors at their best settings, and as text."""
+    frame = data.to_pandas() if isinstance(data, Table) else as_frame(data)
+    text = frame.to_csv(index=False).encode()
+    sink = io.BytesIO()
+    frame.to_parquet(sink, index=False, compression="zstd", compression_level=19)
+    plain_columns = b"".join(fewest_bytes(column, known) for column, known in zip(stored.numbers.T, stored.known.T))
+    zstd = pa.Codec("zstd", compression_level=19)
+    found = {
+        "csv + zlib": len(zlib.compress(text, 9)),
+        "csv + lzma": len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)),
+        "csv + zstd": zstd.compress(text).size,
+        "parquet + zstd": sink.getbuffer().nbytes,
+    }
+    if not stored.rest:
+        found["numbers + lzma"] = len(lzma.compress(plain_columns, preset=9 | lzma.PRESET_EXTREME))
+    return found, len(text)
+
+
+def fewest_bytes(numbers: np.ndarray, known: np.ndarray) -> bytes:
+    """A column from its least number on, in as few bytes a cell as hold it, or bits where two values do."""
+    if not known.any():
+        return b""
+    rank = np.where(known, numbers - numbers[known].min() + (not known.all()), 0).astype(np.uint64)
+    most = int(rank.max())
+    if most < 2:
+        return np.packbits(rank.astype(bool)).tobytes()
+    size = next(size for size in (1, 2, 4, 8) if most < 256**size)
+    return rank.astype(f"<u{size}").tobytes()

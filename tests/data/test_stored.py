@@ -23,6 +23,7 @@ def every_type():
     frame = pd.DataFrame(
         {
             "price": np.round(rng.normal(20, 9, N), 2),
+            "signed": np.round(numbers, 1) * np.where(np.arange(N) % 9, 1, -0.0),
             "double": numbers,
             "single": np.exp(numbers).astype(np.float32),
             "whole": rng.integers(-5, 900, N),
@@ -54,6 +55,8 @@ def test_every_type_comes_back():
     back = rejoined(stored, schema)
     pd.testing.assert_frame_equal(back, frame, check_exact=True)
     assert back["double"].to_numpy().tobytes() == frame["double"].to_numpy().tobytes()
+    assert np.signbit(back["signed"]).equals(np.signbit(frame["signed"]))
+    assert stored.readings[schema.index("signed")].how == "decimal"
     elsewhere = [column.name for column, reading in zip(schema, stored.readings) if reading is None]
     assert elsewhere == []
     assert stored.numbers[~stored.known].tolist() == [0] * int((~stored.known).sum())
@@ -96,6 +99,7 @@ def test_doubles_have_ranks_in_their_order():
 def test_edges_lie_between_neighbours():
     for reading in (
         Reading("decimal", -5, 9, 2),
+        Reading("decimal", -5, 9, 2, signed=True),
         Reading("date", 0, 9, 24),
         Reading("float", 2**50, 2**50 + 20, 2**12),
         Reading("float", -40, 40, 2**45, gap=2**13),

@@ -74,7 +74,7 @@ def bytes_said(fit, stored):
         values[known, place] = reading.values(numbers[known])
         if column.is_continuous:
             some = numbers[known & ~((column.kind == "semicontinuous") & (numbers == 0))]
-            widths += np.log(reading.values(some + 1) - reading.values(some)).sum()
+            widths += np.log((reading.values(some + 1) - reading.values(some - 1)) / 2).sum()
     rows = fit.log_prob(pg.Table.from_codes(values, fit.schema)).value
     return -(rows.sum() + widths) * BITS / 8
 

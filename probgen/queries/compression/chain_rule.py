@@ -9,7 +9,7 @@ the same bits. Levels are symbols. Numbers go digit by digit, sixteen at a time,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class ChainRule:
 
     def __init__(self, fit: Any, readings: Sequence[Reading | None]) -> None:
         self.fit, self.readings = fit, readings
+        self.after_column: Callable[[int], None] = lambda place: None
 
     def code(self, coder: Coder, numbers: np.ndarray, known: np.ndarray) -> np.ndarray:
         """``(B, D)`` whole numbers, written or read; zeros where unknown."""
@@ -51,6 +52,7 @@ class ChainRule:
             some = self.column(coder, place, column, reading, self.context(values, rows), numbers[rows, place])
             found[rows, place] = some
             values[rows, place] = reading.values(some)
+            self.after_column(place)
         return found
 
     def context(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:

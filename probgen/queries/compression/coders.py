@@ -12,7 +12,7 @@ import numpy as np
 
 from probgen.errors import CapabilityError
 
-__all__ = ["Coder", "Empty", "Reader", "Recorder", "Stack", "Writer"]
+__all__ = ["Coder", "Empty", "Meter", "Reader", "Recorder", "Stack", "Writer"]
 
 LEFT = 3  # words that stay on a stack
 RAW = 16  # bits that are coded evenly at once
@@ -88,6 +88,22 @@ class Reader(Coder):
         if not len(symbols):
             return symbols
         return self.coder.decode(self.stream.model.Uniform(size), len(symbols)).astype(np.int64)
+
+
+class Meter(Coder):
+    """Adds up what symbols cost, and writes none."""
+
+    def __init__(self) -> None:
+        self.bits_spent = 0.0
+
+    def code(self, probabilities: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        found = np.maximum(steady(probabilities), 2.0**-24)
+        self.bits_spent -= float(np.log2(found[np.arange(len(symbols)), symbols]).sum())
+        return symbols
+
+    def even(self, size: int, symbols: np.ndarray) -> np.ndarray:
+        self.bits_spent += len(symbols) * float(np.log2(size))
+        return symbols
 
 
 class Empty(Exception):  # noqa: N818

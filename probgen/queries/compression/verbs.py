@@ -19,12 +19,12 @@ from probgen.errors import CapabilityError, DataError
 from probgen.program import UserProgram
 from probgen.queries.compression.bits_back import BitsBack
 from probgen.queries.compression.chain_rule import ChainRule
-from probgen.queries.compression.coders import Coder, Reader, Writer
+from probgen.queries.compression.coders import Coder, Meter, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
 from probgen.queries.compression.holes import code_holes, describe_holes
 from probgen.whole import check_whole
 
-__all__ = ["compress", "decompress", "identity"]
+__all__ = ["column_bits", "compress", "decompress", "identity"]
 
 ROWS = 2**14
 CODED = ("exact", "lower_bound")  # densities
@@ -152,6 +152,21 @@ class Blocks:
 def modelled(readings: tuple[Reading | None, ...]) -> np.ndarray:
     """``(D,)``: which columns the model codes."""
     return np.array([reading is not None for reading in readings])
+
+
+def column_bits(fit: Any, stored: Stored, rows: int) -> np.ndarray:
+    """``(D,)``: what the columns cost in the file, each given those before it."""
+    spent, meter, chain = np.zeros(len(stored.readings)), Meter(), ChainRule(fit, stored.readings)
+
+    def after_column(place: int) -> None:
+        spent[place] += meter.bits_spent
+        meter.bits_spent = 0.0
+
+    chain.after_column = after_column
+    with one_thread():
+        for at in range(0, len(stored), rows):
+            chain.code(meter, stored.numbers[at : at + rows], stored.known[at : at + rows])
+    return spent
 
 
 # ---------------------------------------------------------------------------------------------------------- header
