@@ -19,6 +19,7 @@ from probgen.data.stored import Reading
 from probgen.data.table import Table, distinct_rows
 from probgen.queries.compression.coders import Coder
 from probgen.queries.compression.densities import Piecewise, first_knots, fitted_density
+from probgen.queries.compression.normals import NormalMixture, coupled
 from probgen.queries.marginals import class_probabilities
 
 __all__ = ["ChainRule"]
@@ -38,7 +39,7 @@ class ChainRule:
     """
 
     def __init__(self, fit: Any, readings: Sequence[Reading | None]) -> None:
-        self.fit, self.readings = fit, readings
+        self.fit, self.readings, self.coupled = fit, readings, coupled(fit)
         self.after_column: Callable[[int], None] = lambda place: None
 
     def code(self, coder: Coder, numbers: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ class ChainRule:
             found[part] = self.digits(coder, reading, self.density(place, reading, before[part]), numbers[part])
         return found
 
-    def digits(self, coder: Coder, reading: Reading, density: Piecewise, numbers: np.ndarray) -> np.ndarray:
+    def digits(self, coder: Coder, reading: Reading, density: Piecewise | NormalMixture, numbers: np.ndarray) -> np.ndarray:
         """``(M,)`` whole numbers by the masses of the intervals that their digits leave."""
         total = max(1, (reading.span - 1).bit_length())
         total += -total % DIGIT
@@ -129,8 +130,10 @@ class ChainRule:
             done = done | (coder.code(mass, rank >> left & 15) << left)
         return reading.low + done
 
-    def density(self, place: int, reading: Reading, before: np.ndarray) -> Piecewise:
+    def density(self, place: int, reading: Reading, before: np.ndarray) -> Piecewise | NormalMixture:
         """Of a number given the columns before it."""
+        if self.coupled is not None and place in self.coupled.places:
+            return self.coupled.density(place, before)
         standardiser = self.fit.standardiser
         middle, scale = (float(np.asarray(part)[place]) for part in (standardiser.shift, standardiser.scale))
         low, high = reading.edges(np.array([reading.low, reading.high + 1]))

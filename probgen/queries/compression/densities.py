@@ -16,7 +16,7 @@ import numpy as np
 
 __all__ = ["Piecewise", "fitted_density", "first_knots"]
 
-ROUNDS, MORE = 3, 20  # further sets of knots
+ROUNDS, MORE = 2, 16  # further sets of knots
 LOWEST = -600.0  # of a log density below its row's greatest
 SLOPE = 1e-6  # below which a piece is flat
 
