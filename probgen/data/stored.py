@@ -25,7 +25,8 @@ from probgen.errors import DataError
 __all__ = ["Reading", "Stored", "dissected", "rejoined", "sizes_of_peers"]
 
 FINEST = 12  # decimals
-MOST = 2**61  # ranks on either side of zero
+MOST = 2**59  # ranks from the least to the greatest
+LISTED = 24  # bits that a value costs in a list
 EXACT = 2**53  # whole numbers that a double holds
 DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 SIGN, LOWEST = np.int64(2**63 - 1), np.int64(-(2**63))
@@ -36,11 +37,12 @@ class Reading:
     """How the whole numbers of a column are read.
 
     Attributes:
-        how: "level" (codes), "decimal" (parts of ten), "date" (steps of time since 1970), or "float" (doubles, or singles, by rank).
+        how: "level" (codes), "decimal" (parts of ten), "date" (steps of time since 1970), "float" (doubles, or singles, by rank), or "listed" (places
+            in a list of all values that the column has).
         low, high: the least and the greatest whole number.
         unit: a decimal has so many places, a date so many steps a day, a float is one of so many ranks of a double.
         dtype: of the column.
-        labels: of the levels, in their order; None where they are the schema's.
+        labels: of the levels, in their order; None where they are the schema's. Of a listed column its values.
         gap: of a float, ranks on either side of zero that no cell has and that are left out.
         signed: a decimal of which a zero is negative; -1 stands for it, and what is below it is one further down.
     """
@@ -61,6 +63,8 @@ class Reading:
 
     def values(self, numbers: np.ndarray) -> np.ndarray:
         """``float64`` numbers as a table has them."""
+        if self.how == "listed":
+            return np.asarray(self.labels, dtype=float)[np.clip(numbers, self.low, self.high)]
         if self.how == "decimal" and self.signed:
             found = np.where(numbers < 0, numbers + 1, numbers) / 10.0**self.unit
             return np.where(numbers == -1, -0.0, found)
@@ -77,9 +81,19 @@ class Reading:
 
     def edges(self, numbers: np.ndarray) -> np.ndarray:
         """The boundary between each number and the one before it."""
+        if self.how == "listed":
+            x = np.asarray(self.labels, dtype=float)
+            ends = np.concatenate([1.5 * x[:1] - 0.5 * x[1:2], (x[1:] + x[:-1]) / 2, 1.5 * x[-1:] - 0.5 * x[-2:-1]])
+            return ends[numbers]
         if self.how == "float" or self.signed:
             return 0.5 * self.values(numbers - 1) + 0.5 * self.values(numbers)
         return self.values(numbers) - 0.5 * self.width
+
+    def widths(self, numbers: np.ndarray) -> np.ndarray:
+        """Of the interval around each number."""
+        if self.how == "listed":
+            return self.edges(numbers + 1) - self.edges(numbers)
+        return (self.values(numbers + 1) - self.values(numbers - 1)) / 2
 
     @property
     def width(self) -> float:
@@ -225,10 +239,27 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
         whole = cells.to_numpy()
         if len(whole) and (int(whole.max()) > EXACT or int(whole.min()) < -EXACT):
             return None
-        return reading_of("decimal", whole.astype(np.int64), 0, dtype)
+        made = reading_of("decimal", whole.astype(np.int64), 0, dtype)
+        return listed(whole.astype(float), dtype, made) or made
     x = cells.to_numpy(dtype=np.float64)
     if not np.isfinite(x).all():
         return None
+    found = decimals(x, dtype) or ranked(x, dtype)
+    negative = bool((np.signbit(x) & (x == 0)).any())
+    return found if negative else listed(x, dtype, found) or found
+
+
+def listed(x: np.ndarray, dtype: str, found: tuple[Reading, np.ndarray] | None) -> tuple[Reading, np.ndarray] | None:
+    """Places in a list of the values, where that pays: what they leave out costs more than they do."""
+    values, which = np.unique(x, return_inverse=True)
+    spans = float(found[0].span) if found else 2.0**64
+    if len(values) < 2 or LISTED * len(values) > 0.5 * len(x) * np.log2(spans / len(values)):
+        return None
+    return Reading("listed", 0, len(values) - 1, dtype=dtype, labels=tuple(values.tolist())), which.reshape(-1)
+
+
+def decimals(x: np.ndarray, dtype: str) -> tuple[Reading, np.ndarray] | None:
+    """Parts of ten, where all numbers are such."""
     places = next((p for p in range(FINEST + 1) if decimal(x, p)), None)
     if places is not None:
         negative = np.signbit(x) & (x == 0)
@@ -237,7 +268,7 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
             whole = np.where(negative, -1, np.where(whole < 0, whole - 1, whole))
         reading, whole = reading_of("decimal", whole, places, dtype)
         return replace(reading, signed=bool(negative.any())), whole
-    return ranked(x, dtype)
+    return None
 
 
 def ranked(x: np.ndarray, dtype: str) -> tuple[Reading, np.ndarray] | None:
@@ -249,10 +280,8 @@ def ranked(x: np.ndarray, dtype: str) -> tuple[Reading, np.ndarray] | None:
     sizes = sizes // step
     gap = int(sizes[sizes > 0].min(initial=1 << 62)) - 1 if (ranks < 0).any() or (sizes == 0).any() else 0
     sizes = np.where(sizes > 0, sizes - gap, 0)
-    if len(sizes) and int(sizes.max()) >= MOST:
-        return None
     found, numbers = reading_of("float", np.where(ranks < 0, -sizes - 1, sizes), step, dtype)
-    return replace(found, gap=gap), numbers
+    return (replace(found, gap=gap), numbers) if found.span < MOST else None
 
 
 def reading_of(how: str, numbers: np.ndarray, unit: int, dtype: str) -> tuple[Reading, np.ndarray]:
@@ -300,8 +329,8 @@ def written(reading: Reading, numbers: np.ndarray, known: np.ndarray, column: Co
         dates = np.where(known, stamps.astype(f"datetime64[{unit}]"), np.datetime64("NaT", unit))
         made = pd.Series(dates)
         return made if len(zone) == 1 else made.dt.tz_localize("UTC").dt.tz_convert(zone[1].strip().rstrip("]"))
-    if reading.how == "decimal" and reading.unit == 0 and reading.dtype.lower().startswith(("int", "uint")):
-        made = pd.Series(numbers)
+    if reading.how in ("decimal", "listed") and reading.dtype.lower().startswith(("int", "uint")):
+        made = pd.Series(reading.values(numbers).astype(np.int64))
         made = made if known.all() else made.astype("Int64").where(known)
         return made.astype(reading.dtype)
     made = pd.Series(np.where(known, reading.values(numbers), np.nan))

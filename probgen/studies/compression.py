@@ -154,8 +154,8 @@ def widths_of(fit: Any, stored: Stored, place: int) -> float:
     if reading is None or not column.is_continuous:
         return 0.0
     numbers = stored.numbers[stored.known[:, place], place]
-    numbers = numbers[numbers != 0] if column.kind == "semicontinuous" else numbers
-    return float(np.log((reading.values(numbers + 1) - reading.values(numbers - 1)) / 2).sum())
+    numbers = numbers[reading.values(numbers) != 0] if column.kind == "semicontinuous" else numbers
+    return float(np.log(reading.widths(numbers)).sum())
 
 
 def of_holes(known: np.ndarray) -> float:

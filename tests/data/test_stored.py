@@ -62,6 +62,17 @@ def test_every_type_comes_back():
     assert stored.numbers[~stored.known].tolist() == [0] * int((~stored.known).sum())
 
 
+def test_few_values_far_apart_are_listed():
+    few = np.array([0.0, 1 / 3, 250.0, 1e7])[np.arange(300) % 4]
+    frame = frame_of(a=few, b=(few * 3).astype(int), c=np.arange(300) / 8)
+    schema = pg.Table(frame).schema
+    for name in ("a", "b", "c"):
+        schema = schema.with_kind(name, "real")
+    stored = dissected(frame, schema)
+    assert [reading.how for reading in stored.readings] == ["listed", "listed", "decimal"]
+    pd.testing.assert_frame_equal(rejoined(stored, schema), frame, check_exact=True)
+
+
 def test_cells_of_no_reading_are_kept_elsewhere_and_come_back():
     frame = every_type()
     schema = pg.Table(frame.drop(columns="name")).schema
@@ -100,6 +111,7 @@ def test_edges_lie_between_neighbours():
     for reading in (
         Reading("decimal", -5, 9, 2),
         Reading("decimal", -5, 9, 2, signed=True),
+        Reading("listed", 0, 3, labels=(-1.0, 0.0, 0.25, 9.0)),
         Reading("date", 0, 9, 24),
         Reading("float", 2**50, 2**50 + 20, 2**12),
         Reading("float", -40, 40, 2**45, gap=2**13),

@@ -73,8 +73,8 @@ def bytes_said(fit, stored):
         known, numbers = stored.known[:, place], stored.numbers[:, place]
         values[known, place] = reading.values(numbers[known])
         if column.is_continuous:
-            some = numbers[known & ~((column.kind == "semicontinuous") & (numbers == 0))]
-            widths += np.log((reading.values(some + 1) - reading.values(some - 1)) / 2).sum()
+            some = numbers[known & ~((column.kind == "semicontinuous") & (reading.values(numbers) == 0))]
+            widths += np.log(reading.widths(some)).sum()
     rows = fit.log_prob(pg.Table.from_codes(values, fit.schema)).value
     return -(rows.sum() + widths) * BITS / 8
 
@@ -292,6 +292,27 @@ def test_a_known_joint_normal_costs_its_exact_masses():
     assert size == pytest.approx(-np.log2(exact).sum() / 8, rel=5e-3)
 
 
+@pytest.mark.parametrize("covariance", ["full", "tied", "diagonal"])
+def test_the_short_way_is_what_densities_say(covariance, frame):
+    """Conditionals of the components' Gaussians beside those found by asking for densities alone."""
+    fit = pg.fit("gaussian_mixture", frame.drop(columns="note"), components=3, covariance=covariance, progress=False)
+    stored = dissected(frame, fit.schema)
+    chain = ChainRule(fit, stored.readings)
+    assert chain.coupled is not None
+    values = pg.Table(frame.drop(columns="note"), schema=fit.schema).values
+    for name in ("x", "y", "day"):
+        place = fit.schema.index(name)
+        before = np.where(np.arange(values.shape[1]) < place, values, np.nan)[:40]
+        reading = stored.readings[place]
+        edges = np.broadcast_to(reading.edges(np.linspace(reading.low, reading.high + 1, 30).astype(np.int64)), (40, 30))
+        short = np.diff(chain.density(place, reading, before).cumulative(edges), axis=1)
+        chain.coupled, kept = None, chain.coupled
+        asked = np.diff(chain.density(place, reading, before).cumulative(edges), axis=1)
+        chain.coupled = kept
+        shares = [part / part.sum(1, keepdims=True) for part in (short, asked)]
+        np.testing.assert_allclose(*shares, atol=4e-3)
+
+
 def test_a_line_between_knots_has_the_integral_that_it_has():
     heights = np.array([[0.0, 2.0, 2.0, -50.0]])
     made = Piecewise(np.array([[0.0, 1.0, 3.0, 4.0]]), heights)
@@ -302,7 +323,7 @@ def test_a_line_between_knots_has_the_integral_that_it_has():
     np.testing.assert_allclose(made.cumulative(at[None])[0], np.interp(at, grid, total), rtol=1e-6)
 
 
-@pytest.mark.parametrize("span", [2, 16, 17, 5000, 2**40, 2**61])
+@pytest.mark.parametrize("span", [2, 16, 17, 5000, 2**40, 2**58])
 def test_digits_of_any_span_come_back(span):
     rng = np.random.default_rng(4)
     numbers = np.append(rng.integers(0, span, 200), [0, span - 1])

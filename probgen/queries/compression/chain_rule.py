@@ -10,6 +10,7 @@ the same bits. Levels are symbols. Numbers go digit by digit, sixteen at a time,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class ChainRule:
         if column.kind == "count" and reading.span <= LISTED:
             listed = reading.values(np.arange(reading.low, reading.high + 1))
             return reading.low + coder.code(self.listed(place, listed, before), numbers - reading.low)
-        if column.kind == "semicontinuous" and reading.low == 0:
+        if column.kind == "semicontinuous" and reading.values(np.array([reading.low]))[0] == 0:
             return self.with_atom(coder, place, reading, before, numbers)
         return self.number(coder, place, reading, before, numbers)
 
@@ -98,9 +99,9 @@ class ChainRule:
         """Zero, or a positive number."""
         nothing = self.log_density(place, before, np.zeros((len(before), 1)))[:, 0]
         zero = np.exp(np.minimum(nothing - self.log_density(place, before, np.full((len(before), 1), np.nan))[:, 0], 0))
-        more = coder.code(np.stack([zero, 1 - zero], 1), (numbers > 0).astype(np.int64)) > 0
-        found = np.zeros(len(before), np.int64)
-        positive = Reading(reading.how, 1, reading.high, reading.unit, reading.dtype)
+        more = coder.code(np.stack([zero, 1 - zero], 1), (numbers > reading.low).astype(np.int64)) > 0
+        found = np.full(len(before), reading.low, np.int64)
+        positive = replace(reading, low=reading.low + 1)
         found[more] = self.number(coder, place, positive, before[more], numbers[more])
         return found
 
