@@ -162,12 +162,12 @@ def dissected(data: Any, schema: Schema) -> Stored:
 
 
 def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
-    """The data frame or the table again; some rows of it, where ``numbers`` are of these alone."""
+    """The data frame or the table again; some rows (sequences) of it, where ``numbers`` are of these alone."""
     first = 0 if rows is None else rows.start
     rest = pd.DataFrame(index=pd.RangeIndex(first, first + len(stored)))
     if stored.rest:
         rest = from_arrow(stored.rest)
-        rest = rest if rows is None else rest.iloc[rows]
+        rest = rest if rows is None else rest.iloc[steps_of(rows, stored.layout)]
     made: dict[str, Any] = {}
     for place, (column, reading) in enumerate(zip(schema, stored.readings)):
         if reading is not None:
@@ -178,7 +178,17 @@ def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     if not stored.layout.get("table"):
         return frame
     lengths = stored.layout.get("lengths")
+    if lengths is not None and rows is not None:
+        lengths = lengths[rows]
     return Table.from_codes(frame.to_numpy(dtype=float), schema, lengths=None if lengths is None else np.array(lengths))
+
+
+def steps_of(rows: slice, layout: dict[str, Any]) -> slice:
+    """The rows of some sequences."""
+    if "lengths" not in layout:
+        return rows
+    edges = np.concatenate([[0], np.cumsum(layout["lengths"])])
+    return slice(int(edges[rows.start]), int(edges[rows.stop]))
 
 
 # --------------------------------------------------------------------------------------------------------- columns

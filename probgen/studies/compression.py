@@ -36,7 +36,7 @@ class CompressionStudy:
             the density is a bound, by the bound.
         peers: bytes by others: of the text (csv) and of a Parquet file, and of the columns as whole numbers of the fewest bytes.
         columns: one record a column that is coded: ``bits`` of a known cell in the file (given the columns before it), ``given_others``, what the density
-            says that one costs given all others, and ``known`` cells. Empty where the density is a bound.
+            says that one costs given all others, and ``known`` cells. Empty where the density is a bound, and of sequences.
         seconds: to "compress" and to "decompress".
         text: bytes of the table as text.
     """
@@ -116,7 +116,8 @@ def compression_study(fit: Any, data: Any, *, rows: int = 2**14, columns: bool =
         raise DataError("The table that came back is not the one that was stored; please report it.")
     kept = size - coded - len(file.header)
     peers, text = sizes_of_peers(data, stored)
-    records = columns_of(fit, stored, rows) if columns and fit.traits.density == "exact" else []
+    alone = fit.traits.density == "exact" and not fit.traits.sequences
+    records = columns_of(fit, stored, rows) if columns and alone else []
     took = {"compress": written - began, "decompress": read - written}
     said = (said_of(fit, stored) + of_holes(stored.known)) / BYTE
     return CompressionStudy(
@@ -171,4 +172,5 @@ def as_table(fit: Any, stored: Stored) -> Table:
         if reading is not None:
             known = stored.known[:, place]
             values[known, place] = reading.values(stored.numbers[known, place])
-    return Table.from_codes(values, fit.schema)
+    lengths = stored.layout.get("lengths")
+    return Table.from_codes(values, fit.schema, lengths=None if lengths is None else np.array(lengths))

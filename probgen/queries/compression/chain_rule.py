@@ -41,6 +41,7 @@ class ChainRule:
 
     def __init__(self, fit: Any, readings: Sequence[Reading | None]) -> None:
         self.fit, self.readings, self.coupled = fit, readings, coupled(fit)
+        self.lengths = np.zeros(0, np.int64)  # of the sequences of a block
         self.after_column: Callable[[int], None] = lambda place: None
 
     def code(self, coder: Coder, numbers: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ r"""The distribution of a number given the columns before it, in mixtures whose 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,12 +53,14 @@ class Coupled:
         places: of its columns in the table.
         mean: ``(K, C)``.
         covariance: ``(K, C, C)``.
+        weigh: says the shares of the components given what is known, where the model alone does not.
     """
 
     fit: Any
     places: Sequence[int]
     mean: np.ndarray
     covariance: np.ndarray
+    weigh: Callable[[np.ndarray], np.ndarray] | None = None
 
     def density(self, place: int, before: np.ndarray) -> NormalMixture:
         """Of one of these columns given what is known before it."""
@@ -81,6 +83,8 @@ class Coupled:
 
     def weights(self, before: np.ndarray) -> np.ndarray:
         """``(M, K)``: of the components given what is known."""
+        if self.weigh is not None:
+            return self.weigh(before)
         return shares_of(self.fit, before, len(self.mean))  # type: ignore[return-value]
 
 

@@ -21,6 +21,7 @@ from probgen.queries.compression.bits_back import BitsBack
 from probgen.queries.compression.chain_rule import ChainRule
 from probgen.queries.compression.coders import Coder, Meter, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
+from probgen.queries.compression.hidden_states import HiddenStates
 from probgen.queries.compression.holes import code_holes, describe_holes
 from probgen.whole import check_whole
 
@@ -40,12 +41,13 @@ def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, 
     if not goal.parent.is_dir():
         raise DataError(f"There is no folder {goal.parent}; make it first.")
     stored = dissected(data, fit.schema)
+    if fit.traits.sequences and "lengths" not in stored.layout:
+        raise DataError(f"{fit.name!r} is a model of sequences; give a Table made with sequence=..., or from_sequences.")
     told = describe_holes(stored.known | ~modelled(stored.readings))
     header = header_of(stored, told, rows)
     with one_thread():
-        coder = Blocks(fit, stored.readings, told)
-        parts = [slice(at, at + rows) for at in range(0, len(stored), rows)]
-        blocks = [coder.written(stored.numbers[part], stored.known[part]) for part in parts]
+        coder, edges = Blocks(fit, stored.readings, told), edges_of(stored.layout, len(stored))
+        blocks = [coder.written(stored, edges[at : at + rows + 1]) for at in range(0, len(edges) - 1, rows)]
     content = packed(File(identity(fit), header, stored.rest, blocks))
     beside = goal.with_name(goal.name + ".part")
     beside.write_bytes(content)
@@ -85,22 +87,33 @@ def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) 
         )
     header = file.header
     readings = readings_from(header, fit.schema)
-    total, step = header["n"], header.get("rows", ROWS)
+    edges, step = edges_of(header.get("layout", {}), header["n"]), header.get("rows", ROWS)
+    total = len(edges) - 1
     start, stop, stride = (slice(None) if rows is None else rows).indices(total)
     if stride != 1:
         raise DataError(f"rows must be a range without a step, got {rows}.")
+    stop = max(start, stop)
     first, last = start // step, max(start // step, -(-stop // step))
     if len(file.blocks) != -(-total // step):
         raise DataError(f"{path} is damaged: it has {len(file.blocks)} blocks and should have {-(-total // step)}.")
     with one_thread():
         coder = Blocks(fit, readings, header.get("holes"))
-        parts = [coder.read(file.blocks[at], min(step, total - at * step), at) for at in range(first, last)]
+        parts = [
+            coder.read(file.blocks[at], edges[at * step : (at + 1) * step + 1], at)
+            for at in (range(first, last) if stop > start else ())
+        ]
     shape = (0, len(fit.schema))
     numbers = np.concatenate([np.zeros(shape, np.int64), *(part[0] for part in parts)])
     known = np.concatenate([np.zeros(shape, bool), *(part[1] for part in parts)])
-    within = slice(start - first * step, max(start, stop) - first * step)
+    within = slice(edges[start] - edges[first * step], edges[stop] - edges[first * step])
     stored = Stored(numbers[within], known[within], readings, file.rest, header.get("layout", {}))
     return rejoined(stored, fit.schema, None if rows is None else slice(start, stop))
+
+
+def edges_of(layout: dict[str, Any], rows: int) -> np.ndarray:
+    """Where the rows, or the sequences in which they stand, begin and end."""
+    lengths = layout.get("lengths", [1] * rows)
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 # ---------------------------------------------------------------------------------------------------------- blocks
@@ -115,10 +128,12 @@ class Blocks:
 
     def __init__(self, fit: Any, readings: tuple[Reading | None, ...], told: Any) -> None:
         self.readings, self.told, self.elsewhere = readings, told, ~modelled(readings)
-        self.coder = (ChainRule if fit.traits.density == "exact" else BitsBack)(fit, readings)
+        self.coder = coder_of(fit)(fit, readings)
 
-    def written(self, numbers: np.ndarray, known: np.ndarray) -> Block:
-        """The bits of some rows."""
+    def written(self, stored: Stored, edges: np.ndarray) -> Block:
+        """The bits of the rows (the sequences) between some edges."""
+        part = slice(edges[0], edges[-1])
+        numbers, known, self.coder.lengths = stored.numbers[part], stored.known[part], np.diff(edges)
         check = checksum(numbers, known)
         if isinstance(self.coder, BitsBack):
             bits = self.coder.write(numbers, known, lambda stack: self.holes(stack, known))
@@ -127,8 +142,9 @@ class Blocks:
         self.coder.code(writer, numbers, self.holes(writer, known))
         return Block(check, writer.finish())
 
-    def read(self, block: Block, rows: int, at: int) -> tuple[np.ndarray, np.ndarray]:
+    def read(self, block: Block, edges: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
         """The rows of these bits."""
+        rows, self.coder.lengths = int(edges[-1] - edges[0]), np.diff(edges)
         shape = (rows, len(self.readings))
         nothing = np.zeros(shape, np.int64)
         if isinstance(self.coder, BitsBack):
@@ -154,18 +170,28 @@ def modelled(readings: tuple[Reading | None, ...]) -> np.ndarray:
     return np.array([reading is not None for reading in readings])
 
 
+def coder_of(fit: Any) -> type:
+    """How blocks are coded."""
+    if fit.traits.density == "lower_bound":
+        return BitsBack
+    return HiddenStates if fit.traits.sequences else ChainRule
+
+
 def column_bits(fit: Any, stored: Stored, rows: int) -> np.ndarray:
     """``(D,)``: what the columns cost in the file, each given those before it."""
-    spent, meter, chain = np.zeros(len(stored.readings)), Meter(), ChainRule(fit, stored.readings)
+    spent, meter, chain = np.zeros(len(stored.readings)), Meter(), coder_of(fit)(fit, stored.readings)
 
     def after_column(place: int) -> None:
         spent[place] += meter.bits_spent
         meter.bits_spent = 0.0
 
     chain.after_column = after_column
+    edges = edges_of(stored.layout, len(stored))
     with one_thread():
-        for at in range(0, len(stored), rows):
-            chain.code(meter, stored.numbers[at : at + rows], stored.known[at : at + rows])
+        for at in range(0, len(edges) - 1, rows):
+            some = edges[at : at + rows + 1]
+            chain.lengths = np.diff(some)
+            chain.code(meter, stored.numbers[some[0] : some[-1]], stored.known[some[0] : some[-1]])
     return spent
 
 
@@ -210,10 +236,11 @@ def reading_from(told: dict[str, Any]) -> Reading:
 def check_model(fit: Any) -> None:
     """Refuse models that a table cannot be coded with."""
     traits = fit.traits
-    if isinstance(fit.program, UserProgram) or traits.density not in CODED or traits.sequences:
+    bound_of_sequences = traits.sequences and traits.density != "exact"
+    if isinstance(fit.program, UserProgram) or traits.density not in CODED or bound_of_sequences:
         raise CapabilityError(
-            f"{fit.name!r} cannot compress: its density is {traits.density.replace('_', ' ')}"
-            f"{', and it is of sequences' if traits.sequences else ''}. Models of rows whose density is exact can, and those with latents under a guide."
+            f"{fit.name!r} cannot compress: its density is {traits.density.replace('_', ' ')}{' of sequences' if traits.sequences else ''}."
+            " Models of rows whose density is exact can, those with latents of rows under a guide, and hidden_markov."
         )
     if fit.program.inputs:
         raise CapabilityError(f"{fit.name!r} says nothing of its inputs {list(fit.program.inputs)}; fit one without.")
