@@ -43,7 +43,7 @@ def tabular(name: str) -> Iterator[Line]:
     order = np.random.default_rng(0).permutation(len(frame))
     half = min(len(frame) // 2, LEARNT)
     learnt, kept = frame.iloc[np.sort(order[:half])], frame.iloc[np.sort(order[half:])].reset_index(drop=True)
-    modelled = frame.drop(columns=[c for c in options.get("beside", ())])
+    modelled = frame.drop(columns=list(options.get("beside", ())))
     schema = pg.Table(modelled).schema
     for column in schema:
         if options.get("levels") and column.kind == "count":
@@ -87,7 +87,9 @@ def mnist() -> Iterator[Line]:
     """Static binarised test digits by bits back."""
     with np.load(folder() / "images" / "binarized_mnist_static.npz") as arrays:
         train, test = (pg.Table.from_images(pictures(arrays, part), "binary") for part in ("train", "test"))
-    fit = fitted(train, "vae", latent=16, hidden=(256,), max_steps=int(os.environ.get("STEPS", "4000")), batch_size=256)
+    fit = fitted(
+        train, "vae", latent=16, hidden=(256,), max_steps=int(os.environ.get("STEPS", "4000")), batch_size=256
+    )
     found = line("mnist", fit, test.take(range(PICTURES)))
     yield {**found, "bits_a_pixel": found["bits_a_row"] / 784}
 

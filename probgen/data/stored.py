@@ -180,7 +180,9 @@ def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     lengths = stored.layout.get("lengths")
     if lengths is not None and rows is not None:
         lengths = lengths[rows]
-    return Table.from_codes(frame.to_numpy(dtype=float), schema, lengths=None if lengths is None else np.array(lengths))
+    return Table.from_codes(
+        frame.to_numpy(dtype=float), schema, lengths=None if lengths is None else np.array(lengths)
+    )
 
 
 def steps_of(rows: slice, layout: dict[str, Any]) -> slice:
@@ -336,7 +338,7 @@ def written(reading: Reading, numbers: np.ndarray, known: np.ndarray, column: Co
         zone = reading.dtype.split(",")
         unit = zone[0].split("[")[1].rstrip("]")
         stamps = numbers * (DAY[unit] // reading.unit)
-        dates = np.where(known, stamps.astype(f"datetime64[{unit}]"), np.datetime64("NaT", unit))
+        dates = np.where(known, stamps.astype(f"datetime64[{unit}]"), np.array("NaT", f"datetime64[{unit}]"))
         made = pd.Series(dates)
         return made if len(zone) == 1 else made.dt.tz_localize("UTC").dt.tz_convert(zone[1].strip().rstrip("]"))
     if reading.how in ("decimal", "listed") and reading.dtype.lower().startswith(("int", "uint")):
@@ -408,7 +410,9 @@ def arrow_bytes(frame: pd.DataFrame, index: bool) -> bytes:
             writer.write_table(table)
         back = from_arrow(sink.getvalue())
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"Columns {list(frame)} hold what Arrow cannot store ({error}); write them as texts.") from error
+        raise DataError(
+            f"Columns {list(frame)} hold what Arrow cannot store ({error}); write them as texts."
+        ) from error
     for name in frame:
         if not same(back[name], frame[name]):
             raise DataError(

@@ -84,7 +84,9 @@ def test_cells_of_no_reading_are_kept_elsewhere_and_come_back():
     pd.testing.assert_frame_equal(rejoined(stored, schema), frame, check_exact=True)
 
 
-@pytest.mark.parametrize("index", [pd.RangeIndex(5, 5 + N), pd.RangeIndex(0, 2 * N, 2), pd.Index([f"r{i}" for i in range(N)], name="row")])
+@pytest.mark.parametrize(
+    "index", [pd.RangeIndex(5, 5 + N), pd.RangeIndex(0, 2 * N, 2), pd.Index([f"r{i}" for i in range(N)], name="row")]
+)
 def test_labels_of_rows_and_the_order_of_columns_come_back(index):
     frame = every_type()[["truth", "name", "price"]].set_axis(index, axis=0)
     schema = pg.Table(frame[["price", "truth"]]).schema

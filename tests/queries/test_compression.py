@@ -97,7 +97,7 @@ def test_a_mixed_frame_comes_back_bit_for_bit(mixture, frame, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "model, options",
+    ("model", "options"),
     [
         ("latent_class", {"components": 2}),
         ("naive_bayes", {"target": "a"}),
@@ -259,7 +259,9 @@ def test_rows_that_a_decoder_gets_wrong_are_told(classes, binary, tmp_path):
     file = unpacked(tmp_path / "t")
     block = file.blocks[0]
     wrong = block.bits[:50] + bytes([block.bits[50] ^ 1]) + block.bits[51:]
-    (tmp_path / "t").write_bytes(packed(type(file)(file.model, file.header, file.rest, [type(block)(block.check, wrong)])))
+    (tmp_path / "t").write_bytes(
+        packed(type(file)(file.model, file.header, file.rest, [type(block)(block.check, wrong)]))
+    )
     with pytest.raises(pg.DataError, match="Block 0 does not decode"):
         pg.decompress(tmp_path / "t", classes)
 
@@ -300,7 +302,7 @@ def test_a_known_joint_normal_costs_its_exact_masses():
     joint = multivariate_normal([1.0, -2.0], [[4.0, 1.9], [1.9, 1.0]])
     x = np.round(joint.rvs(2000, random_state=rng), 2)
     middle, spread = -2 + 1.9 / 4 * (x[:, 0] - 1), np.sqrt(1 - 1.9**2 / 4)
-    reading = Reading("decimal", *(int(round(v * 100)) for v in (x[:, 1].min(), x[:, 1].max())), unit=2)
+    reading = Reading("decimal", *(round(v * 100) for v in (x[:, 1].min(), x[:, 1].max())), unit=2)
     low, high = reading.edges(np.array([reading.low, reading.high + 1]))
 
     def log_density(at):
@@ -331,7 +333,9 @@ def test_the_short_way_is_what_densities_say(covariance, frame):
         place = fit.schema.index(name)
         before = np.where(np.arange(values.shape[1]) < place, values, np.nan)[:40]
         reading = stored.readings[place]
-        edges = np.broadcast_to(reading.edges(np.linspace(reading.low, reading.high + 1, 30).astype(np.int64)), (40, 30))
+        edges = np.broadcast_to(
+            reading.edges(np.linspace(reading.low, reading.high + 1, 30).astype(np.int64)), (40, 30)
+        )
         short = np.diff(chain.density(place, reading, before).cumulative(edges), axis=1)
         chain.coupled, kept = None, chain.coupled
         asked = np.diff(chain.density(place, reading, before).cumulative(edges), axis=1)

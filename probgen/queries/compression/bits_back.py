@@ -1,5 +1,4 @@
-r"""A block of rows by a model with continuous latents, of which the density is a bound: bits back with a stack of bits
-(Townsend, Bird and Barber, 2019).
+r"""A block of rows by a model with continuous latents: bits back with a stack of bits (Townsend, Bird and Barber, 2019).
 
 .. math::
     -\log_2 p(x \mid z) - \log_2 p(z) + \log_2 q(z \mid x)
@@ -64,7 +63,7 @@ class BitsBack:
         """The latent site and its normals."""
         guided = self.guided(np.full((1, len(self.fit.schema)), np.nan))
         if len(guided) == 1:
-            (name, guide), = guided.items()
+            ((name, guide),) = guided.items()
             prior = sites[name].distribution
             normals = [getattr(d, "base_dist", None) for d in (prior, guide)]
             if all(isinstance(part, torch.distributions.Normal) for part in normals):

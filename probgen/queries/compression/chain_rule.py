@@ -99,7 +99,9 @@ class ChainRule:
     ) -> np.ndarray:
         """Zero, or a positive number."""
         nothing = self.log_density(place, before, np.zeros((len(before), 1)))[:, 0]
-        zero = np.exp(np.minimum(nothing - self.log_density(place, before, np.full((len(before), 1), np.nan))[:, 0], 0))
+        zero = np.exp(
+            np.minimum(nothing - self.log_density(place, before, np.full((len(before), 1), np.nan))[:, 0], 0)
+        )
         more = coder.code(np.stack([zero, 1 - zero], 1), (numbers > reading.low).astype(np.int64)) > 0
         found = np.full(len(before), reading.low, np.int64)
         positive = replace(reading, low=reading.low + 1)
@@ -117,7 +119,9 @@ class ChainRule:
             found[part] = self.digits(coder, reading, self.density(place, reading, before[part]), numbers[part])
         return found
 
-    def digits(self, coder: Coder, reading: Reading, density: Piecewise | NormalMixture, numbers: np.ndarray) -> np.ndarray:
+    def digits(
+        self, coder: Coder, reading: Reading, density: Piecewise | NormalMixture, numbers: np.ndarray
+    ) -> np.ndarray:
         """``(M,)`` whole numbers by the masses of the intervals that their digits leave."""
         total = max(1, (reading.span - 1).bit_length())
         total += -total % DIGIT

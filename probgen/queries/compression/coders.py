@@ -23,7 +23,9 @@ def library() -> object:
     try:
         import constriction
     except ImportError as error:
-        raise CapabilityError("Compression needs the library constriction: pip install 'probgen[compress]'.") from error
+        raise CapabilityError(
+            "Compression needs the library constriction: pip install 'probgen[compress]'."
+        ) from error
     return constriction
 
 
@@ -106,7 +108,7 @@ class Meter(Coder):
         return symbols
 
 
-class Empty(Exception):  # noqa: N818
+class Empty(Exception):
     """A stack has too few bits to read off."""
 
 

@@ -76,7 +76,9 @@ def unpacked(path: Path) -> File:
     if content[:4] != MAGIC:
         raise DataError(f"{path} has format {content[3]}, this version reads {MAGIC[3]}; update probgen.")
     if digest(content[:-DIGEST]) != content[-DIGEST:]:
-        raise DataError(f"{path} is damaged: it was cut off or bytes of it changed. Get it again from where it was made.")
+        raise DataError(
+            f"{path} is damaged: it was cut off or bytes of it changed. Get it again from where it was made."
+        )
     at = len(MAGIC) + DIGEST
     header, at = taken(content, at)
     rest, at = taken(content, at)
@@ -99,11 +101,11 @@ def checksum(numbers: np.ndarray, known: np.ndarray) -> bytes:
 
 # --------------------------------------------------------------------------------------------------------- numbers
 def length(size: int) -> bytes:
-    """Seven bits a byte, the lowest first.
+    r"""Seven bits a byte, the lowest first.
 
     Example:
         >>> length(300), length_at(length(300), 0)
-        (b'\\xac\\x02', (300, 2))
+        (b'\xac\x02', (300, 2))
     """
     found = bytearray()
     while size >= 128:

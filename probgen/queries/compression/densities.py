@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["Piecewise", "fitted_density", "first_knots"]
+__all__ = ["Piecewise", "first_knots", "fitted_density"]
 
 ROUNDS, MORE = 2, 16  # further sets of knots
 LOWEST = -600.0  # of a log density below its row's greatest

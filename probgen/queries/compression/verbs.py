@@ -42,7 +42,9 @@ def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, 
         raise DataError(f"There is no folder {goal.parent}; make it first.")
     stored = dissected(data, fit.schema)
     if fit.traits.sequences and "lengths" not in stored.layout:
-        raise DataError(f"{fit.name!r} is a model of sequences; give a Table made with sequence=..., or from_sequences.")
+        raise DataError(
+            f"{fit.name!r} is a model of sequences; give a Table made with sequence=..., or from_sequences."
+        )
     told = describe_holes(stored.known | ~modelled(stored.readings))
     header = header_of(stored, told, rows)
     with one_thread():
