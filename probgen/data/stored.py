@@ -10,7 +10,7 @@ import io
 import json
 import lzma
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,7 @@ class Stored:
         readings: one a column; None where it is kept with the rest.
         rest: all that is no such column.
         layout: what else it takes to put the table together again, as JSON has it.
+        texts: columns of texts, None where unknown, that are not with the rest.
     """
 
     numbers: np.ndarray
@@ -118,6 +119,7 @@ class Stored:
     readings: tuple[Reading | None, ...]
     rest: bytes
     layout: dict[str, Any]
+    texts: dict[str, list[str | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -154,25 +156,35 @@ def dissected(data: Any, schema: Schema) -> Stored:
         layout["lengths"] = lengths.tolist()
     if list(frame) != list(schema.names):
         layout["columns"] = list(frame)
-    usual = pd.RangeIndex(len(frame))
-    if not (isinstance(frame.index, pd.RangeIndex) and frame.index.equals(usual) and frame.index.name is None):
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
         layout["index"] = 1
+    elif (frame.index.start, frame.index.step) != (0, 1):
+        layout["range"] = [frame.index.start, frame.index.step]
+    texts = {name: cells for name in kept if (cells := texts_of(frame[name])) is not None}
+    if texts:
+        layout["texts"] = {name: str(frame[name].dtype) for name in texts}
+        kept = [name for name in kept if name not in texts]
     rest = b"" if not kept and "index" not in layout else arrow_bytes(frame[kept], "index" in layout)
-    return Stored(numbers, known, tuple(readings), rest, layout)
+    return Stored(numbers, known, tuple(readings), rest, layout, texts)
 
 
 def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     """The data frame or the table again; some rows (sequences) of it, where ``numbers`` are of these alone."""
-    first = 0 if rows is None else rows.start
-    rest = pd.DataFrame(index=pd.RangeIndex(first, first + len(stored)))
+    first, (start, step) = 0 if rows is None else rows.start, stored.layout.get("range", (0, 1))
+    index = pd.RangeIndex(start + first * step, start + (first + len(stored)) * step, step)
+    rest = pd.DataFrame(index=index)
     if stored.rest:
         rest = from_arrow(stored.rest)
         rest = rest if rows is None else rest.iloc[steps_of(rows, stored.layout)]
+        rest = rest if "index" in stored.layout else rest.set_axis(index, axis=0)
     made: dict[str, Any] = {}
     for place, (column, reading) in enumerate(zip(schema, stored.readings)):
         if reading is not None:
             cells = written(reading, stored.numbers[:, place], stored.known[:, place], column)
             made[column.name] = cells.set_axis(rest.index, axis=0)
+    for name, dtype in stored.layout.get("texts", {}).items():
+        cells = stored.texts[name] if rows is None else stored.texts[name][steps_of(rows, stored.layout)]
+        made[name] = typed(np.array(cells, dtype=object), dtype).set_axis(rest.index, axis=0)
     columns = stored.layout.get("columns", list(schema.names))
     frame = pd.DataFrame({name: made[name] if name in made else rest[name] for name in columns}, index=rest.index)
     if not stored.layout.get("table"):
@@ -391,6 +403,20 @@ def same(one: pd.Series, other: pd.Series) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------------------ rest
+def texts_of(series: pd.Series) -> list[str | None] | None:
+    """A column's texts, None where unknown, or None where they would not give it back."""
+    if str(series.dtype) not in ("object", "str", "string"):
+        return None
+    cells = [None if missing else value for value, missing in zip(series, series.isna())]
+    if not all(cell is None or type(cell) is str for cell in cells):
+        return None
+    try:
+        "".join(cell for cell in cells if cell is not None).encode()
+    except UnicodeEncodeError:
+        return None
+    return cells if same(typed(np.array(cells, dtype=object), str(series.dtype)), series) else None
+
+
 def as_frame(data: Any) -> pd.DataFrame:
     if not isinstance(data, pd.DataFrame):
         raise DataError(
@@ -443,7 +469,7 @@ def sizes_of_peers(data: Any, stored: Stored) -> tuple[dict[str, int], int]:
         "csv + zstd": zstd.compress(text).size,
         "parquet + zstd": sink.getbuffer().nbytes,
     }
-    if not stored.rest:
+    if not stored.rest and not stored.texts:
         found["numbers + lzma"] = len(lzma.compress(plain_columns, preset=9 | lzma.PRESET_EXTREME))
     return found, len(text)
 

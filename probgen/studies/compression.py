@@ -14,7 +14,7 @@ from probgen.data.native import from_mapping
 from probgen.data.stored import Stored, dissected, sizes_of_peers
 from probgen.data.table import Table
 from probgen.errors import DataError
-from probgen.queries.compression.container import unpacked
+from probgen.queries.compression.container import smallest, unpacked
 from probgen.queries.compression.verbs import column_bits, decompress
 
 __all__ = ["CompressionStudy", "compression_study"]
@@ -110,19 +110,19 @@ def compression_study(fit: Any, data: Any, *, rows: int = 2**14, columns: bool =
         back = decompress(path, fit)
         read = time.perf_counter()
         file = unpacked(path)
+        kept = sum(map(len, file.texts)) + len(smallest(file.rest))
         coded = sum(len(block.bits) for block in file.blocks)
     again = dissected(back, fit.schema)
-    if not (np.array_equal(again.numbers, stored.numbers) and again.rest == stored.rest):
+    if not (
+        np.array_equal(again.numbers, stored.numbers) and again.rest == stored.rest and again.texts == stored.texts
+    ):
         raise DataError("The table that came back is not the one that was stored; please report it.")
-    kept = size - coded - len(file.header)
     peers, text = sizes_of_peers(data, stored)
     alone = fit.traits.density == "exact" and not fit.traits.sequences
     records = columns_of(fit, stored, rows) if columns and alone else []
     took = {"compress": written - began, "decompress": read - written}
     said = (said_of(fit, stored) + of_holes(stored.known)) / BYTE
-    return CompressionStudy(
-        fit.name, len(stored), size, coded, kept if file.rest else 0, said, peers, records, took, text
-    )
+    return CompressionStudy(fit.name, len(stored), size, coded, kept, said, peers, records, took, text)
 
 
 def columns_of(fit: Any, stored: Stored, rows: int) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from probgen.queries.compression.coders import Reader, Recorder, Stack, Writer
 from probgen.queries.compression.container import packed, unpacked
 from probgen.queries.compression.densities import Piecewise, first_knots, fitted_density
 from probgen.queries.compression.holes import code_holes, describe_holes
+from probgen.queries.compression.texts import packed_texts, unpacked_texts
 from probgen.queries.compression.verbs import identity
 
 BITS = 1 / np.log(2)
@@ -392,6 +393,17 @@ def test_holes_cost_their_entropy(columns):
     assert (back == known).all()
     varied = (~known.all(0)).sum()
     assert size <= 1.01 * varied * 4000 * -(0.8 * np.log2(0.8) + 0.2 * np.log2(0.2)) / 8 + 8
+
+
+def test_texts_come_back_and_cost_what_is_new_in_them():
+    rng = np.random.default_rng(8)
+    texts = [f"seen by {'ABCDEFG'[i]}, ward {j}" for i, j in rng.integers(0, 7, (5000, 2))]
+    size = len(packed_texts(texts))
+    assert size <= 1.1 * 5000 * 2 * np.log2(7) / 8 + 200
+    odd = [None, "", "ä€𝄞", "a\0b", "\1", *texts[:40], "x" * 300, None]
+    for some in (odd, texts[:1], [], [None], [""]):
+        assert unpacked_texts(packed_texts(some), len(some)) == some
+    assert unpacked_texts(packed_texts(texts), 5000) == texts
 
 
 def test_holes_that_come_together_cost_once():

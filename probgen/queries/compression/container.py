@@ -7,6 +7,7 @@ bytes      content
 8          hash of the model
 varied     header: JSON, with its length in front
 varied     what is not coded by the model, with its length in front
+varied     how many columns of texts there are, and each with its length in front
 varied     for every block its length, a checksum of its cells, and its bits
 8          hash of all bytes before
 =========  =====================================================================
@@ -28,7 +29,7 @@ import numpy as np
 
 from probgen.errors import DataError
 
-__all__ = ["Block", "File", "checksum", "packed", "smallest", "unpacked"]
+__all__ = ["Block", "File", "checksum", "largest", "packed", "smallest", "unpacked"]
 
 MAGIC = b"pgz\x01"
 DIGEST, CHECK = 8, 4
@@ -51,12 +52,14 @@ class File:
     header: dict[str, Any]
     rest: bytes
     blocks: Sequence[Block]
+    texts: Sequence[bytes] = ()
 
 
 def packed(file: File) -> bytes:
     """All bytes of it."""
     header = smallest(json.dumps(file.header, separators=(",", ":")).encode())
-    parts = [MAGIC, file.model, sized(header), sized(smallest(file.rest))]
+    parts = [MAGIC, file.model, sized(header), sized(smallest(file.rest)), length(len(file.texts))]
+    parts += [sized(part) for part in file.texts]
     parts += [part for block in file.blocks for part in (length(len(block.bits)), block.check, block.bits)]
     content = b"".join(parts)
     return content + digest(content)
@@ -82,12 +85,17 @@ def unpacked(path: Path) -> File:
     at = len(MAGIC) + DIGEST
     header, at = taken(content, at)
     rest, at = taken(content, at)
+    count, at = length_at(content, at)
+    texts = []
+    for _ in range(count):
+        part, at = taken(content, at)
+        texts.append(part)
     blocks, end = [], len(content) - DIGEST
     while at < end:
         size, at = length_at(content, at)
         blocks.append(Block(content[at : at + CHECK], content[at + CHECK : at + CHECK + size]))
         at += CHECK + size
-    return File(content[len(MAGIC) : len(MAGIC) + DIGEST], json.loads(largest(header)), largest(rest), blocks)
+    return File(content[len(MAGIC) : len(MAGIC) + DIGEST], json.loads(largest(header)), largest(rest), blocks, texts)
 
 
 def digest(content: bytes) -> bytes:

@@ -23,6 +23,7 @@ from probgen.queries.compression.coders import Coder, Meter, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
 from probgen.queries.compression.hidden_states import HiddenStates
 from probgen.queries.compression.holes import code_holes, describe_holes
+from probgen.queries.compression.texts import packed_texts, unpacked_texts
 from probgen.whole import check_whole
 
 __all__ = ["column_bits", "compress", "decompress", "identity"]
@@ -50,7 +51,8 @@ def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, 
     with one_thread():
         coder, edges = Blocks(fit, stored.readings, told), edges_of(stored.layout, len(stored))
         blocks = [coder.written(stored, edges[at : at + rows + 1]) for at in range(0, len(edges) - 1, rows)]
-    content = packed(File(identity(fit), header, stored.rest, blocks))
+    texts = [packed_texts(cells) for cells in stored.texts.values()]
+    content = packed(File(identity(fit), header, stored.rest, blocks, texts))
     beside = goal.with_name(goal.name + ".part")
     beside.write_bytes(content)
     beside.replace(goal)
@@ -107,8 +109,10 @@ def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) 
     shape = (0, len(fit.schema))
     numbers = np.concatenate([np.zeros(shape, np.int64), *(part[0] for part in parts)])
     known = np.concatenate([np.zeros(shape, bool), *(part[1] for part in parts)])
+    layout, whole = header.get("layout", {}), int(edges[-1])
+    texts = {name: unpacked_texts(part, whole) for name, part in zip(layout.get("texts", {}), file.texts)}
     within = slice(edges[start] - edges[first * step], edges[stop] - edges[first * step])
-    stored = Stored(numbers[within], known[within], readings, file.rest, header.get("layout", {}))
+    stored = Stored(numbers[within], known[within], readings, file.rest, layout, texts)
     return rejoined(stored, fit.schema, None if rows is None else slice(start, stop))
 
 
