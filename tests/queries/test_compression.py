@@ -10,11 +10,11 @@ import probgen as pg
 from probgen.data.stored import Reading, dissected
 from probgen.queries.compression.bits_back import parts
 from probgen.queries.compression.chain_rule import ChainRule
-from probgen.queries.compression.coders import Reader, Recorder, Stack, Writer
+from probgen.queries.compression.coders import Meter, Reader, Recorder, Stack, Writer
 from probgen.queries.compression.container import packed, unpacked
 from probgen.queries.compression.densities import Piecewise, first_knots, fitted_density
 from probgen.queries.compression.holes import code_holes, describe_holes
-from probgen.queries.compression.texts import packed_texts, unpacked_texts
+from probgen.queries.compression.texts import packed_texts, pieces, symbols_of, unpacked_texts, walk
 from probgen.queries.compression.verbs import identity
 
 BITS = 1 / np.log(2)
@@ -404,6 +404,42 @@ def test_texts_come_back_and_cost_what_is_new_in_them():
     for some in (odd, texts[:1], [], [None], [""]):
         assert unpacked_texts(packed_texts(some), len(some)) == some
     assert unpacked_texts(packed_texts(texts), 5000) == texts
+
+
+def test_texts_cost_what_the_formula_says():
+    """Witten and Bell's estimate by a plain dictionary, piece after piece."""
+    rng = np.random.default_rng(12)
+    texts = ["".join(rng.choice(list("abra"), rng.integers(1, 9))) for _ in range(120)]
+    counts, bits = [{} for _ in range(6)], 0.0
+    for part in pieces(len(texts)):
+        seen = []
+        for text in texts[part]:
+            symbols = [*text.encode(), 256]
+            for at, symbol in enumerate(symbols):
+                share, past = 1 / 258, [256] * 5 + symbols[:at]
+                for order in range(6):
+                    context = tuple(past[len(past) - order :])
+                    followed = counts[order].get(context, {})
+                    different = max(len(followed), 1)
+                    share = (followed.get(symbol, 0) + different * share) / (sum(followed.values()) + different)
+                    seen.append((order, context, symbol))
+                bits -= np.log2(share)
+        for order, context, symbol in seen:
+            followed = counts[order].setdefault(context, {})
+            followed[symbol] = followed.get(symbol, 0) + 1
+    meter = Meter()
+    walk(meter, len(texts), symbols_of(texts))
+    assert meter.bits_spent == pytest.approx(bits, rel=1e-3)  # contexts may share a slot
+
+
+def test_holes_that_follow_the_one_before_cost_what_a_chain_says():
+    rng = np.random.default_rng(11)
+    changes = np.hstack([rng.random((3000, 1)) < 0.5, rng.random((3000, 39)) < 0.1])
+    known = np.cumsum(changes, axis=1) % 2 == 0
+    size, back = coded(lambda coder: code_holes(coder, known, describe_holes(known)))
+    assert (back == known).all()
+    chain = 3000 * (1 + 39 * -(0.1 * np.log2(0.1) + 0.9 * np.log2(0.9))) / 8
+    assert size <= 1.02 * chain + 8
 
 
 def test_holes_that_come_together_cost_once():
