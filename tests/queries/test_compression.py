@@ -259,12 +259,11 @@ def test_rows_that_a_decoder_gets_wrong_are_told(classes, binary, tmp_path):
     classes.compress(binary, tmp_path / "t")
     file = unpacked(tmp_path / "t")
     block = file.blocks[0]
-    wrong = block.bits[:50] + bytes([block.bits[50] ^ 1]) + block.bits[51:]
-    (tmp_path / "t").write_bytes(
-        packed(type(file)(file.model, file.header, file.rest, [type(block)(block.check, wrong)]))
-    )
-    with pytest.raises(pg.DataError, match="Block 0 does not decode"):
-        pg.decompress(tmp_path / "t", classes)
+    for bits in (block.bits[:50] + bytes([block.bits[50] ^ 1]) + block.bits[51:], b"\xff" * len(block.bits)):
+        wrong = type(file)(file.model, file.header, file.rest, [type(block)(block.check, bits)])
+        (tmp_path / "t").write_bytes(packed(wrong))
+        with pytest.raises(pg.DataError, match="Block 0 does not decode"):
+            pg.decompress(tmp_path / "t", classes)
 
 
 def test_nothing_is_written_or_replaced_unasked(classes, binary, tmp_path):

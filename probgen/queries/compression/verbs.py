@@ -19,7 +19,7 @@ from probgen.errors import CapabilityError, DataError
 from probgen.program import UserProgram
 from probgen.queries.compression.bits_back import BitsBack
 from probgen.queries.compression.chain_rule import ChainRule
-from probgen.queries.compression.coders import Coder, Meter, Reader, Writer
+from probgen.queries.compression.coders import Coder, Empty, Meter, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
 from probgen.queries.compression.hidden_states import HiddenStates
 from probgen.queries.compression.holes import code_holes, describe_holes
@@ -153,18 +153,21 @@ class Blocks:
         rows, self.coder.lengths = int(edges[-1] - edges[0]), np.diff(edges)
         shape = (rows, len(self.readings))
         nothing = np.zeros(shape, np.int64)
-        if isinstance(self.coder, BitsBack):
-            numbers, known = self.coder.read(block.bits, rows, lambda stack: self.holes(stack, nothing > 0))
-        else:
-            reader = Reader(block.bits)
-            known = self.holes(reader, nothing > 0)
-            numbers = self.coder.code(reader, nothing, known)
+        try:
+            numbers, known = self.decoded(block.bits, nothing)
+        except (AssertionError, Empty):  # of constriction: no symbol has such bits; the stack ran empty
+            raise strayed(at) from None
         if checksum(numbers, known) != block.check:
-            raise DataError(
-                f"Block {at} does not decode to the rows that were encoded: this machine's arithmetic gives the model other bits"
-                " than the encoder's did; decode it with the same versions of torch and numpy, on the same kind of processor."
-            )
+            raise strayed(at)
         return numbers, known
+
+    def decoded(self, bits: bytes, nothing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers and their mask."""
+        if isinstance(self.coder, BitsBack):
+            return self.coder.read(bits, len(nothing), lambda stack: self.holes(stack, nothing > 0))
+        reader = Reader(bits)
+        known = self.holes(reader, nothing > 0)
+        return self.coder.code(reader, nothing, known), known
 
     def holes(self, coder: Coder, known: np.ndarray) -> np.ndarray:
         """The mask, written or read."""
@@ -174,6 +177,14 @@ class Blocks:
 def modelled(readings: tuple[Reading | None, ...]) -> np.ndarray:
     """``(D,)``: which columns the model codes."""
     return np.array([reading is not None for reading in readings])
+
+
+def strayed(at: int) -> DataError:
+    """A block whose bits do not mean what the encoder meant by them."""
+    return DataError(
+        f"Block {at} does not decode to the rows that were encoded: this machine's arithmetic gives the model other bits than the"
+        " encoder's did; decode it with the same versions of torch and numpy, on the same kind of processor."
+    )
 
 
 def coder_of(fit: Any) -> type:
