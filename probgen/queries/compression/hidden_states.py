@@ -68,7 +68,7 @@ class HiddenStates(ChainRule):
             for place, reading in enumerate(self.readings):
                 if reading is not None:
                     values[:, place] = np.where(known[rows, place], reading.values(found[rows, place]), np.nan)
-            after = softmax(self.states + self.of_states(values), axis=1) @ self.transition
+            after = np.einsum("mk,kl->ml", softmax(self.states + self.of_states(values), axis=1), self.transition)
             with np.errstate(divide="ignore"):
                 states = states.copy()
                 states[left] = np.log(after)

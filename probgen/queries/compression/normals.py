@@ -77,7 +77,7 @@ class Coupled:
             rows, given = which.reshape(-1) == number, np.nonzero(pattern)[0]
             for k, (mean, covariance) in enumerate(zip(self.mean, self.covariance)):
                 slopes = np.linalg.solve(covariance[np.ix_(given, given)], covariance[given, at])
-                middle[rows, k] = mean[at] + (y[np.ix_(rows, given)] - mean[given]) @ slopes
+                middle[rows, k] = mean[at] + np.einsum("mc,c->m", y[np.ix_(rows, given)] - mean[given], slopes)
                 spread[rows, k] = np.sqrt(max(covariance[at, at] - covariance[at, given] @ slopes, 1e-30))
         return NormalMixture(self.fit.schema[place], shift[place], scale[place], self.weights(before), middle, spread)
 

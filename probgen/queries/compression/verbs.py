@@ -282,7 +282,7 @@ def identity(fit: Any) -> bytes:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums are added in one order, whatever the number of threads that others use."""
+    """Sums are added in one order, whatever the number of threads that others use (numpy's are by einsum, which has one)."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
