@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from probgen.program import program as program
     from probgen.queries.answers import Answer as Answer
     from probgen.queries.any_order import order_spread as order_spread
+    from probgen.queries.compression.verbs import decompress as decompress
     from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.diagnosis import Diagnosis as Diagnosis
     from probgen.queries.ensemble import Ensemble as Ensemble
@@ -92,6 +93,8 @@ if TYPE_CHECKING:
     from probgen.studies.calibration import Calibration as Calibration
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
+    from probgen.studies.compression import CompressionStudy as CompressionStudy
+    from probgen.studies.compression import compression_study as compression_study
     from probgen.studies.conformal import change_points as change_points
     from probgen.studies.conformal import conformal_p_values as conformal_p_values
     from probgen.studies.conformal import online_p_values as online_p_values
@@ -176,6 +179,7 @@ HOME = {
     ),
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
+    "probgen.queries.compression.verbs": ("decompress",),
     "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.diagnosis": ("Diagnosis",),
     "probgen.queries.ensemble": ("Ensemble", "ensemble"),
@@ -199,6 +203,7 @@ HOME = {
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.conformal": ("change_points", "conformal_p_values", "online_p_values"),
+    "probgen.studies.compression": ("CompressionStudy", "compression_study"),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.filled_cells": ("fill_study",),
     "probgen.studies.design": ("Design",),

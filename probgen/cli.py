@@ -301,6 +301,30 @@ def embed(given: argparse.Namespace) -> None:
     write_columns({f"z{i + 1}": latent[:, i] for i in range(latent.shape[1])}, given.out)
 
 
+def compress(given: argparse.Namespace) -> None:
+    """Store a table in a file of few bits, by a saved model of it."""
+    from probgen.data.reading import read_frame
+
+    given.out = given.out or f"{Path(given.table).stem}.pgz"
+    refuse_overwriting(given.out, given.force)
+    place = Path(given.table)
+    if not place.is_file():
+        raise DataError(f"There is no file {place}; check the path.")
+    size = pg.load(given.model).compress(read_frame(place), given.out, rows=given.rows, overwrite=given.force)
+    complain(f"{place.stat().st_size} bytes became {size}", 0)
+    print(given.out)
+
+
+def decompress(given: argparse.Namespace) -> None:
+    """Write the table of a file that compress made, by the same model."""
+    check_ending(given.out)
+    refuse_overwriting(given.out, given.force)
+    frame = pg.decompress(given.file, pg.load(given.model))
+    frame = frame.to_pandas() if isinstance(frame, pg.Table) else frame
+    WRITERS[Path(given.out).suffix](frame, given.out)
+    print(given.out)
+
+
 def browse(given: argparse.Namespace) -> None:
     """A page to drag in a model's latent space and see the sample change."""
     from probgen.report import latent_browser
@@ -663,6 +687,8 @@ def parser() -> argparse.ArgumentParser:
     for verb in (fit, score, impute, sample, embed, browse):
         add_model_command(verbs, verb)
     add_write(verbs)
+    add_compress(verbs)
+    add_decompress(verbs)
     add_compare(verbs)
     add_query(verbs)
     add_select(verbs)
@@ -773,6 +799,25 @@ def add_write(verbs: Any) -> None:
     made.add_argument("--top-k", type=int, help="draw from so many most probable tokens")
     made.add_argument("--top-p", type=float, help="draw from the most probable tokens of this probability")
     made.add_argument("--seed", type=int, default=0, help="same seed, same bits (default 0)")
+
+
+def add_compress(verbs: Any) -> None:
+    """``probgen compress``."""
+    made = command(verbs, compress)
+    made.add_argument("table", help="CSV, TSV, Parquet or Feather file")
+    made.add_argument("-m", "--model", required=True, help="saved model")
+    made.add_argument("-o", "--out", metavar="FILE", help="default TABLE.pgz")
+    made.add_argument("--rows", type=int, default=2**14, help="of a block, read without the others (default 16384)")
+    made.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+def add_decompress(verbs: Any) -> None:
+    """``probgen decompress``."""
+    made = command(verbs, decompress)
+    made.add_argument("file", help="what probgen compress wrote")
+    made.add_argument("-m", "--model", required=True, help="the saved model that compressed it")
+    made.add_argument("-o", "--out", required=True, metavar="FILE", help="CSV, TSV or Parquet")
+    made.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
 def add_compare(verbs: Any) -> None:

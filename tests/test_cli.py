@@ -17,7 +17,21 @@ import probgen as pg
 from probgen import cli
 from probgen.studies.planning import UNCERTAINTIES
 
-COMMANDS = ["study", "fit", "score", "impute", "sample", "embed", "browse", "compare", "select", "models", "schema"]
+COMMANDS = [
+    "study",
+    "fit",
+    "score",
+    "impute",
+    "sample",
+    "embed",
+    "browse",
+    "compare",
+    "select",
+    "models",
+    "schema",
+    "compress",
+    "decompress",
+]
 
 
 @pytest.fixture
@@ -88,7 +102,7 @@ def test_the_commands_are_those_of_the_help(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"    {command} " in text for command in COMMANDS)
+    assert all(re.search(f"^    {command}( |$)", text, re.MULTILINE) for command in COMMANDS)
 
 
 def test_version(capsys):
@@ -525,3 +539,20 @@ def test_the_most_probable_states_of_some_nodes(run, numbered):
     assert run("query", numbered, "--most-probable", "-t", "a")[:2] == (0, "a = 1\n")
     status, _, err = run("query", numbered, "--most-probable", "--do", "a=0")
     assert "--most-probable goes with -g and -t" in error_line(status, err)
+
+
+def test_a_table_is_compressed_and_comes_back(run, small_csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        run("fit", small_csv, "-m", "gaussian_mixture", "--set", "components=2", "--quiet", "-o", "m.probgen")[0] == 0
+    )
+    status, out, err = run("compress", small_csv, "-m", "m.probgen")
+    assert (status, out) == (0, "small.pgz\n")
+    assert f"{small_csv.stat().st_size} bytes became {Path('small.pgz').stat().st_size}" in err
+    assert run("decompress", "small.pgz", "-m", "m.probgen", "-o", "back.csv")[:2] == (0, "back.csv\n")
+    pd.testing.assert_frame_equal(pd.read_csv("back.csv"), pd.read_csv(small_csv), check_exact=True)
+    assert "exists" in error_line(*run("compress", small_csv, "-m", "m.probgen")[::2])
+    content = Path("small.pgz").read_bytes()
+    Path("small.pgz").write_bytes(content[:-20])
+    assert "damaged" in error_line(*run("decompress", "small.pgz", "-m", "m.probgen", "-o", "again.csv")[::2])
+    assert not Path("again.csv").exists()

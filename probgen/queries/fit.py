@@ -323,6 +323,29 @@ class Fit:
 
         save(self, Path(path), overwrite)
 
+    def compress(self, data: Any, path: str | os.PathLike, *, rows: int = 2**14, overwrite: bool = False) -> int:
+        """A table as a file of nearly ``-log2 p`` bits, which :func:`probgen.decompress` reads with this fit.
+
+        Columns of the model are coded given those before them, each number at the precision it is stored with; holes are coded too. Columns that
+        the model does not know, or could not give back bit for bit, are kept beside by the best of zlib, bz2 and lzma.
+
+        Args:
+            data: a pandas data frame, or a :class:`Table`.
+            path: of the file.
+            rows: of a block, which can be read without the others.
+            overwrite: replace a file that exists.
+
+        Returns:
+            the size of the file in bytes.
+
+        Raises:
+            CapabilityError: the model has no exact density of rows.
+            DataError: the file exists, or cells cannot be given back as they are.
+        """
+        from probgen.queries.compression.verbs import compress
+
+        return compress(self, data, path, rows=rows, overwrite=overwrite)
+
     def __reduce__(self) -> tuple[Any, tuple[bytes]]:
         """Copies and pickles hold the bytes of :meth:`save`'s file, and are read as that file is."""
         from probgen.queries.persistence import from_bytes, to_bytes
