@@ -34,7 +34,7 @@ class CompressionStudy:
         kept: bytes of what is kept beside: columns that the model does not know.
         said: bytes by the density of the model at the precision of the cells, with those of the holes by the entropy of their patterns; where
             the density is a bound, by the bound.
-        peers: bytes by others: of the text (csv) and of a Parquet file, and of the columns as whole numbers of the fewest bytes.
+        peers: bytes by others: of the text (csv) and of a Parquet file, and of the whole numbers in the fewest bytes, by columns or rows.
         columns: one record a column that is coded: ``bits`` of a known cell in the file (given the columns before it), ``given_others``, what the density
             says that one costs given all others, and ``known`` cells. Empty where the density is a bound, and of sequences.
         seconds: to "compress" and to "decompress".
