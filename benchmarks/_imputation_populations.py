@@ -248,7 +248,6 @@ def mixed(rows: int = 1000) -> dict[str, Case]:
 def six_sets() -> dict[str, Table]:
     """Columns of numbers, at most 600 rows, each column standardised."""
     boys_columns = ["age", "hgt", "wgt", "bmi", "hc"]
-    read("hivae_Wine")  # red ones are those of kind 1
     frames = {
         "banknote": read("banknote").drop(columns="class"),
         "concrete": read("concrete"),

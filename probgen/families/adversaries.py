@@ -151,29 +151,31 @@ class Generator(nn.Module):
         super().__init__()
         if network not in NETWORKS:
             raise CapabilityError(f"network must be one of {', '.join(map(repr, NETWORKS))}, got {network!r}.")
-        numbers = columns.spread(shown.ever).nonzero()[:, 0]
-        for name, value in {
-            "numbers": numbers,
-            "cells": shown.ever.nonzero()[:, 0],
-            "volume": columns.spread(shown.volume(latent))[numbers],
-        }.items():
+        pictures = network == "convolution" and bool(shown.share)
+        plain = shown.always if pictures else shown.ever  # read as they are; pictures by convolutions
+        numbers = columns.spread(plain).nonzero()[:, 0]
+        for name, value in {"numbers": numbers, "cells": plain.nonzero()[:, 0]}.items():
             self.register_buffer(name, value, persistent=False)
+        self.register_buffer("volume", columns.spread(shown.volume(latent))[numbers])
         self.numbers: Tensor
         self.cells: Tensor
         self.volume: Tensor
         width = len(self.numbers) + len(self.cells)
         self.reader: Any = None
-        if network == "convolution" and shown.share:
-            self.reader, width = PictureReader(schema, *hidden), hidden[-1]
+        if pictures:
+            self.reader, width = PictureReader(schema, *hidden), width + hidden[-1]
         self.net = writer(latent + width, *hidden, columns=columns, schema=schema, network=network)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, rows: Tensor, known: Tensor) -> Tensor:
         """``(B, L)`` noise, ``(B, F)`` numbers, nought where unknown, and ``(B, D)`` which are known."""
-        if self.reader is None:  # noughts for rows that are shown nothing, so that the noise is heard
-            read = torch.cat([self.volume * rows[..., self.numbers], known[..., self.cells].to(rows)], -1)
-        else:
-            read = self.reader(torch.cat([rows, (~known).to(rows)], -1))
-        return self.net(torch.cat([z, read], -1))
+        read = [
+            z,
+            self.volume * rows[..., self.numbers],
+            known[..., self.cells].to(rows),
+        ]  # noughts where nothing is shown
+        if self.reader is not None:
+            read.append(self.reader(torch.cat([rows, (~known).to(rows)], -1)))
+        return self.net(torch.cat(read, -1))
 
 
 class Critic(nn.Module):

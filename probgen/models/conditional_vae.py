@@ -43,6 +43,7 @@ class ConditionalVAE(Model):
     traits = Traits(
         "lower_bound", ("svi",), "mean", "a label, and latents in which rows of one label differ", labelled=True
     )
+    volume: torch.Tensor
 
     def __init__(
         self,
@@ -64,7 +65,8 @@ class ConditionalVAE(Model):
         read = n_features(schema, self.masks)
         self.label = self.tried = checked_label(schema, label, "conditional_vae")
         self.others = tuple(name for name in schema.names if name != self.label)
-        self.levels, self.volume = schema[self.label].cardinality, latent**0.5  # z does not drown the label
+        self.levels = schema[self.label].cardinality
+        self.register_buffer("volume", torch.tensor(latent**0.5))  # z does not drown the label
         others = schema.select(self.others)
         self.columns = Columns(others, families=families)
         self.level = Categorical(self.levels)

@@ -56,7 +56,7 @@ def odd_scores(study: AnomalyStudy, axes: Axes, model: str, score: str, level: f
         level: share of the rows reported that may be in order.
     """
     usual, asked = study.calibration[model, score], study.scores[model, score]
-    held = study.flagged(level, model, score)
+    held = np.zeros(0, dtype=int) if study.own else study.flagged(level, model, score)
     low, high = np.quantile(np.r_[usual, asked], [0.0, 1.0])
     axes.hist(
         usual[np.isfinite(usual)], bins=np.linspace(low, high, 60), density=True, color=FAINT, label="rows in order"

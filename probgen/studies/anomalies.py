@@ -14,8 +14,9 @@ score           of a row
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,15 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit
-from probgen.studies.anomaly_scores import SCORES, Scored, compared, drawn_like, expected, parts_of
+from probgen.studies.anomaly_scores import SCORES, Parts, Scored, compared, expected, written
 from probgen.studies.conformal import area_under_curve, false_discoveries_held
 from probgen.studies.models import Models, fit_models
+from probgen.studies.surprise import description_length
 
 __all__ = ["AnomalyStudy", "Explanation", "anomaly_study"]
 
 WIDE = 64  # columns up to which all cells are looked at where nothing is asked
 FOLDS = 5
-DRAWN = 1000  # rows of every fold's model, at least, where there are no others to compare with
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Explanation:
             f"{'column':<20}{'value':>14}{'excess nats':>13}{'p':>8}  expected",
         ]
         for cell in self.cells:
-            value = cell["value"] if isinstance(cell["value"], str) else f"{cell['value']:.6g}"
+            value = written(cell["value"])
             lines.append(
                 f"{cell['column']:<20}{value:>14}{cell['excess']:>13.2f}{cell['p_value']:>8.3f}  {cell['expected']}"
             )
@@ -76,9 +77,11 @@ class AnomalyStudy:
         p_values: (model, score) -> ``(N,)``.
         cells: model -> ``(N, D)`` excess surprise of cells in nats, NaN where unknown; where "cells" is asked for.
         cell_p_values: model -> ``(N, D)``.
-        kind: model -> kind of its log densities; only exact ones make differences that are conditional densities.
+        kind: model -> the kinds of its log densities; only exact ones make differences that are conditional densities.
         truth: ``(N,)`` which rows are odd, where that is known.
-        fits: model -> a fit.
+        fits: model -> its fits: one, or one a fold where the table's own rows are asked about.
+        fold: ``(N,)`` which of them scored each row.
+        own: whether the rows asked about are the table's own: their p-values are ranks among themselves, and accuse nobody.
         failures: model -> message.
     """
 
@@ -91,7 +94,9 @@ class AnomalyStudy:
     cell_p_values: dict[str, np.ndarray]
     kind: dict[str, str]
     truth: np.ndarray | None
-    fits: dict[str, Fit]
+    fits: dict[str, list[Fit]]
+    fold: np.ndarray
+    own: bool = False
     failures: dict[str, str] = field(default_factory=dict)
 
     def chosen(self, model: str | None, score: str | None) -> tuple[str, str]:
@@ -112,10 +117,22 @@ class AnomalyStudy:
         """Places of the rows to report, the oddest first: on average at most this share of them is in order.
 
         One odd row among N needs a p-value of ``level / N``, and so N / ``level`` rows that it is compared with.
+
+        Raises:
+            CapabilityError: the table's own rows are asked about, of which nothing can be promised.
         """
+        if self.own:
+            raise CapabilityError(
+                "Rows of the table itself are ranked among each other, which says which are oddest and not how many are wrong: see"
+                " study.oddest(10), or keep rows that are in order apart and give the others as new=."
+            )
         p = self.p_values[self.chosen(model, score)]
         held = np.flatnonzero(false_discoveries_held(p, level))
         return held[np.argsort(p[held], kind="stable")]
+
+    def oddest(self, count: int = 10, model: str | None = None, score: str | None = None) -> np.ndarray:
+        """Places of the rows with the highest scores, the oddest first."""
+        return np.argsort(-self.scores[self.chosen(model, score)], kind="stable")[:count]
 
     def oddest_cell(self, model: str | None = None) -> np.ndarray:
         """``(N,)`` names of the columns whose cells are oddest given the others."""
@@ -131,14 +148,17 @@ class AnomalyStudy:
             most: cells, at most.
         """
         key = self.chosen(model, "cells")
+        if not 0 <= row < len(self.rows):
+            raise CapabilityError(f"There is no row {row}; the study asks about rows 0 to {len(self.rows) - 1}.")
         name, one = key[0], self.rows.take([row])
+        fit = self.fits[name][self.fold[row]]
         excess = self.cells[name][row]
         order = [at for at in np.argsort(-np.nan_to_num(excess, nan=-np.inf)) if not np.isnan(excess[at])][:most]
         told = one.to_pandas()
         records = [
             {
                 "column": self.rows.names[at], "value": told[self.rows.names[at]].iloc[0], "excess": float(excess[at]),
-                "p_value": float(self.cell_p_values[name][row, at]), "expected": expected(self.fits[name], one, at),
+                "p_value": float(self.cell_p_values[name][row, at]), "expected": expected(fit, one, at),
             } for at in order
         ]  # fmt: skip
         return Explanation(row, float(self.p_values[key][row]), records)
@@ -147,10 +167,10 @@ class AnomalyStudy:
         """One a model and score: rows reported at one in ten false ones, and, where the truth is known, the area under the curve."""
         found = []
         for (model, score), values in self.scores.items():
-            line = {
+            line: dict[str, Any] = {
                 "model": model,
                 "score": score,
-                "flagged": len(self.flagged(0.1, model, score)),
+                "reported": None if self.own else len(self.flagged(0.1, model, score)),
                 "kind": self.kind[model],
             }
             if self.truth is not None:
@@ -169,8 +189,21 @@ class AnomalyStudy:
         ]
         for s in self.records():
             auc = f"{s['auc']:>8.3f}" if "auc" in s else ""
-            lines.append(f"{s['model']:<28}{s['score']:<14}{s['flagged']:>9}{auc}  {s['kind']}")
-        return "\n".join(lines + [f"{name} failed: {message}" for name, message in self.failures.items()])
+            lines.append(
+                f"{s['model']:<28}{s['score']:<14}{'-' if s['reported'] is None else s['reported']:>9}{auc}  {s['kind']}"
+            )
+        return "\n".join([*lines, *self.notes()])
+
+    def notes(self) -> list[str]:
+        """What a reader has to know: p-values that cannot be small enough, models that failed."""
+        told = [f"{name} failed: {message}" for name, message in self.failures.items()]
+        least = 1 / (1 + len(next(iter(self.calibration.values()))))
+        if not self.own and least > 0.1 / len(self.rows):
+            told.append(
+                f"The least possible p-value is {least:.3g}: to report one row of {len(self.rows)} at 0.1 takes {10 * len(self.rows)} rows to compare"
+                " with; see study.oddest(), or raise calibration or the level."
+            )
+        return told
 
 
 def anomaly_study(
@@ -190,16 +223,16 @@ def anomaly_study(
     """Fit models to rows that are in order, and say which others are not, by the scores above.
 
     A share of the rows is not shown to the models: conformal p-values compare scores with theirs, and are valid whatever the models, if those rows and a new
-    one in order are exchangeable, holes included. Where there are no new rows, the table's own are asked about: each is scored by a model that has seen four
-    fifths of the others, and compared with rows that the models draw, with the table's holes. Those p-values are as good as the model is.
+    one in order are exchangeable, holes included; weights of rows do not count there. Where there are no new rows, the table's own are asked about: each is scored by a
+    model that has seen four fifths of the others and is ranked among all, which tells the oddest, and not how many are wrong.
 
     Args:
         table: rows in order (or nearly all of them).
         new: rows asked about, with the same columns; None for the table's own.
         models: names, or a mapping from names to their options.
         scores: names; "surprise" and "typicality" where it is None, "cells" too up to 64 columns.
-        background: a model's name, or a fit, for "ratio".
-        truth: of the rows asked about, which are odd; for the areas under the curves alone.
+        background: a model's name, or a fit to other rows than these, for "ratio".
+        truth: of the rows asked about, which are odd (True or False, 1 or 0); for the areas under the curves alone.
         calibration: share of the table that is not shown to the models.
         target: for models that need a labelled column.
         seed: of the split and the fits.
@@ -221,15 +254,15 @@ def anomaly_study(
     source = table if isinstance(table, Table) else Table(table)
     source.check_for_fit()
     rows, known = asked_about(new, source, truth)
-    wanted = checked(scores, source, background, calibration)
+    wanted = checked(scores, source, background, calibration, new is None)
     fitting = Fitting(models, background, target, seed, progress, options)
-    found = AnomalyStudy(rows, [], {}, {}, {}, {}, {}, {}, known, {}, {})
+    found = AnomalyStudy(rows, [], {}, {}, {}, {}, {}, {}, known, {}, np.zeros(len(rows), dtype=int), new is None)
     if new is None:
         across(found, source, wanted, fitting)
     else:
         beside(found, source.split(1 - calibration, calibration, seed=seed), wanted, fitting)
     if not found.models:
-        raise CapabilityError(f"No model could score the rows. {found}")
+        raise CapabilityError("; ".join(f"{name}: {message}" for name, message in found.failures.items()))
     return found
 
 
@@ -259,29 +292,46 @@ class Fitting:
 def asked_about(new: Any, source: Table, truth: Any) -> tuple[Table, np.ndarray | None]:
     """The rows, read by the schema of others, and which of them are odd."""
     rows = source if new is None else new if isinstance(new, Table) else Table(new, schema=source.schema)
+    if (rows.lengths is None) != (source.lengths is None):
+        raise DataError("New rows must stand in sequences where those learnt from do, and alone where they do.")
     if rows.names != source.names:
         raise DataError(
             f"New rows must have the columns {', '.join(source.names[:8])}; got {', '.join(rows.names[:8])}."
         )
-    known = None if truth is None else np.asarray(truth, dtype=bool)
-    if known is not None and known.shape != (len(rows),):
+    if truth is None:
+        return rows, None
+    given = np.asarray(truth)
+    if given.dtype != bool:
+        wrong = [at for at, value in enumerate(given.ravel().tolist()) if value not in (0, 1)]
+        if wrong:
+            raise DataError(
+                f"truth must be True or False, 1 or 0; row {wrong[0]} has {given.ravel().tolist()[wrong[0]]!r}."
+            )
+    known = given.astype(bool)
+    if known.shape != (len(rows),):
         raise DataError(f"truth must say of each of the {len(rows)} rows whether it is odd, got shape {known.shape}.")
     return rows, known
 
 
-def checked(scores: Sequence[str] | None, table: Table, background: Any, calibration: float) -> tuple[str, ...]:
+def checked(
+    scores: Sequence[str] | None, table: Table, background: Any, calibration: float, own: bool
+) -> tuple[str, ...]:
     """Names of scores that can be had."""
     if not 0 < calibration < 1 or round(calibration * len(table)) < 1 or len(table) < FOLDS:
         raise DataError(
             f"calibration={calibration} of {len(table)} rows leaves nothing to compare with, or to learn from."
         )
+    if background is not None and not isinstance(background, str | Fit):
+        raise CapabilityError(f"background must be a model's name or a fit, got {background!r}.")
+    if own and table.lengths is not None:
+        raise CapabilityError(
+            "Sequences are compared with others: give those asked about as new=, or see pg.step_surprise."
+        )
     if scores is None:
         wanted = ["surprise", "typicality"]
         if table.n_columns <= WIDE and table.n_columns > 1 and table.lengths is None:
             wanted.append("cells")
-        if background is not None:
-            wanted.append("ratio")
-        return tuple(wanted)
+        return (*wanted, "ratio") if background is not None else tuple(wanted)
     wanted = [scores] if isinstance(scores, str) else list(scores)
     unknown = [name for name in wanted if name not in SCORES]
     if unknown or not wanted:
@@ -290,59 +340,64 @@ def checked(scores: Sequence[str] | None, table: Table, background: Any, calibra
         raise CapabilityError(
             "The score 'ratio' compares with a background model; give background='latent_class', or a fit."
         )
+    if "complexity" in wanted:
+        description_length(table)
+    if "cells" in wanted and table.lengths is not None:
+        raise CapabilityError("The score 'cells' is of rows that stand alone; of sequences see pg.step_surprise.")
     return tuple(wanted)
 
 
-def asked(
-    found: AnomalyStudy, name: str, fit: Fit, part: Table, wanted: Sequence[str], behind: Fit | None
-) -> dict[str, np.ndarray] | None:
-    """Parts of the scores of some rows; None where the model cannot say, and why goes into the failures."""
+def attempt(found: AnomalyStudy, name: str, ask: Callable[[], None]) -> None:
+    """Score by a model; where it cannot say, why goes into the failures."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of importance weights: the kind of the number is told
-            return parts_of(fit, part, wanted, behind)
+            ask()
     except ProbgenError as error:
         found.failures[name] = str(error)
-        return None
 
 
-def beside(found: AnomalyStudy, parts: Sequence[Table], wanted: Sequence[str], fitting: Fitting) -> None:
+def beside(found: AnomalyStudy, pieces: Sequence[Table], wanted: Sequence[str], fitting: Fitting) -> None:
     """Scores of new rows by models of the first part of a table, compared with those of the second."""
-    fits, behind = fitting.to(parts[0], 0, found.failures)
+    fits, behind = fitting.to(pieces[0], 0, found.failures)
+
+    def ask(name: str, fit: Fit) -> None:
+        parts = Parts(fit, pieces[0], wanted, behind)
+        add(found, name, [fit], compared(parts.of(pieces[1]), parts.of(found.rows)), parts.kinds)
+
     for name, fit in fits.items():
-        usual, new = (asked(found, name, fit, part, wanted, behind) for part in (parts[1], found.rows))
-        if usual is not None and new is not None:
-            add(found, name, fit, compared(wanted, usual, new))
+        attempt(found, name, partial(ask, name, fit))
 
 
 def across(found: AnomalyStudy, source: Table, wanted: Sequence[str], fitting: Fitting) -> None:
     """Scores of all rows by models that have not seen them."""
-    fold = np.random.default_rng(fitting.seed).permutation(len(source)) % FOLDS
-    fits: dict[str, Fit] = {}
-    parts: dict[str, dict[str, np.ndarray]] = {}
-    usual: dict[str, dict[str, list[np.ndarray]]] = {}
+    found.fold[:] = np.random.default_rng(fitting.seed).permutation(len(source)) % FOLDS
+    fits: dict[str, list[Fit]] = {}
+    scores: dict[str, dict[str, np.ndarray]] = {}
+    kinds: dict[str, list[str]] = {}
+
+    def ask(name: str, fit: Fit, learnt: Table, others: np.ndarray, behind: Fit | None) -> None:
+        parts = Parts(fit, learnt, wanted, behind)
+        for key, values in parts.of(source.take(others)).items():
+            whole = scores.setdefault(name, {})
+            whole.setdefault(key, np.full((len(source), *values.shape[1:]), np.nan))[others] = values
+        fits.setdefault(name, []).append(fit)
+        kinds.setdefault(name, []).extend(parts.kinds)
+
     for number in range(FOLDS):
-        own, behind = fitting.to(source.take(fold != number), number, found.failures)
+        learnt, others = source.take(found.fold != number), found.fold == number
+        own, behind = fitting.to(learnt, number, found.failures)
         for name, fit in own.items():
-            some = source.take(fold == number)
-            like = drawn_like(fit, some, max(DRAWN, 2 * len(source)), seed_of(fitting.seed, "like", number) % 2**31)
-            pieces, ordinary = (asked(found, name, fit, part, wanted, behind) for part in (some, like))
-            for key, values in (pieces or {}).items():
-                whole = parts.setdefault(name, {})
-                whole.setdefault(key, np.full((len(source), *values.shape[1:]), np.nan))[fold == number] = values
-            for key, values in (ordinary or {}).items():
-                usual.setdefault(name, {}).setdefault(key, []).append(values)
-            fits[name] = fit
-    for name, whole in parts.items():
+            attempt(found, name, partial(ask, name, fit, learnt, others, behind))
+    for name, whole in scores.items():
         if name not in found.failures:
-            ordinary = {key: np.concatenate(values) for key, values in usual[name].items()}
-            add(found, name, fits[name], compared(wanted, ordinary, whole))
+            add(found, name, fits[name], compared(whole, whole, within=True), kinds[name])
 
 
-def add(found: AnomalyStudy, name: str, fit: Fit, scored: Scored) -> None:
+def add(found: AnomalyStudy, name: str, fits: list[Fit], scored: Scored, kinds: Sequence[str]) -> None:
     """One model's scores."""
     found.models.append(name)
-    found.fits[name], found.kind[name] = fit, fit.log_prob(found.rows.take([0])).kind
+    found.fits[name], found.kind[name] = fits, " and ".join(sorted(set(kinds)))
     for score in scored.asked:
         key = name, score
         found.scores[key], found.calibration[key] = scored.asked[score], scored.usual[score]

@@ -15,6 +15,7 @@ is a martingale, which exceeds 1 / t at any time with probability t at most (Vil
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from probgen.errors import CapabilityError
+from probgen.errors import CapabilityError, DataError
 
 __all__ = ["Change", "change_points", "conformal_p_values", "false_discoveries_held", "online_p_values", "wealth"]
 
@@ -30,21 +31,25 @@ BETS = (np.arange(200) + 0.5) / 200  # of epsilon, over which the bets are avera
 
 
 def checked_scores(name: str, scores: Any) -> np.ndarray:
-    """Finite numbers in a line.
+    """Numbers in a line, infinite ones too.
 
     Raises:
-        CapabilityError: none, or one that is not a number.
+        DataError: none, or one that is not a number.
     """
-    found = np.asarray(scores, dtype=float).ravel()
-    if not len(found) or np.isnan(found).any():
-        at = int(np.flatnonzero(np.isnan(found))[0]) if len(found) else 0
-        raise CapabilityError(f"{name} must be numbers, one a row; row {at} has none.")
+    try:
+        found = np.asarray(scores, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must be numbers, one a row: {error}.") from None
+    if found.ndim != 1 or not len(found):
+        raise DataError(f"{name} must be numbers in a line, one a row; got shape {found.shape}.")
+    if np.isnan(found).any():
+        raise DataError(f"{name} must be numbers, one a row; row {int(np.isnan(found).argmax())} has none.")
     return found
 
 
 def checked_level(level: float) -> float:
     """A probability strictly between nought and one."""
-    if not 0 < level < 1:
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise CapabilityError(f"level must lie between 0 and 1, got {level!r}.")
     return float(level)
 
@@ -83,10 +88,18 @@ def false_discoveries_held(p_values: Any, level: float = 0.1) -> np.ndarray:
 def online_p_values(scores: Any, seed: int = 0) -> np.ndarray:
     """Of every score among those up to it, ties and its own place drawn at random: exactly uniform and independent where nothing changes."""
     found = checked_scores("scores", scores)
-    chance = np.random.default_rng(seed).random(len(found))
-    odder = [(found[:at] > score).sum() for at, score in enumerate(found)]
-    alike = [(found[: at + 1] == score).sum() for at, score in enumerate(found)]
-    return (np.array(odder) + chance * np.array(alike)) / np.arange(1, len(found) + 1)
+    return smoothed(found, np.random.default_rng(seed).random(len(found)))
+
+
+def smoothed(found: np.ndarray, chance: np.ndarray) -> np.ndarray:
+    """Ranks among those before, with uniform numbers for ties."""
+    before: list[float] = []
+    p = np.empty(len(found))
+    for at, score in enumerate(found):
+        low, high = bisect_left(before, score), bisect_right(before, score)
+        p[at] = (at - high + chance[at] * (high - low + 1)) / (at + 1)
+        before.insert(high, score)
+    return p
 
 
 def wealth(p_values: Any) -> np.ndarray:
@@ -123,7 +136,7 @@ class Change:
 def change_points(scores: Any, level: float = 0.01, seed: int = 0) -> list[Change]:
     """Where a stream of scores gets odder, each change known as soon as the bets allow.
 
-    After an alarm all is forgotten. Without any change there is an alarm, ever, with probability ``level`` at most. Give minus the scores to look
+    After an alarm all is forgotten. Without any change there is an alarm, ever, with probability ``level`` at most, and a next one after it again. Give minus the scores to look
     for steps that get less odd.
 
     Args:
@@ -138,9 +151,10 @@ def change_points(scores: Any, level: float = 0.01, seed: int = 0) -> list[Chang
         [True]
     """
     found, bar, first = checked_scores("scores", scores), -np.log(checked_level(level)), 0
+    chance = np.random.default_rng(seed).random(len(found))  # anew after every alarm
     changes: list[Change] = []
     while first < len(found):
-        p = online_p_values(found[first:], seed)
+        p = smoothed(found[first:], chance[first:])
         held = wealth(p)
         above = np.flatnonzero(held >= bar)
         if not len(above):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -29,15 +30,16 @@ def surprise(fit: Fit, table: Table) -> np.ndarray:
     return -np.asarray(fit.log_prob(table).value)
 
 
-def cell_surprise(fit: Fit, table: Table) -> np.ndarray:
+def cell_surprise(fit: Fit, table: Any) -> np.ndarray:
     """``(N, D)`` minus the log density of every known cell given the others of its row, NaN where it is unknown.
 
-    Each takes two densities of the row, with and without the cell: D + 1 for all. Numbers of columns are in their own units: compare
-    them with those of other rows, not with those of other columns.
+    Each takes two densities of the row, with and without the cell: D + 1 for all. They are conditional densities where those are exact; bounds and
+    estimates subtract only about. Columns have units of their own: compare a cell with those of other rows, not with those of other columns.
 
     Raises:
         CapabilityError: the rows are steps of sequences.
     """
+    table = fit.read(table)
     if table.lengths is not None:
         raise CapabilityError("Cells of sequences are told by their steps: see step_surprise.")
     whole, found = surprise(fit, table), np.full(table.values.shape, np.nan)
@@ -48,7 +50,7 @@ def cell_surprise(fit: Fit, table: Table) -> np.ndarray:
     return found
 
 
-def step_surprise(fit: Fit, table: Table) -> np.ndarray:
+def step_surprise(fit: Fit, table: Any) -> np.ndarray:
     """``(N,)`` minus the log density of every time step given those before it in its sequence.
 
     From the densities of a sequence's beginnings: :math:`T^2 / 2` steps are read for T.
@@ -56,6 +58,7 @@ def step_surprise(fit: Fit, table: Table) -> np.ndarray:
     Raises:
         CapabilityError: the rows stand in no sequences.
     """
+    table = fit.read(table)
     if table.lengths is None:
         raise CapabilityError(
             "Steps have an order in sequences; make the table with Table(data, sequence=..., time=...)."

@@ -186,13 +186,15 @@ def test_rows_that_weigh_nothing_teach_nothing():
     assert (drawn > 4).mean() < 0.02
 
 
-def test_a_label_is_heard_beside_the_noise_and_hundreds_of_pixels():
+@pytest.mark.parametrize("network", ["mlp", "convolution"])
+def test_a_label_is_heard_beside_the_noise_and_hundreds_of_pixels(network):
     pixels = Table.from_images(np.random.default_rng(0).integers(0, 17, (40, 20, 20)), kind="count", levels=17)
     label = Column("digit", "categorical", levels=tuple(range(10)))
     schema = Schema((*pixels.schema.columns, label), images=pixels.schema.images)
     table = Table.from_codes(np.column_stack([pixels.values, np.arange(40) % 10]), schema)
     for masks in (0.0, 0.25):
-        fit = pg.fit("conditional_gan", table, latent=64, masks=masks, max_steps=1, progress=False)
+        options = {"latent": 64, "masks": masks, "network": network, "hidden": (32,), "max_steps": 1}
+        fit = pg.fit("conditional_gan", table, progress=False, **options)
         batch = next(iter(fit.batches(table.take(range(10)).hide(*pixels.names), 10).pieces()))
         rows, known = fit.program.columns.read(batch)
         z = torch.randn(10, 64)
