@@ -124,13 +124,13 @@ class Sound(Image):
 
 @dataclass(frozen=True)
 class Tokens(Group):
-    """Columns that are the tokens of one text, from the first to its end and on: what follows an end are ends.
+    """Columns that are the tokens of one text: what follows its end, where it has one, are ends.
 
     They are called ``name[0]`` and so on, and have the same levels, of which the last is the end.
 
     Attributes:
         name: of the text.
-        length: how many columns; one more than the longest text has tokens.
+        length: how many columns, which the longest text fills without an end.
         tokenizer: "" where tokens are characters, "words" where they stand between blanks, else the description of a
             tokenizer of byte pairs.
 
@@ -152,7 +152,7 @@ class Tokens(Group):
 
     def describe(self) -> str:
         what = {"": "characters", "words": "words"}.get(self.tokenizer, "byte pairs")
-        return f"text of up to {self.length - 1} {what}"
+        return f"text of up to {self.length} {what}"
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Texts(Part):
         >>> from probgen.data import Table
         >>> table = Table.from_parts({"word": Texts(["hat", "at"]), "size": [1.5, 2.5]})
         >>> table.names, table.texts("word")
-        (('word[0]', 'word[1]', 'word[2]', 'word[3]', 'size'), ['hat', 'at'])
+        (('word[0]', 'word[1]', 'word[2]', 'size'), ['hat', 'at'])
     """
 
     texts: Sequence[Any]
@@ -93,7 +93,7 @@ class Texts(Part):
             )
         levels, tokenizer = vocabulary(read, self.tokens, self.rare)
         longest = max(map(len, codes_of(read, levels, tokenizer)))
-        group = Tokens(name, 1 + (longest if self.length is None else self.length), tokenizer)
+        group = Tokens(name, longest if self.length is None else self.length, tokenizer)
         told: dict[str, Any] = {"kind": "categorical", "levels": (*levels, END), "incomplete": None in strings}
         return Schema(tuple(Column(column, **told) for column in group.names), tokens=(group,))
 
@@ -104,10 +104,10 @@ class Texts(Part):
         codes = codes_of([text for text in strings if text is not None], levels, group.tokenizer)
         found = np.full((len(strings), group.length), np.nan)
         for row, code in zip(rows, codes, strict=True):
-            if len(code) >= group.length:
+            if len(code) > group.length:
                 raise DataError(
                     f"Text {name!r}, row {row}: {strings[row]!r} has {len(code)} tokens, and texts of this schema have at most"
-                    f" {group.length - 1}; shorten it, or learn with length={len(code)}."
+                    f" {group.length}; shorten it, or learn with length={len(code)}."
                 )
             found[row] = len(levels) - 1.0
             found[row, : len(code)] = code
