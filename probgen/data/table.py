@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from probgen.data.coding import decode_column, encode_column
+from probgen.data.groups import Sound
 from probgen.data.images import as_pictures, check_pixels, pictures_of, pixel_schema
 from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
@@ -484,7 +485,8 @@ class Table:
 
         Raises:
             DataError: an unknown column or row, or a constant number; the message says which and what to do. A discrete
-                column may show one of its levels only, and a counted pixel of an image may always be the same.
+                column may show one of its levels only, a counted pixel of an image may always be the same, and a moment of sounds may always be
+                silent.
         """
         seen = self.known
         empty = np.nonzero(~seen.any(1))[0]
@@ -494,10 +496,11 @@ class Table:
             )
         some = np.asarray(seen.any(0))
         pixels = {pixel for image in self.schema.images for pixel in image.names}
+        moments = {name for image in self.schema.images if isinstance(image, Sound) for name in image.names}
         for place, column in enumerate(self.schema):
             if not bool(some[place]):
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
-            if column.is_discrete or (column.kind == "count" and column.name in pixels):
+            if column.is_discrete or (column.kind == "count" and column.name in pixels) or column.name in moments:
                 continue
             known = self.values[seen[:, place], place]
             if np.all(known == known[0]):
