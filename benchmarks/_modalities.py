@@ -114,21 +114,54 @@ def altered(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 # -- captions ----------------------------------------------------------------------------------------------------------
 STYLES = {"bright": 1.0, "dim": 0.45}
-SIDE = 14  # pixels of a digit
 
 
-def captioned(split: str, rows: int, seed: int) -> tuple[np.ndarray, list[str]]:
-    """``(N, 28, 28)`` grey levels 0 to 15 of two digits of MNIST, beside or above each other, and what is to be seen."""
-    with np.load(folder() / "images" / "mnist.npz", allow_pickle=False) as found:
-        pictures, digits = found[f"{split}_x"], found[f"{split}_y"].astype(int)
-    small = pictures.reshape(-1, SIDE, 2, SIDE, 2).mean((2, 4))
-    rng, made, told = np.random.default_rng(seed), np.zeros((rows, 2 * SIDE, 2 * SIDE)), []
+def composed(pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int) -> tuple[np.ndarray, list[str]]:
+    """Pictures of two digits, beside or above each other, and what is to be seen.
+
+    Args:
+        pictures: ``(N, S, S)`` of single digits, from 0 to 1.
+        digits: ``(N,)`` which they are.
+        rows: how many.
+        seed: of the choice.
+    """
+    side = pictures.shape[1]
+    rng, made, told = np.random.default_rng(seed), np.zeros((rows, 2 * side, 2 * side)), []
     for row in range(rows):
-        pair, style = rng.integers(0, len(small), 2), rng.choice(list(STYLES), 2)
+        pair, style = rng.integers(0, len(pictures), 2), rng.choice(list(STYLES), 2)
         beside = bool(rng.integers(2))
         for place, (at, how) in enumerate(zip(pair, style, strict=True)):
-            corner = (SIDE // 2, place * SIDE) if beside else (place * SIDE, SIDE // 2)
-            made[row, corner[0] : corner[0] + SIDE, corner[1] : corner[1] + SIDE] = STYLES[how] * small[at]
+            made[row][quarter(beside, place, side)] = STYLES[how] * pictures[at]
         parts = [f"a {how} {WORDS[digits[at]]}" for at, how in zip(pair, style, strict=True)]
         told.append(f"{parts[0]} {'beside' if beside else 'above'} {parts[1]}")
-    return np.round(made * 15 / 255), told
+    return made, told
+
+
+def quarter(beside: bool, place: int, side: int) -> tuple[slice, slice]:
+    """Where the first or the second digit is."""
+    down, across = (side // 2, place * side) if beside else (place * side, side // 2)
+    return slice(down, down + side), slice(across, across + side)
+
+
+def small_digits(split: str, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """``(N, side, side)`` pictures of MNIST from 0 to 1, made smaller, and which digits they are."""
+    with np.load(folder() / "images" / "mnist.npz", allow_pickle=False) as found:
+        pictures, digits = found[f"{split}_x"] / 255.0, found[f"{split}_y"].astype(int)
+    times = -(-pictures.shape[1] // side)
+    margin = (times * side - pictures.shape[1]) // 2
+    framed = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin)))
+    return framed.reshape(-1, side, times, side, times).mean((2, 4)), digits
+
+
+# -- photographs -------------------------------------------------------------------------------------------------------
+def photographs() -> list[np.ndarray]:
+    """Two photographs ``(H, W, 3)``, of a temple and of a flower, that come with scikit-learn."""
+    from sklearn.datasets import load_sample_images
+
+    return [np.asarray(photo, float) for photo in load_sample_images().images]
+
+
+def patches(photo: np.ndarray, size: int, step: int) -> np.ndarray:
+    """``(N, size, size, C)``, row by row."""
+    windows = np.lib.stride_tricks.sliding_window_view(photo, (size, size), (0, 1))[::step, ::step]
+    return windows.reshape(-1, photo.shape[2], size, size).transpose(0, 2, 3, 1)
