@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from probgen.data.batches import PIECE_ROWS, Batches, Standardiser, moments_of, total_weight
+from probgen.data.parts import Part
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
@@ -432,7 +433,9 @@ class Fit:
         ):
             check_inputs(self.program, table)
             return table
-        made = Table.from_text if self.schema.text is not None and is_text(table) else Table
+        made: Any = Table.from_text if self.schema.text is not None and is_text(table) else Table
+        if isinstance(table, Mapping) and any(isinstance(part, Part) for part in table.values()):
+            made = Table.from_parts
         read = made(table, schema=self.schema)
         check_inputs(self.program, read)
         return read

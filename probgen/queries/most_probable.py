@@ -53,7 +53,7 @@ def most_probable(fit: Any, what: Any, targets: Iterable[str] | None, beams: int
 
 def written(fit: Any, what: Any, targets: Iterable[str] | None, beams: int) -> Table:
     """Rows as a model that says them cell by cell would end them, by a search."""
-    if isinstance(what, Mapping) or targets is not None:
+    if targets is not None:
         raise CapabilityError(f"{fit.name!r} is asked with a table, of which every unknown cell is found.")
     table, found = fit.read(what), []
     at = [fit.schema.index(name) for name in fit.program.said]
