@@ -19,7 +19,20 @@ asked.add_argument("--steps", type=int, default=20 if FAST else 1500)
 asked.add_argument("--rows", type=int, default=300 if FAST else 6000)
 given = asked.parse_args()
 
-MONTHS = "january february march april may june july august september october november december".split()
+MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 
 
 # %% Days from 1900 to 2099, in three ways of writing them.
