@@ -251,6 +251,52 @@ def colours() -> Iterator[Line]:
         }  # fmt: skip
 
 
+def voices() -> Iterator[Line]:
+    """Sounds of words: a listener who learnt from real recordings, and none of those that the model learnt from, says which words they are."""
+    speakers, parts = Voices(), {}
+    rng = np.random.default_rng(0)
+    halves = np.array_split(rng.permutation(len(speakers.digit)), 2)
+    for name, half in zip(("model", "listener"), halves, strict=True):
+        sounds = [speakers.recordings[at][: int(0.8 * speakers.rate)] for at in half]
+        parts[name] = pg.Table.from_parts({
+            "speech": pg.Sounds(sounds, speakers.rate, bands=32, seconds=0.8, step=0.0125, floor=-60.0),
+            "word": pg.Texts([WORDS[speakers.digit[at]] for at in half], tokens="words"),
+            "speaker": speakers.speaker[half],
+        })  # fmt: skip
+    listener, _ = fitted(
+        "conditional_transformer", parts["listener"].drop(["speaker"]), inputs="speech", width=64, layers=1, dropout=0.2, masking=0.2,
+        learning_rate=2e-3, batch_size=64, max_steps=steps(1000),
+    )  # fmt: skip
+    model, seconds = fitted(
+        "diffusion", parts["model"], hidden=(512, 512, 512), learning_rate=1e-3, batch_size=64, conditioning=1.0, max_steps=steps(8000),
+    )  # fmt: skip
+    real = parts["model"].take(np.arange(500))
+    yield {"sounds": "recordings", "heard": heard_right(listener, real)}
+    for guidance in (0.0, 1.0, 2.0):
+        process: Any = model.program.process
+        process.guidance = guidance
+        drawn = model.fill(real.hide("speech"), 1, seed=0)[0]
+        yield {"sounds": f"guidance {guidance:g}", "heard": heard_right(listener, drawn), "seconds": seconds}
+        if folder := os.environ.get("KEPT"):
+            write_sounds(drawn, folder, f"guidance{guidance:g}")
+
+
+def heard_right(listener: pg.Fit, told: pg.Table) -> float:
+    """Share of the words that are heard as they were meant."""
+    asked = told.drop(["speaker"])
+    said = listener.most_probable(asked.hide("word")).texts("word")
+    return float(np.mean([one == other for one, other in zip(said, asked.texts("word"), strict=True)]))
+
+
+def write_sounds(drawn: pg.Table, folder: str, name: str) -> None:
+    """The ten words, one after another, as a file."""
+    from scipy.io import wavfile
+
+    texts = drawn.texts("word")
+    waves = drawn.take([texts.index(word) for word in WORDS]).sounds("speech")
+    wavfile.write(f"{folder}/{name}.wav", 8000, (np.concatenate(waves) * 20_000).astype(np.int16))
+
+
 CASES: dict[str, Callable[[], Iterator[Line]]] = {
     case.__name__: case for case in (spelling, speech, captions, pictures, super_resolution, colours)
 }
