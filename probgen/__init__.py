@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from probgen.data.missing import ampute as ampute
     from probgen.data.missing import flux as flux
     from probgen.data.missing import missing_patterns as missing_patterns
+    from probgen.data.parts import Pictures as Pictures
+    from probgen.data.parts import Sounds as Sounds
+    from probgen.data.parts import Texts as Texts
     from probgen.data.reading import read_table as read_table
     from probgen.data.reading import read_text as read_text
     from probgen.data.schema import Column as Column
@@ -160,6 +163,7 @@ HOME = {
     "probgen.data.sprites": ("sprites",),
     "probgen.data.limits": ("Censored", "Limits", "censored"),
     "probgen.data.missing": ("ampute", "flux", "missing_patterns"),
+    "probgen.data.parts": ("Pictures", "Sounds", "Texts"),
     "probgen.data.reading": ("read_table", "read_text"),
     "probgen.data.schema": ("Column", "Image", "Schema"),
     "probgen.data.streams": ("ParquetFolder",),

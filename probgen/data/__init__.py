@@ -11,6 +11,7 @@ from probgen.data.masks import (
     mask_mnar_self_masked,
 )
 from probgen.data.missing import Flux, MissingPatterns, ampute, flux, missing_patterns
+from probgen.data.parts import Pictures, Sounds, Texts
 from probgen.data.reading import read_table
 from probgen.data.schema import KINDS, Column, Image, Schema
 from probgen.data.streams import ParquetFolder
@@ -23,8 +24,11 @@ __all__ = [
     "Image",
     "MissingPatterns",
     "ParquetFolder",
+    "Pictures",
     "Schema",
+    "Sounds",
     "Table",
+    "Texts",
     "ampute",
     "ampute_patterns",
     "describe",

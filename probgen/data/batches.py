@@ -14,6 +14,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from probgen.data.groups import Sound
 from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
 from probgen.data.sequences import Steps, cuts, windows
@@ -76,7 +77,7 @@ class Standardiser:
     @classmethod
     def from_moments(cls, source: Source, sums: np.ndarray) -> Standardiser:
         """From the counts, sums and sums of squares ``(3, D)`` of a source's columns."""
-        columns = list(source.schema)
+        columns, sums = list(source.schema), pooled(sums, source.schema)
         count, mean = sums[0], sums[1] / np.maximum(sums[0], 1e-300)
         spread = np.sqrt(np.maximum(sums[2] / np.maximum(count, 1e-300) - mean**2, 0.0))
         shift, scale = np.zeros(len(columns)), np.ones(len(columns))
@@ -109,6 +110,15 @@ class Standardiser:
 
     def select(self, index: list[int]) -> Standardiser:
         return Standardiser(self.shift[index], self.scale[index], self.continuous[index])
+
+
+def pooled(sums: np.ndarray, schema: Schema) -> np.ndarray:
+    """Sums ``(3, D)`` with those of a sound's columns shared among them: what is loud at one time and in one band is so at others."""
+    made = sums.copy()
+    for image in schema.images:
+        if isinstance(image, Sound) and (first := image.start(schema.names)) is not None:
+            made[:, first : first + image.pixels] = sums[:, first : first + image.pixels].mean(1, keepdims=True)
+    return made
 
 
 def total_weight(source: Source) -> float:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from probgen.data.groups import Group, Image, Text, Tokens, group_from
 from probgen.errors import SchemaError
-from probgen.whole import is_whole
 
-__all__ = ["KINDS", "Column", "Image", "Schema", "Text"]
+__all__ = ["KINDS", "Column", "Group", "Image", "Schema", "Text", "Tokens"]
 
 KINDS = ("real", "positive", "bounded", "count", "binary", "categorical", "ordinal", "semicontinuous", "datetime")
 DISCRETE = ("binary", "categorical", "ordinal")
@@ -101,63 +101,6 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Image:
-    """Columns that are the pixels of one picture.
-
-    They stand side by side, by rows, then columns, then channels of the picture, and are called ``name[r,c]``, or
-    ``name[r,c,ch]`` where there is more than one channel.
-
-    Attributes:
-        name: of the picture.
-        shape: ``(H, W, C)``; ``(H, W)`` is one channel.
-
-    Example:
-        >>> Image("photo", (1, 2)).names
-        ('photo[0,0]', 'photo[0,1]')
-    """
-
-    name: str
-    shape: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        shape = tuple(self.shape) if isinstance(self.shape, tuple | list) else ()
-        if len(shape) not in (2, 3) or not all(is_whole(n, 1) for n in shape):
-            raise SchemaError(f"Image {self.name!r}: shape must be (H, W) or (H, W, C), got {self.shape!r}.")
-        object.__setattr__(self, "shape", (*map(int, shape), 1)[:3])
-
-    @property
-    def pixels(self) -> int:
-        """How many columns it has, H W C."""
-        return math.prod(self.shape)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Of its columns, in order."""
-        height, width, channels = self.shape
-        every = ((r, c, ch) for r in range(height) for c in range(width) for ch in range(channels))
-        return tuple(f"{self.name}[{','.join(map(str, at if channels > 1 else at[:2]))}]" for at in every)
-
-    def start(self, names: Sequence[str]) -> int | None:
-        """Place of its first column among others, None where they do not all stand there side by side."""
-        first = self.names[0]
-        at = list(names).index(first) if first in names else 0
-        return at if tuple(names[at : at + self.pixels]) == self.names else None
-
-
-@dataclass(frozen=True)
-class Text:
-    """A column whose rows, the steps of sequences, are the tokens of texts; its levels are the tokens.
-
-    Attributes:
-        column: its name.
-        tokenizer: the description of a tokenizer of byte pairs; empty where tokens are characters.
-    """
-
-    column: str
-    tokenizer: str = ""
-
-
-@dataclass(frozen=True)
 class Schema:
     """The columns of a table, in order, which of them are pixels of pictures, and whether one is of the tokens of texts.
 
@@ -173,6 +116,7 @@ class Schema:
     target: str | None = None
     images: tuple[Image, ...] = ()
     text: Text | None = None
+    tokens: tuple[Tokens, ...] = ()
 
     def __post_init__(self) -> None:
         repeated = sorted(str(name) for name, times in Counter(self.names).items() if times > 1)
@@ -180,11 +124,19 @@ class Schema:
             raise SchemaError(f"Column names must differ; {', '.join(repeated)} repeat. Rename them.")
         if self.target is not None:
             self.index(self.target)
-        for image in self.images:
-            if image.start(self.names) is None:
-                raise SchemaError(
-                    f"Image {image.name!r}: its {image.pixels} columns, {image.names[0]} to {image.names[-1]}, must stand side by side."
-                )
+        for group in self.groups:
+            self._check_group(group)
+
+    def _check_group(self, group: Group) -> None:
+        what, names = type(group).__name__, group.names
+        if group.start(self.names) is None:
+            raise SchemaError(
+                f"{what} {group.name!r}: its {len(names)} columns, {names[0]} to {names[-1]}, must stand side by side."
+            )
+        if sum(group.name in (other.name, *other.names) for other in self.groups) > 1 or group.name in self.names:
+            raise SchemaError(f"{what} {group.name!r}: its name is that of something else, too; rename one of them.")
+        if isinstance(group, Tokens) and (len({self[name].levels for name in names}) > 1 or not self[names[0]].levels):
+            raise SchemaError(f"{what} {group.name!r}: its columns must have the same levels, its tokens.")
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -210,7 +162,7 @@ class Schema:
             SchemaError: no such column; the message lists them.
         """
         if name not in self._places:
-            raise SchemaError(f"There is no column {name!r}. Columns: {', '.join(map(str, self.names))}.")
+            raise SchemaError(f"There is no column {name!r}. Columns: {', '.join(self._brief())}.")
         return self._places[name]
 
     def image(self, name: str | None = None) -> Image:
@@ -224,6 +176,35 @@ class Schema:
             return found[0]
         there = ", ".join(repr(image.name) for image in self.images) or "none (Table.from_images makes them)"
         raise SchemaError(f"Expected the name of one image, got {name!r}. Images: {there}.")
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Columns that are one thing: pictures, sounds and texts."""
+        return (*self.images, *self.tokens)
+
+    def columns_named(self, names: str | Sequence[str]) -> tuple[str, ...]:
+        """Names of columns, those of groups in place of the names of groups.
+
+        Raises:
+            SchemaError: a name of neither; the message lists them.
+        """
+        of = {group.name: group.names for group in self.groups}
+        found = [of.get(name, (name,)) for name in ([names] if isinstance(names, str) else names)]
+        for name in (name for some in found for name in some):
+            self.index(name)
+        return tuple(name for some in found for name in some)
+
+    def text_named(self, name: str | None = None) -> Tokens:
+        """A text by its name; the only one where none is named.
+
+        Raises:
+            SchemaError: there is no such text, or there are several and none is named.
+        """
+        found = [text for text in self.tokens if name in (None, text.name)]
+        if len(found) == 1:
+            return found[0]
+        there = ", ".join(repr(text.name) for text in self.tokens) or "none (Table.from_parts makes them)"
+        raise SchemaError(f"Expected the name of one text, got {name!r}. Texts: {there}.")
 
     def with_kind(
         self, name: str, kind: str, levels: Sequence[Any] | None = None, bounds: tuple[float, float] | None = None
@@ -246,10 +227,13 @@ class Schema:
         return replace(self, columns=tuple(replace(c, incomplete=c.incomplete or c.name in names) for c in self))
 
     def select(self, names: Sequence[str]) -> Schema:
-        """Some columns, in the order given; images of which all are there, in order, stay images."""
+        """Some columns, in the order given; groups of which all are there, in order, stay groups."""
         images = tuple(image for image in self.images if image.start(names) is not None)
+        tokens = tuple(text for text in self.tokens if text.start(names) is not None)
         text = self.text if self.text is not None and self.text.column in names else None
-        return Schema(tuple(self[name] for name in names), self.target if self.target in names else None, images, text)
+        return Schema(
+            tuple(self[name] for name in names), self.target if self.target in names else None, images, text, tokens
+        )
 
     def drop(self, names: Sequence[str]) -> Schema:
         """All columns but these; a text is one name."""
@@ -262,7 +246,9 @@ class Schema:
         """Text from which :meth:`from_json` makes an equal schema."""
         entry: dict[str, Any] = {"target": self.target, "columns": [vars(c) for c in self.columns]}
         if self.images:
-            entry["images"] = [{"name": image.name, "shape": image.shape} for image in self.images]
+            entry["images"] = [image.entry() for image in self.images]
+        if self.tokens:
+            entry["tokens"] = [text.entry() for text in self.tokens]
         if self.text is not None:
             entry["text"] = vars(self.text)
         return json.dumps(entry, indent=1, default=plain)
@@ -277,32 +263,39 @@ class Schema:
         try:
             found = json.loads(text)
             columns = tuple(column_from(entry) for entry in found["columns"])
-            images = tuple(Image(image["name"], tuple(image["shape"])) for image in found.get("images", ()))
-            tokens = Text(**found["text"]) if found.get("text") else None
-            return cls(columns, found.get("target"), images, tokens)
+            images = tuple(map(group_from, found.get("images", ())))
+            steps = Text(**found["text"]) if found.get("text") else None
+            tokens = tuple(Tokens(**entry) for entry in found.get("tokens", ()))
+            return cls(columns, found.get("target"), images, steps, tokens)
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SchemaError(f"This is not a schema in JSON ({error}); write one with schema.to_json().") from error
 
     def explain(self) -> str:
-        """One line a column, and one an image: kind, levels or bounds, and why."""
-        pixels = {name for image in self.images for name in image.names}
-        first = {image.names[0]: image for image in self.images}
+        """One line a column, and one a group: kind, levels or bounds, and why."""
+        grouped = {name for group in self.groups for name in group.names}
+        first = {group.names[0]: group for group in self.groups}
         lines = [
-            (first[c.name].name, self._explain_image(first[c.name]))
+            (first[c.name].name, self._explain_group(first[c.name]))
             if c.name in first
             else (str(c.name), c.describe())
             for c in self.columns
-            if c.name in first or c.name not in pixels
+            if c.name in first or c.name not in grouped
         ]
         width = max((len(name) for name, _ in lines), default=0)
         mark = {self.target: "  <- target"} if self.target else {}
         return "\n".join(f"{name:<{width}}  {said}{mark.get(name, '')}" for name, said in lines)
 
-    def _explain_image(self, image: Image) -> str:
-        columns = [replace(self[name], name="", reason="", incomplete=False, dtype="") for name in image.names]
+    def _brief(self) -> list[str]:
+        """Names of columns, each group's at its first."""
+        first = {group.names[0]: group.name for group in self.groups}
+        grouped = {name for group in self.groups for name in group.names[1:]}
+        return [str(first.get(name, name)) for name in self.names if name not in grouped]
+
+    def _explain_group(self, group: Group) -> str:
+        columns = [replace(self[name], name="", reason="", incomplete=False, dtype="") for name in group.names]
         kinds = list(dict.fromkeys(column.describe() for column in columns))
-        holes = ", has holes" if any(self[name].incomplete for name in image.names) else ""
-        return f"image of {' x '.join(map(str, image.shape))} pixels, {' or '.join(kinds[:3])}{holes}"
+        holes = ", has holes" if any(self[name].incomplete for name in group.names) else ""
+        return f"{group.describe()}, {' or '.join(kinds[:3])}{holes}"
 
     def __str__(self) -> str:
         return self.explain()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from probgen.data.coding import decode_column, encode_column
+from probgen.data.groups import Sound
 from probgen.data.images import as_pictures, check_pixels, pictures_of, pixel_schema
 from probgen.data.infer import infer_column
 from probgen.data.native import Native, to_pandas
+from probgen.data.parts import read_parts, texts_of
 from probgen.data.schema import Column, Schema, plain
 from probgen.data.sequences import check_lengths, cuts, grouped, rows_of, whole_sequences
+from probgen.data.sounds import heard
 from probgen.data.texts import as_texts, coded_texts, text_schema, written
 from probgen.errors import DataError, DataWarning
 
@@ -241,13 +244,43 @@ class Table:
         values, lengths = coded_texts(found, schema, end is not False)
         return cls.from_codes(values, schema, weights, lengths)
 
-    # -- reading -----------------------------------------------------------------------------------------------
-    def texts(self) -> list[str]:
-        """The texts whose tokens the rows are, each up to its end.
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Any], *, target: str | None = None, schema: Schema | None = None) -> Table:
+        """A table whose rows have texts, sounds or pictures beside plain columns.
+
+        Args:
+            parts: by name: :class:`~probgen.data.parts.Texts`, :class:`~probgen.data.parts.Sounds`, :class:`~probgen.data.parts.Pictures`, or
+                the cells of a column.
+            target: the column that is to be predicted, if any.
+            schema: of another table of such parts, those of which may be left out, and are unknown.
 
         Raises:
-            SchemaError: the table holds no text.
+            DataError: parts of different numbers of rows, tokens that the schema does not know, texts or sounds that are longer than its.
+
+        Example:
+            >>> from probgen.data import Texts
+            >>> table = Table.from_parts(
+            ...     {"spelling": Texts(["one", "two"]), "phonemes": Texts(["W AH N", "T UW"], tokens="words")}
+            ... )
+            >>> print(table.schema)
+            spelling  text of up to 3 characters, categorical {e, n, o, t, w, <end>}
+            phonemes  text of up to 3 words, categorical {AH, N, T, UW, W, <end>}
+            >>> asked = Table.from_parts({"spelling": Texts(["too"])}, schema=table.schema)
+            >>> asked.texts("spelling"), asked.texts("phonemes")
+            (['too'], [None])
         """
+        values, found = read_parts(parts, schema, cls)
+        return cls.from_codes(values, found if target is None else found.with_target(target))
+
+    # -- reading -----------------------------------------------------------------------------------------------
+    def texts(self, name: str | None = None) -> list[Any]:
+        """The texts whose tokens the rows are, or stand in each row under this name, each up to its end.
+
+        Raises:
+            SchemaError: the table holds no text, or several and none is named.
+        """
+        if self.schema.tokens:
+            return texts_of(self.values, self.schema, name)
         return written(self.values, np.array([self.n_rows]) if self.lengths is None else self.lengths, self.schema)
 
     @property
@@ -294,6 +327,16 @@ class Table:
             SchemaError: the table has no such picture, or several and none is named.
         """
         return pictures_of(self.values, self.schema, name)
+
+    def sounds(self, name: str | None = None, seed: int = 0) -> np.ndarray:
+        """``(N, n)`` samples from -1 to 1 that sound as the sounds of this name do: their phases are found, not known (Griffin and Lim, 1984).
+
+        Raises:
+            SchemaError: the table has no such sound, or several and none is named.
+            DataError: an unknown cell.
+            CapabilityError: the library ``librosa`` is not there.
+        """
+        return heard(self.values, self.schema, name, seed)
 
     def fingerprint(self) -> str:
         """A hash of values, weights and schema."""
@@ -382,9 +425,9 @@ class Table:
         return self.select(self.schema.drop(names).names)
 
     def hide(self, *names: str) -> Table:
-        """The same table with these columns unknown."""
+        """The same table with these columns, or texts, sounds and pictures, unknown."""
         values = self.values.copy()
-        values[:, [self.schema.index(name) for name in names]] = np.nan
+        values[:, [self.schema.index(name) for name in self.schema.columns_named(names)]] = np.nan
         return self.with_values(values)
 
     def with_values(self, values: np.ndarray) -> Table:
@@ -442,7 +485,8 @@ class Table:
 
         Raises:
             DataError: an unknown column or row, or a constant number; the message says which and what to do. A discrete
-                column may show one of its levels only, and a counted pixel of an image may always be the same.
+                column may show one of its levels only, a counted pixel of an image may always be the same, and a moment of sounds may always be
+                silent.
         """
         seen = self.known
         empty = np.nonzero(~seen.any(1))[0]
@@ -452,10 +496,11 @@ class Table:
             )
         some = np.asarray(seen.any(0))
         pixels = {pixel for image in self.schema.images for pixel in image.names}
+        moments = {name for image in self.schema.images if isinstance(image, Sound) for name in image.names}
         for place, column in enumerate(self.schema):
             if not bool(some[place]):
                 raise DataError(f"Column {column.name!r} has no known value; drop it before fitting.")
-            if column.is_discrete or (column.kind == "count" and column.name in pixels):
+            if column.is_discrete or (column.kind == "count" and column.name in pixels) or column.name in moments:
                 continue
             known = self.values[seen[:, place], place]
             if np.all(known == known[0]):

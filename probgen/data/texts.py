@@ -1,12 +1,14 @@
-"""Text as sequences of tokens: one column whose levels are the characters, or byte pairs, of the texts.
+"""Text as tokens, the levels of columns: characters, words, or byte pairs.
 
-Characters are the levels themselves, so that a schema says all there is to know of them. Byte pairs (Sennrich, Haddow and Birch, 2016) are
-learnt and read by the library ``tokenizers``, whose description stands in the schema.
+Characters, and words between blanks, are the levels themselves, so that a schema says all there is to know of them. Byte pairs (Sennrich, Haddow
+and Birch, 2016) are learnt and read by the library ``tokenizers``, whose description stands in the schema. The tokens of a text are either the steps of a
+sequence, in one column, or stand side by side in a row (:class:`~probgen.data.groups.Tokens`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +18,17 @@ from probgen.data.schema import Column, Schema, Text
 from probgen.errors import CapabilityError, DataError, SchemaError
 from probgen.whole import check_whole
 
-__all__ = ["END", "UNKNOWN", "as_texts", "coded_texts", "text_schema", "written"]
+__all__ = [
+    "END",
+    "UNKNOWN",
+    "as_texts",
+    "coded_texts",
+    "codes_of",
+    "joined",
+    "text_schema",
+    "vocabulary",
+    "written",
+]
 
 END, UNKNOWN = "<end>", "<unk>"  # levels that are no characters
 BYTES = 256
@@ -55,27 +67,34 @@ def text_schema(texts: list[str], tokens: str | int, name: str, rare: int, end: 
         rare: characters that come fewer times are one unknown symbol.
         end: whether a last token says that a text ends.
     """
-    check_whole("rare", rare, 0, SchemaError)
-    if tokens == "characters":
-        levels, tokenizer = characters(texts, rare), ""
-    else:
-        if isinstance(tokens, str) or rare:
-            raise SchemaError(
-                f"tokens must be 'characters' or a number of byte pairs (which have no rare ones), got {tokens!r} and rare={rare}."
-            )
-        levels, tokenizer = byte_pairs(texts, check_whole("tokens", tokens, BYTES, SchemaError))
+    levels, tokenizer = vocabulary(texts, tokens, rare)
     levels = (*levels, *([END] if end else []))
     if len(levels) < 2:
-        raise DataError(f"The texts have the one character {levels[0]!r}; there is nothing to learn from them.")
+        raise DataError(f"The texts have the one token {levels[0]!r}; there is nothing to learn from them.")
     return Schema((Column(name, "categorical", levels=levels),), text=Text(name, tokenizer))
 
 
-def characters(texts: list[str], rare: int) -> tuple[str, ...]:
-    """The characters of some texts in order; an unknown one where some are rare."""
+def vocabulary(texts: list[str], tokens: str | int, rare: int) -> tuple[tuple[str, ...], str]:
+    """Tokens in the order of their codes, and how texts are cut into them: see :class:`~probgen.data.groups.Text`."""
+    check_whole("rare", rare, 0, SchemaError)
+    if tokens == "characters":
+        return counted(texts, rare), ""
+    if tokens == "words":
+        return counted(map(str.split, texts), rare), "words"
+    if isinstance(tokens, str) or rare:
+        raise SchemaError(
+            "tokens must be 'characters', 'words' or a number of byte pairs (which have no rare ones), got"
+            f" {tokens!r} and rare={rare}."
+        )
+    return byte_pairs(texts, check_whole("tokens", tokens, BYTES, SchemaError))
+
+
+def counted(texts: Iterable[Iterable[str]], rare: int) -> tuple[str, ...]:
+    """The tokens of some texts in order; an unknown one where some are rare."""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    kept = sorted(character for character, times in counts.items() if times >= rare)
+    kept = sorted(token for token, times in counts.items() if times >= rare)
     return (*kept, UNKNOWN) if rare else tuple(kept)
 
 
@@ -122,8 +141,7 @@ def coded_texts(texts: list[str], schema: Schema, end: bool = True) -> tuple[np.
         SchemaError: a schema of something else.
     """
     text, column = text_of(schema), schema[0]
-    pairs = text.tokenizer
-    parts = codes_of_pairs(texts, pairs) if pairs else codes_of_characters(texts, column.levels)
+    parts = codes_of(texts, column.levels, text.tokenizer)
     if end and column.levels[-1] == END:
         parts = [np.append(part, len(column.levels) - 1.0) for part in parts]
     return np.concatenate(parts)[:, None], np.array([len(part) for part in parts])
@@ -134,6 +152,33 @@ def text_of(schema: Schema) -> Text:
     if schema.text is None or schema.names != (schema.text.column,):
         raise SchemaError("The schema is not that of a text; make it with Table.from_text(texts).schema.")
     return schema.text
+
+
+def codes_of(texts: list[str], levels: tuple, tokenizer: str) -> list[np.ndarray]:
+    """Codes ``(T,)`` of the tokens of each text.
+
+    Raises:
+        DataError: a token that is no level.
+    """
+    if tokenizer == "words":
+        return codes_of_words(texts, levels)
+    return codes_of_pairs(texts, tokenizer) if tokenizer else codes_of_characters(texts, levels)
+
+
+def codes_of_words(texts: list[str], levels: tuple) -> list[np.ndarray]:
+    """Places of words among the levels."""
+    known = {level: float(code) for code, level in enumerate(levels) if level != END}
+    read = []
+    for number, text in enumerate(texts):
+        codes = [known.get(word, known.get(UNKNOWN)) for word in text.split()]
+        if None in codes:
+            word = text.split()[codes.index(None)]
+            raise DataError(
+                f"Text {number}, word {codes.index(None)}: {word!r} is none of the {len(known)} words that the model knows;"
+                " replace it, or learn with rare=2, which has a token for unknown ones."
+            )
+        read.append(np.array(codes, dtype=np.float64))
+    return read
 
 
 def codes_of_characters(texts: list[str], levels: tuple) -> list[np.ndarray]:
@@ -171,12 +216,14 @@ def written(values: np.ndarray, lengths: np.ndarray, schema: Schema) -> list[str
     for codes in np.split(values[:, 0], np.cumsum(lengths)[:-1]):
         stop = np.isnan(codes) | (codes == len(levels) - 1) & (levels[-1] == END)
         kept = codes[: int(stop.argmax()) if stop.any() else len(codes)].astype(int)
-        made.append(joined(kept, text, levels))
+        made.append(joined(kept, text.tokenizer, levels))
     return made
 
 
-def joined(codes: np.ndarray, text: Text, levels: tuple) -> str:
+def joined(codes: np.ndarray, tokenizer: str, levels: tuple) -> str:
     """The text of some tokens."""
-    if text.tokenizer:
-        return tokenizer_of(text.tokenizer).decode([int(code) for code in codes], skip_special_tokens=False)
+    if tokenizer == "words":
+        return " ".join(levels[code] for code in codes)
+    if tokenizer:
+        return tokenizer_of(tokenizer).decode([int(code) for code in codes], skip_special_tokens=False)
     return "".join("\ufffd" if levels[code] == UNKNOWN else levels[code] for code in codes)

@@ -192,14 +192,14 @@ class Guessed(TorchDistribution):
     No gradient runs through the density: weighted with it, a chain learns from its guesses as from what they stand for (Fisher's identity).
 
     Args:
-        chain: that guesses, at temperature one.
+        chain: that guesses, at temperature one: it fills rows, and says log densities of ``each`` of their cells.
         x: ``(B, D)`` rows, NaN = unknown.
     """
 
     arg_constraints: dict = {}
     support = constraints.dependent  # levels, numbers or both: nothing that chains of real numbers could move along
 
-    def __init__(self, chain: PixelChain, x: Tensor, batch_shape: torch.Size | None = None) -> None:
+    def __init__(self, chain: Any, x: Tensor, batch_shape: torch.Size | None = None) -> None:
         self.chain, self.x = chain, x
         own = torch.broadcast_shapes(chain.batch_shape, x.shape[:-1])
         super().__init__(own if batch_shape is None else batch_shape, x.shape[-1:], validate_args=False)

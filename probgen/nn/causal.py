@@ -125,8 +125,10 @@ class CausalLayer(nn.Module):
         tokens = tokens + self.drop(self.write(looked))
         return tokens + self.drop(self.narrow(functional.gelu(self.wide(self.between(tokens))))), memory
 
-    def looked(self, tokens: Tensor, memory: Any, told: Tensor | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What tokens ``(B, L, W)`` find in themselves and those before, and the keys and values of them all."""
+    def looked(
+        self, tokens: Tensor, memory: Any, told: Tensor | None, seen: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """What tokens ``(B, L, W)`` find in themselves and those before, of which some are seen, and the keys and values of them all."""
         parts = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.read(tokens).chunk(3, -1)]
         query, key, value = parts if told is None else (turned(parts[0], told), turned(parts[1], told), parts[2])
         if memory is not None:
@@ -135,17 +137,20 @@ class CausalLayer(nn.Module):
             query,
             key,
             value,
-            attn_mask=visible(query.shape[-2], key) if memory is not None and query.shape[-2] > 1 else None,
+            attn_mask=visible(query.shape[-2], key, memory is not None, seen),
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=memory is None,
+            is_causal=memory is None and seen is None,
         )
         return found.transpose(1, 2).flatten(-2), (key, value)
 
 
-def visible(new: int, key: Tensor) -> Tensor:
-    """``(new, L)``: which of all tokens the last ones may look at."""
+def visible(new: int, key: Tensor, later: bool, seen: Tensor | None) -> Tensor | None:
+    """``(new, L)``, or ``(B, 1, new, L)`` where some of the L are seen in each row: which of all tokens the last ones may look at; None for all, or all before."""
     every = key.shape[-2]
-    return torch.ones(new, every, dtype=torch.bool, device=key.device).tril(every - new)
+    before = torch.ones(new, every, dtype=torch.bool, device=key.device).tril(every - new)
+    if seen is not None:
+        return before & seen[:, None, None]
+    return before if later and new > 1 else None
 
 
 def turns(longest: int, width: int) -> Tensor:

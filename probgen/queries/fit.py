@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from probgen.data.batches import PIECE_ROWS, Batches, Standardiser, moments_of, total_weight
+from probgen.data.parts import Part
 from probgen.data.schema import Schema
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError
@@ -198,22 +199,24 @@ class Fit:
 
         return ask(self, targets, given, do=do, soft=soft, joint=joint, method=method, draws=draws, seed=seed)
 
-    def most_probable(self, what: Any, targets: Iterable[str] | None = None) -> Any:
+    def most_probable(self, what: Any, targets: Iterable[str] | None = None, beams: int = 8) -> Any:
         """The most probable states of all unknown nodes together, given the known ones (not each node's own best).
 
-        Of several draws of the tables, their mean counts.
+        Of several draws of the tables, their mean counts. A model that says a row cell by cell is searched: the so many best beginnings of a row
+        are kept while it is written (Lowerre, 1976), so that what is found is at least as probable as the greedy choice and may miss the best.
 
         Args:
             what: a table, whose unknown cells are filled with them; or a dictionary of given values, for which the states
                 come back by name.
             targets: of a dictionary's question, the nodes that are asked for; the others are summed out.
+            beams: of the search.
 
         Raises:
-            CapabilityError: the model is no network of discrete nodes, or too wide for memory.
+            CapabilityError: the model is no network of discrete nodes and does not say rows cell by cell, or it is too wide for memory.
         """
         from probgen.queries.most_probable import most_probable
 
-        return most_probable(self, what, targets)
+        return most_probable(self, what, targets, beams)
 
     def entropy(self, nodes: str | Iterable[str], given: Mapping[str, Any] | None = None) -> float:
         """Entropy of discrete nodes together, in nats, given what is known."""
@@ -430,7 +433,9 @@ class Fit:
         ):
             check_inputs(self.program, table)
             return table
-        made = Table.from_text if self.schema.text is not None and is_text(table) else Table
+        made: Any = Table.from_text if self.schema.text is not None and is_text(table) else Table
+        if isinstance(table, Mapping) and any(isinstance(part, Part) for part in table.values()):
+            made = Table.from_parts
         read = made(table, schema=self.schema)
         check_inputs(self.program, read)
         return read

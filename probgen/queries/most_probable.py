@@ -11,21 +11,26 @@ import torch
 from torch import Tensor
 
 from probgen.data.batches import Batch
+from probgen.data.table import Table
 from probgen.errors import CapabilityError
 from probgen.families.base import Factor, Symbol
+from probgen.families.row_chain import RowCells
 from probgen.inference.elimination import most_probable as maximised
 from probgen.inference.tracing import Given, Tracer, observe
 from probgen.queries.answers import impossible
 from probgen.queries.evidence import beside, read_evidence, read_targets, row_of
 from probgen.queries.log_prob import POSTERIOR_DRAWS
+from probgen.whole import check_whole
 
 __all__ = ["most_probable"]
 
 ROWS = 8192
 
 
-def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
+def most_probable(fit: Any, what: Any, targets: Iterable[str] | None, beams: int = 8) -> Any:
     """See :meth:`probgen.queries.fit.Fit.most_probable`."""
+    if isinstance(getattr(fit.program, "cells", None), RowCells):
+        return written(fit, what, targets, check_whole("beams", beams))
     if isinstance(what, Mapping):
         return of_evidence(fit, what, targets)
     if targets is not None:
@@ -44,6 +49,21 @@ def most_probable(fit: Any, what: Any, targets: Iterable[str] | None) -> Any:
             found.append(torch.where(batch.x.isnan(), values, batch.x).double().cpu().numpy())
     filled = fit.standardiser.inverse(np.concatenate(found))
     return table.with_values(np.where(table.known, table.values, filled))
+
+
+def written(fit: Any, what: Any, targets: Iterable[str] | None, beams: int) -> Table:
+    """Rows as a model that says them cell by cell would end them, by a search."""
+    if targets is not None:
+        raise CapabilityError(f"{fit.name!r} is asked with a table, of which every unknown cell is found.")
+    table, found = fit.read(what), []
+    at = [fit.schema.index(name) for name in fit.program.said]
+    with torch.no_grad(), fit.setting():
+        for batch in fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces():
+            filled = batch.x.clone()
+            filled[:, at] = fit.program.rows(batch).most_probable(batch.x[:, at], beams)
+            found.append(filled.double().cpu().numpy())
+    values = fit.standardiser.inverse(np.concatenate(found))
+    return table.with_values(np.where(table.known, table.values, values))
 
 
 def of_evidence(fit: Any, given: Mapping[str, Any], targets: Iterable[str] | None) -> dict[str, Any]:

@@ -112,9 +112,10 @@ def chances(batch: Batch, width: int) -> Tensor:
 
 
 def checked_inputs(schema: Schema, inputs: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Names of columns, of which some others are left."""
-    names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
-    unknown = [name for name in names if name not in schema.names]
+    """Names of columns, those of texts, pictures and sounds in their place, of which some others are left."""
+    given = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    unknown = set(given) - {*schema.names, *(group.name for group in schema.groups)}
+    names = () if unknown else schema.columns_named(given)
     if unknown or len(set(names)) >= len(schema):
         raise CapabilityError(
             f"inputs must name some columns and leave others: {', '.join(map(repr, schema.names))}. Got {inputs!r}."

@@ -1,0 +1,310 @@
+"""One kind of data given another: sounds to words, spellings to phonemes, pictures to captions and back, small pictures to large ones, grey ones to colours.
+
+``CASES=spelling,speech`` chooses; ``STEPS`` is the length of training, ``SPEAKERS`` those that are held out, one after another.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import probgen as pg
+from benchmarks._modalities import (
+    STYLES,
+    WORDS,
+    Voices,
+    composed,
+    distance,
+    nearest,
+    patches,
+    photographs,
+    pronunciations,
+    quarter,
+    small_digits,
+)
+
+Line = dict[str, Any]
+
+
+def steps(usual: int) -> int:
+    return int(os.environ.get("STEPS", usual))
+
+
+def fitted(model: str, table: pg.Table, **options: Any) -> tuple[pg.Fit, float]:
+    """A fit, and its CPU seconds."""
+    before = time.process_time()
+    fit = pg.fit(model, table, progress=False, **{"validation_fraction": 0.0, "seed": 0, **options})
+    if folder := os.environ.get("KEPT"):
+        fit.save(
+            f"{folder}/{model}_{'_'.join(str(value) for value in options.values() if isinstance(value, str))}.probgen"
+        )
+    return fit, time.process_time() - before
+
+
+def spelling() -> Iterator[Line]:
+    """CMU dictionary, a tenth of the words held out; against the nearest of each word's pronunciations, without stress."""
+    said = pronunciations()
+    words = sorted(said)
+    np.random.default_rng(0).shuffle(words)
+    test, train = words[: len(words) // 10], words[len(words) // 10 :]
+    rows = [(word, way) for word in train for way in said[word]]
+    longest = {
+        "spelling": max(map(len, words)),
+        "phonemes": max(len(way.split()) for ways in said.values() for way in ways),
+    }
+    table = pg.Table.from_parts({
+        "spelling": pg.Texts([word for word, _ in rows], length=longest["spelling"]),
+        "phonemes": pg.Texts([way for _, way in rows], tokens="words", length=longest["phonemes"]),
+    })  # fmt: skip
+    fit, seconds = fitted(
+        "conditional_transformer", table, inputs="spelling", width=128, layers=3, batch_size=256, learning_rate=2e-3, max_steps=steps(3000),
+    )  # fmt: skip
+    asked = pg.Table.from_parts({"spelling": pg.Texts(test)}, schema=table.schema)
+    for beams in (1, 8):
+        before = time.process_time()
+        found = fit.most_probable(asked, beams=beams).texts("phonemes")
+        errors = np.array([nearest(way or "", said[word]) for way, word in zip(found, test, strict=True)])
+        yield {
+            "beams": beams, "phoneme_error": float(errors[:, 0].sum() / errors[:, 1].sum()), "word_error": float((errors[:, 0] > 0).mean()),
+            "words": len(test), "seconds": seconds, "seconds_asked": time.process_time() - before,
+        }  # fmt: skip
+
+
+def speech() -> Iterator[Line]:
+    """One to three digits, by a speaker who was never heard; six of them in turn."""
+    voices = Voices()
+    everyone = sorted(set(voices.speaker.tolist()))
+    for held in os.environ.get("SPEAKERS", ",".join(everyone)).split(","):
+        others = [speaker for speaker in everyone if speaker != held]
+        table = voices.utterances(others, int(os.environ.get("ROWS", 8000)), 0, change=True)
+        fit, seconds = fitted(
+            "conditional_transformer", table, inputs="speech", width=96, layers=2, dropout=0.2, masking=0.2, batch_size=64,
+            learning_rate=2e-3, max_steps=steps(2000),
+        )  # fmt: skip
+        test = voices.utterances([held], 400, 1)
+        right = test.texts("words")
+        found = fit.most_probable(test.hide("words")).texts("words")
+        wrong = sum(distance((one or "").split(), other.split()) for one, other in zip(found, right, strict=True))
+        yield {
+            "held_out": held, "digit_accuracy": 1 - wrong / sum(len(text.split()) for text in right),
+            "utterances": float(np.mean([one == other for one, other in zip(found, right, strict=True)])), "seconds": seconds,
+        }  # fmt: skip
+
+
+def captions() -> Iterator[Line]:
+    """What two digits of MNIST are, how bright, and where; pictures of digits that were never seen."""
+    told: dict[str, pg.Table] = {}
+    for split, rows in (("train", int(os.environ.get("ROWS", 20_000))), ("test", 1000)):
+        found, texts = composed(*small_digits(split, 14), rows, 0)
+        grey = pg.Pictures(np.round(15 * found), levels=16)
+        told[split] = pg.Table.from_parts({"picture": grey, "caption": pg.Texts(texts, tokens="words")})
+    fit, seconds = fitted(
+        "conditional_transformer", told["train"], inputs="picture", width=64, layers=2, dropout=0.1, batch_size=64, learning_rate=2e-3,
+        max_steps=steps(3000),
+    )  # fmt: skip
+    said, right = fit.most_probable(told["test"].hide("caption")).texts("caption"), told["test"].texts("caption")
+    pairs = [
+        pair for one, other in zip(said, right, strict=True) for pair in zip(one.split(), other.split(), strict=False)
+    ]
+    yield {
+        "captions": float(np.mean([one == other for one, other in zip(said, right, strict=True)])),
+        "words": float(np.mean([one == other for one, other in pairs])), "seconds": seconds,
+    }  # fmt: skip
+
+
+def pictures() -> Iterator[Line]:
+    """Pictures of captions; a judge who saw the digits that the model learnt from says what they are of."""
+    from sklearn.neural_network import MLPClassifier
+
+    side, digits = 8, {split: small_digits(split, 8) for split in ("train", "test")}
+    found, texts = composed(*digits["train"], int(os.environ.get("ROWS", 60_000)), 0)
+    noise = np.random.default_rng(0).uniform(0, 1 / 16, found.shape)
+    table = pg.Table.from_parts({
+        "picture": pg.Pictures(found + noise, kind="real"), "caption": pg.Texts(texts, tokens="words"),
+    })  # fmt: skip
+    judge = MLPClassifier((256,), max_iter=20, random_state=0).fit(
+        digits["train"][0].reshape(-1, side**2), digits["train"][1]
+    )
+    fit, seconds = fitted(
+        "diffusion", table, hidden=(512, 512, 512), batch_size=128, learning_rate=1e-3, max_steps=steps(10_000), conditioning=1.0,
+    )  # fmt: skip
+    real, asked = composed(*digits["test"], 1000, 1)
+    yield {"pictures": "of test rows", **judged(judge, real, asked, side), "seconds": seconds}
+    for guidance in (0.0, 1.0, 2.0):
+        process: Any = fit.program.process
+        process.guidance = guidance
+        before = time.process_time()
+        drawn = fit.fill(pg.Table.from_parts({"caption": pg.Texts(asked)}, schema=table.schema), 1, seed=0)[0]
+        yield {
+            "pictures": f"guidance {guidance:g}", **judged(judge, drawn.images("picture")[..., 0], asked, side),
+            "seconds": time.process_time() - before,
+        }  # fmt: skip
+
+
+def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Line:
+    """Shares of digits, of how bright they are, and of whole captions that are as asked."""
+    digit, bright = [], []
+    middle = np.mean(list(STYLES.values()))
+    for picture, caption in zip(drawn, captions, strict=True):
+        words, beside = caption.split(), " beside " in caption
+        for place, (style, digit_word) in enumerate((words[1:3], words[5:7])):
+            part = picture[quarter(beside, place, side)]
+            strength = np.quantile(part, 0.98)
+            said = judge.predict((part / max(strength, 1e-6)).clip(0, 1).reshape(1, -1))[0]
+            digit.append(WORDS[said] == digit_word)
+            bright.append((strength > middle) == (style == "bright"))
+    both = np.reshape(digit, (-1, 2)).all(1) & np.reshape(bright, (-1, 2)).all(1)
+    return {"digits": float(np.mean(digit)), "brightness": float(np.mean(bright)), "captions": float(both.mean())}
+
+
+def super_resolution() -> Iterator[Line]:
+    """Patches of six by six pixels to twelve by twelve; the right third of two photographs is held out."""
+    from scipy.ndimage import zoom
+    from scipy.stats import multivariate_normal
+
+    rng = np.random.default_rng(0)
+    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    for photo in photographs():
+        grey, cut = photo.mean(2, keepdims=True), photo.shape[1] * 2 // 3
+        parts["train"].append(patches(grey[:, :cut], 12, 5))
+        parts["test"].append(patches(grey[:, cut:], 12, 12))
+    told = {}
+    for name, found in parts.items():
+        large = np.concatenate(found)[..., 0]
+        small = np.round(large.reshape(-1, 6, 2, 6, 2).mean((2, 4)))
+        told[name] = (small + rng.uniform(-0.5, 0.5, small.shape), large + rng.uniform(-0.5, 0.5, large.shape), large)
+    tables = {
+        name: pg.Table.from_parts({"small": pg.Pictures(small, kind="real"), "large": pg.Pictures(large, kind="real")})
+        for name, (small, large, _) in told.items()
+    }
+    test, (small, large, clean) = tables["test"], told["test"]
+    bicubic = {
+        name: np.stack([zoom(one, 2, order=3, mode="nearest", grid_mode=True) for one in part[0]])
+        for name, part in told.items()
+    }
+    residual = (told["train"][1] - bicubic["train"]).reshape(len(bicubic["train"]), -1)
+    for title, spread in (("one normal a pixel", np.diag(residual.var(0))), ("one normal of all", np.cov(residual.T))):
+        density = (
+            multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic["test"]).reshape(len(large), -1))
+            / 144
+        )
+        yield {
+            "large": f"bicubic, {title}",
+            "psnr": psnr(bicubic["test"], clean),
+            "nats": float(density.mean()),
+            "error": error_of(density),
+        }
+    for components in (1, 5, 10):
+        fit, seconds = fitted(
+            "gaussian_mixture", tables["train"], components=components, restarts=1, max_steps=steps(40)
+        )
+        density = (fit.log_prob(test).value - fit.log_prob(test.hide("large")).value) / 144
+        drawn = np.stack([one.images("large")[..., 0] for one in fit.fill(test.hide("large"), 20, seed=0)])
+        yield {
+            "large": f"{components} normals", "psnr": psnr(drawn.mean(0), clean), "psnr_draw": psnr(drawn[0], clean),
+            "nats": float(density.mean()), "error": error_of(density), "seconds": seconds,
+        }  # fmt: skip
+
+
+def error_of(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def psnr(said: np.ndarray, right: np.ndarray) -> float:
+    """Peak signal to noise, in decibels."""
+    return float(10 * np.log10(255**2 / np.mean((said - right) ** 2)))
+
+
+def colours() -> Iterator[Line]:
+    """Patches of eight by eight grey pixels to their colours; the right third of two photographs is held out."""
+    rng = np.random.default_rng(0)
+    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
+    for photo in photographs():
+        cut = photo.shape[1] * 2 // 3
+        parts["train"].append(patches(photo[:, :cut], 8, 5))
+        parts["test"].append(patches(photo[:, cut:], 8, 8))
+    tables, clean = {}, np.concatenate(parts["test"])
+    for name, found in parts.items():
+        coloured = np.concatenate(found)
+        grey = np.round(coloured.mean(3)) + rng.uniform(-0.5, 0.5, coloured.shape[:3])
+        tables[name] = pg.Table.from_parts({
+            "grey": pg.Pictures(grey, kind="real"), "coloured": pg.Pictures(coloured + rng.uniform(-0.5, 0.5, coloured.shape), kind="real"),
+        })  # fmt: skip
+    test = tables["test"]
+    mean = np.concatenate(parts["train"]).mean((0, 1, 2))
+    grey = test.images("grey")
+    yield {"coloured": "grey", "psnr": psnr(np.repeat(grey, 3, 3), clean)}
+    yield {"coloured": "grey and the mean colour", "psnr": psnr(grey + mean - mean.mean(), clean)}
+    for components in (1, 5, 10):
+        fit, seconds = fitted(
+            "gaussian_mixture", tables["train"], components=components, restarts=1, max_steps=steps(40)
+        )
+        density = (fit.log_prob(test).value - fit.log_prob(test.hide("coloured")).value) / 192
+        drawn = np.stack([one.images("coloured") for one in fit.fill(test.hide("coloured"), 20, seed=0)])
+        yield {
+            "coloured": f"{components} normals", "psnr": psnr(drawn.mean(0), clean), "psnr_draw": psnr(drawn[0], clean),
+            "nats": float(density.mean()), "error": error_of(density), "seconds": seconds,
+        }  # fmt: skip
+
+
+def voices() -> Iterator[Line]:
+    """Sounds of words: a listener who learnt from real recordings, and none of those that the model learnt from, says which words they are."""
+    speakers, parts = Voices(), {}
+    rng = np.random.default_rng(0)
+    halves = np.array_split(rng.permutation(len(speakers.digit)), 2)
+    for name, half in zip(("model", "listener"), halves, strict=True):
+        sounds = [speakers.recordings[at][: int(0.8 * speakers.rate)] for at in half]
+        parts[name] = pg.Table.from_parts({
+            "speech": pg.Sounds(sounds, speakers.rate, bands=32, seconds=0.8, step=0.0125, floor=-60.0),
+            "word": pg.Texts([WORDS[speakers.digit[at]] for at in half], tokens="words"),
+            "speaker": speakers.speaker[half],
+        })  # fmt: skip
+    listener, _ = fitted(
+        "conditional_transformer", parts["listener"].drop(["speaker"]), inputs="speech", width=64, layers=1, dropout=0.2, masking=0.2,
+        learning_rate=2e-3, batch_size=64, max_steps=steps(1000),
+    )  # fmt: skip
+    model, seconds = fitted(
+        "diffusion", parts["model"], hidden=(512, 512, 512), learning_rate=1e-3, batch_size=64, conditioning=1.0, max_steps=steps(8000),
+    )  # fmt: skip
+    real = parts["model"].take(np.arange(500))
+    yield {"sounds": "recordings", "heard": heard_right(listener, real)}
+    for guidance in (0.0, 1.0, 2.0):
+        process: Any = model.program.process
+        process.guidance = guidance
+        drawn = model.fill(real.hide("speech"), 1, seed=0)[0]
+        yield {"sounds": f"guidance {guidance:g}", "heard": heard_right(listener, drawn), "seconds": seconds}
+        if folder := os.environ.get("KEPT"):
+            write_sounds(drawn, folder, f"guidance{guidance:g}")
+
+
+def heard_right(listener: pg.Fit, told: pg.Table) -> float:
+    """Share of the words that are heard as they were meant."""
+    asked = told.drop(["speaker"])
+    said = listener.most_probable(asked.hide("word")).texts("word")
+    return float(np.mean([one == other for one, other in zip(said, asked.texts("word"), strict=True)]))
+
+
+def write_sounds(drawn: pg.Table, folder: str, name: str) -> None:
+    """The ten words, one after another, as a file."""
+    from scipy.io import wavfile
+
+    texts = drawn.texts("word")
+    waves = drawn.take([texts.index(word) for word in WORDS]).sounds("speech")
+    wavfile.write(f"{folder}/{name}.wav", 8000, (np.concatenate(waves) * 20_000).astype(np.int16))
+
+
+CASES: dict[str, Callable[[], Iterator[Line]]] = {
+    case.__name__: case
+    for case in (spelling, speech, captions, pictures, super_resolution, colours, voices)
+}
+
+
+def cases() -> Iterator[Line]:
+    """One line a figure."""
+    for name in os.environ.get("CASES", ",".join(CASES)).split(","):
+        for line in CASES[name]():
+            yield {"case": name, **line}
