@@ -206,7 +206,7 @@ def class_conditional(
         target: a discrete column.
         shares: p(y), one a level; where it is None those of the labels, with one row more a class unless ``prior=None`` is among the options. Give it where classes are not
             as frequent where the fit is used as they were in the table.
-        shared: rows' worth of the other classes' rows that every class learns from, too; for small classes, and for columns that do not vary inside one.
+        shared: what each row of the other classes counts for in every class; for small classes, and for columns that do not vary inside one. With 1 all classes would be alike.
         unlabelled: weight of each row without a label; such rows are learnt from by EM over the label, and left out with 0.
         rounds: of that EM, at most; it ends where the log density no longer grows, and the best round is kept.
         seed: of all random numbers.
@@ -225,9 +225,9 @@ def class_conditional(
     """
     source = table if isinstance(table, Table) else Table(table)
     column = checked_target(source, target)
-    for name, value, top in (("shared", shared, np.inf), ("unlabelled", unlabelled, 1.0)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= top:
-            raise CapabilityError(f"{name} must be a number from 0 to {top:g}, got {value!r}.")
+    for name, value in (("shared", shared), ("unlabelled", unlabelled)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise CapabilityError(f"{name} must be a number from 0 to 1, got {value!r}.")
     check_whole("rounds", rounds)
     label = source.values[:, source.schema.index(target)]
     features = source.drop([target])
@@ -283,11 +283,10 @@ def member(
 ) -> Fit:
     """The fit of one class, to rows weighted by how far they are its own."""
     weights, others = counts[:, code], np.delete(counts, code, axis=1).sum(1)
-    if shared and others.sum() > 0:
-        weights = weights + shared * others / others.sum()
+    weights = weights + shared * others
     rows = np.flatnonzero((weights > NEGLIGIBLE) & features.known.any(1))
     name = f"Class {column.levels[code]!r} of {column.name!r}"
-    remedy = "give shared=10 to let it borrow from the others, merge it with another, or leave its column out"
+    remedy = "give shared=.1 to let it borrow from the others, merge it with another, or leave its column out"
     if not len(rows):
         raise DataError(f"{name} has no row with a known feature; {remedy}.")
     chosen = features.take(rows)

@@ -41,33 +41,35 @@ class Inputs:
     """Features as the baselines read them, by what is done about holes.
 
     Numbers are standardised, positive ones by their logarithm (the coordinates that the generative models have); levels are indicators. Means, spreads and regressions are
-    those of the rows that are learnt from; labels take no part.
+    those of the rows that are learnt from, anew in every fold; labels take no part.
 
     Attributes:
         table: all rows, with holes.
         target: the column that is no feature.
-        learnt: places of the rows that may be learnt from.
+        extra: places of rows without a label, which say something of features.
         seed: of the chain of regressions.
     """
 
     table: Table
     target: str
-    learnt: np.ndarray
+    extra: np.ndarray
     seed: int
-    made: dict[str, tuple[np.ndarray, list[bool]]] = field(default_factory=dict)
+    made: dict[tuple[str, bytes], tuple[np.ndarray, list[bool]]] = field(default_factory=dict)
 
-    def matrix(self, imputer: str) -> tuple[np.ndarray, list[bool]]:
-        """``(N, F)``, and which of the F are codes of levels."""
-        if imputer not in self.made:
-            self.made[imputer] = self.coded() if imputer == "none" else (self.filled(imputer), [])
-        return self.made[imputer]
+    def matrix(self, imputer: str, learn: np.ndarray) -> tuple[np.ndarray, list[bool]]:
+        """``(N, F)`` given the rows learnt from, and which of the F are codes of levels."""
+        key = imputer, learn.tobytes()
+        if key not in self.made:
+            learnt = np.sort(np.r_[learn, self.extra])
+            self.made[key] = self.coded() if imputer == "none" else (self.filled(imputer, learnt), [])
+        return self.made[key]
 
     def coded(self) -> tuple[np.ndarray, list[bool]]:
         """Features with their holes, levels as codes."""
         features = self.table.drop([self.target])
         return features.values, [column.is_discrete for column in features.schema]
 
-    def filled(self, imputer: str) -> np.ndarray:
+    def filled(self, imputer: str, learnt: np.ndarray) -> np.ndarray:
         """Features without holes, levels as indicators."""
         from sklearn.experimental import enable_iterative_imputer  # noqa: F401
         from sklearn.impute import IterativeImputer
@@ -75,8 +77,8 @@ class Inputs:
         features = self.table.drop([self.target])
         values = measures(features.values, features.schema)
         if imputer == "mean":
-            values = simply_filled(values, features.schema, self.learnt)
-        x = standardised(indicators(values, features.schema), self.learnt)
+            values = simply_filled(values, features.schema, learnt)
+        x = standardised(indicators(values, features.schema), learnt)
         if not np.isnan(x).any():
             return x
         chain = IterativeImputer(
@@ -84,7 +86,7 @@ class Inputs:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # ten rounds are its default, and enough
-            return standardised(chain.fit(x[self.learnt]).transform(x), self.learnt)
+            return standardised(chain.fit(x[learnt]).transform(x), learnt)
 
 
 def measures(values: np.ndarray, schema: Schema) -> np.ndarray:
@@ -159,7 +161,7 @@ class Baseline:
 
         The shares of the classes count as one row more, so that nothing is impossible (forests say so of what they have not seen).
         """
-        x, codes = inputs.matrix(self.imputer)
+        x, codes = inputs.matrix(self.imputer, learn)
         counts = np.bincount(label[learn].astype(int), minlength=levels) + 1.0
         shares, found = counts / counts.sum(), np.zeros((len(ask), levels))
         seen = np.unique(label[learn]).astype(int)
@@ -176,7 +178,7 @@ class Baseline:
         self, inputs: Inputs, y: np.ndarray, learn: np.ndarray, ask: np.ndarray, setting: dict, seed: int
     ) -> np.ndarray:
         """``(rows asked,)`` predictions."""
-        x, codes = inputs.matrix(self.imputer)
+        x, codes = inputs.matrix(self.imputer, learn)
         centre, scale = y[learn].mean(), y[learn].std()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -30,6 +30,7 @@ from probgen.studies.predictors import (
     judged_baseline,
     shares_alone,
     stacked,
+    tempered,
 )
 from probgen.whole import is_whole
 
@@ -210,21 +211,26 @@ def prediction_study(
         alone = shares_alone(cell)
         others = [judged_baseline(cell, name, BASELINES[name]) for name in chosen]
         for family in (models_tried, others):
-            for tried in [*family, *(stacked(family, alone) if len(family) > 1 else [])]:
-                record(found, tried, n, share, repeat)
-        record(found, alone, n, share, repeat)
+            ready = [tempered(cell, one) for one in family]
+            for tried in [*ready, *(stacked(cell, ready, alone) if len(ready) > 1 else [])]:
+                record(found, cell, tried, (repeat, share, n))
+        record(found, cell, alone, (repeat, share, n))
     if not any(family == "generative" for family in found.families.values()) and candidates:
         raise FitError("Every model failed: " + "; ".join(f"{k}: {v}" for k, v in found.failures.items()))
     return found
 
 
-def record(found: PredictionStudy, tried: Tried, rows: int, holes: float, repeat: int) -> None:
+def record(found: PredictionStudy, cell: Cell, tried: Tried, which: tuple[int, float, int]) -> None:
     """Put the scores of one method into the study."""
+    repeat, holes, rows = which
+    truth = found.truth[repeat]
+    raw = {} if tried.raw is None else answer_scores(tried.raw, truth)
     found.families[tried.name] = tried.family
     found.answers[tried.name, rows, holes, repeat] = tried.answer
     found.records.append({
-        "method": tried.name, "family": tried.family, "rows": rows, "holes": holes, "repeat": repeat,
-        **answer_scores(tried.answer, found.truth[repeat]), "held_out": float(-tried.held_out.mean()), "setting": tried.setting,
+        "method": tried.name, "family": tried.family, "rows": rows, "holes": holes, "repeat": repeat, **answer_scores(tried.answer, truth),
+        **{f"raw_{name}": raw[name] for name in ("log_loss", "brier", "ece") if name in raw},
+        "held_out": float(-tried.held_out(cell).mean()), "setting": tried.setting,
     })  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, FitError, ProbgenError
@@ -21,9 +21,14 @@ from probgen.queries.ensemble import learnt_weights
 from probgen.studies.baselines import Baseline, Inputs
 from probgen.studies.prediction_scores import Answer, Forecast, log_scores, mixed_answers, taken
 
-__all__ = ["Cell", "Tried", "default_candidates", "judged_baseline", "judged_model", "shares_alone", "stacked"]
+__all__ = [
+    "Cell", "Tried", "attempted", "default_candidates", "judged_baseline", "judged_model", "shares_alone", "stacked", "tempered",
+]  # fmt: skip
 
-MOSTLY = 0.5  # share of discrete columns from which on a network of them is among the candidates
+QUICK = {"max_steps": 40, "tolerance": 1e-4}  # of EM: what comes later changes log densities of targets by thousandths
+MOSTLY = 0.5
+POWERS = (0.0, 4.0)  # of likelihood ratios
+LEAST = 1e-12  # probability whose logarithm is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +68,7 @@ class Cell:
     @cached_property
     def inputs(self) -> Inputs:
         """Of the baselines; holes are filled by what rows without a label say, too."""
-        learnt = np.sort(np.r_[self.learn, self.extra])
-        return Inputs(self.table, self.target, learnt, seed_of(self.seed, "imputer"))
+        return Inputs(self.table, self.target, self.extra, seed_of(self.seed, "imputer"))
 
     @cached_property
     def parts(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -87,46 +91,48 @@ class Tried:
 
     Attributes:
         name, family: of the method.
-        held_out: ``(n,)`` log density of the target of the rows learnt from, each by what had not seen it; in the order of the folds.
+        out: answers about the rows learnt from, each by what had not seen it; in the order of the folds.
         answer: about the test rows.
         setting: that was chosen.
+        raw: the answer before its likelihood ratios were raised to a power; None where they were not.
     """
 
     name: str
     family: str
-    held_out: np.ndarray
+    out: Answer
     answer: Answer
     setting: dict[str, Any]
+    raw: Answer | None = None
+
+    def held_out(self, cell: Cell) -> np.ndarray:
+        """``(n,)`` log density of the target."""
+        return log_scores(self.out, cell.label[cell.left_out])
 
 
 # ------------------------------------------------------------------------------------------------------- generative
 def default_candidates(table: Table, target: str) -> dict[str, dict[str, Any]]:
     """Models that are fitted in about a second: joint ones with the target hidden, and, of levels, one density a class."""
-    column = table.schema[target]
-    names: dict[str, dict[str, Any]] = {
-        "gaussian_mixture": {"components": 6, "restarts": 1},
-        "gaussian_copula": {"components": 3, "restarts": 1},
-    }
+    column, wide = table.schema[target], {"restarts": 1, **QUICK}
+    names: dict[str, dict[str, Any]] = {"gaussian_mixture": {"components": 6, **wide}}
+    if np.mean([one.is_continuous for one in table.schema]) >= MOSTLY:  # which is what these two couple
+        names["gaussian_copula"] = {"components": 3, **wide}
+        names["gaussian_mixture, tied"] = {"model": "gaussian_mixture", "components": 6, "covariance": "tied", **wide}
     if column.is_discrete:
+        own = {"by_class": True, "shared": 0.1}
         names["naive_bayes"] = {}
-        names["gaussian by class"] = {"model": "gaussian_mixture", "by_class": True, "components": 1, "shared": 5.0}
-        names["latent_class by class"] = {
-            "model": "latent_class", "by_class": True, "components": 3, "shared": 5.0, "restarts": 1,
-        }  # fmt: skip
+        names["gaussian by class"] = {"model": "gaussian_mixture", "components": 1, **own, **QUICK}
+        names["tree by class"] = {"model": "chow_liu_mixture", "components": 1, **own, **QUICK, "max_steps": 10}
     else:
-        names["latent_class"] = {"components": 8, "restarts": 1}
-        names["gaussian"] = {"model": "gaussian_mixture", "components": 1}
-    if np.mean([one.is_discrete for one in table.schema]) >= MOSTLY:
-        names["bayesian_network"] = {}
+        names["gaussian"] = {"model": "gaussian_mixture", "components": 1, **QUICK}
+        names["latent_class"] = {"components": 8, **wide}
     kinds = {one.kind for one in table.schema}
     return {name: own for name, own in names.items() if kinds <= set(find(own.get("model", name)).traits.kinds)}
 
 
 def judged_model(cell: Cell, name: str, options: Mapping[str, Any]) -> Tried:
     """A model's answers by what has not seen a fold, and by what has seen them all."""
-    out = [model_answer(cell, name, options, learn, ask) for learn, ask in cell.parts]
-    held_out = log_scores(taken(out), cell.label[cell.left_out])
-    return Tried(name, "generative", held_out, model_answer(cell, name, options, cell.learn, cell.test), {})
+    out = taken([model_answer(cell, name, options, learn, ask) for learn, ask in cell.parts])
+    return Tried(name, "generative", out, model_answer(cell, name, options, cell.learn, cell.test), {})
 
 
 def model_answer(cell: Cell, name: str, options: Mapping[str, Any], learn: np.ndarray, ask: np.ndarray) -> Answer:
@@ -176,18 +182,16 @@ def silent(rows: Table, target: str) -> list[str]:
 # --------------------------------------------------------------------------------------------------- discriminative
 def judged_baseline(cell: Cell, name: str, baseline: Baseline) -> Tried:
     """The setting with the best held-out score of a baseline, and its answer about the test rows."""
-    truth, best = cell.label[cell.left_out], None
-    seed = seed_of(cell.seed, name)
+    truth, seed = cell.label[cell.left_out], seed_of(cell.seed, name)
+    tried = []
     for setting in baseline.settings:
-        out = [told(cell, baseline, learn, ask, setting, seed) for learn, ask in cell.parts]
-        spread = 0.0 if cell.levels else float(np.sqrt(np.mean((np.concatenate(out) - truth) ** 2)))
-        scores = log_scores(answer_of(np.concatenate(out), truth, spread, cell), truth)
-        if best is None or scores.mean() > best[0].mean():
-            best = scores, setting, spread
-    assert best is not None
-    found = told(cell, baseline, cell.learn, cell.test, best[1], seed)
-    answer = answer_of(found, cell.label[cell.test], best[2], cell)
-    return Tried(name, "discriminative", best[0], answer, dict(best[1]))
+        found = np.concatenate([told(cell, baseline, learn, ask, setting, seed) for learn, ask in cell.parts])
+        spread = 0.0 if cell.levels else float(np.sqrt(np.mean((found - truth) ** 2)))
+        tried.append((answer_of(found, truth, spread, cell), setting, spread))
+    out, setting, spread = max(tried, key=lambda one: log_scores(one[0], truth).mean())
+    found = told(cell, baseline, cell.learn, cell.test, setting, seed)
+    answer = answer_of(found, cell.label[cell.test], spread, cell)
+    return Tried(name, "discriminative", out, answer, dict(setting))
 
 
 def told(cell: Cell, baseline: Baseline, learn: np.ndarray, ask: np.ndarray, setting: dict, seed: int) -> np.ndarray:
@@ -206,33 +210,64 @@ def answer_of(found: np.ndarray, truth: np.ndarray, spread: float, cell: Cell) -
 
 
 # ------------------------------------------------------------------------------------------------------------ both
+def shares_of(cell: Cell) -> np.ndarray:
+    """``(L,)``: of the levels among the rows learnt from, one row more each."""
+    counts = np.bincount(cell.label[cell.learn].astype(int), minlength=cell.levels) + 1.0
+    return counts / counts.sum()
+
+
 def shares_alone(cell: Cell) -> Tried:
-    """What the labels alone say: shares of the levels, one row more each, or a normal distribution."""
-    y = cell.label[cell.learn]
+    """What the labels alone say: shares of the levels, or a normal distribution."""
+    places = (cell.left_out, cell.test)
     if cell.levels:
-        counts = np.bincount(y.astype(int), minlength=cell.levels) + 1.0
-        answers: list[Answer] = [np.tile(counts / counts.sum(), (n, 1)) for n in (len(cell.learn), len(cell.test))]
+        answers: list[Answer] = [np.tile(shares_of(cell), (len(at), 1)) for at in places]
     else:
-        places = (cell.left_out, cell.test)
+        y = cell.label[cell.learn]
         answers = [answer_of(np.full(len(at), y.mean()), cell.label[at], float(y.std()), cell) for at in places]
-    return Tried("labels alone", "none", log_scores(answers[0], cell.label[cell.left_out]), answers[1], {})
+    return Tried("labels alone", "none", answers[0], answers[1], {})
 
 
-def stacked(tried: Sequence[Tried], alone: Tried) -> list[Tried]:
+def tempered(cell: Cell, tried: Tried) -> Tried:
+    """The answers with their likelihood ratios raised to the power under which the rows that were left out are likeliest; numbers as they are."""
+    if isinstance(tried.out, Forecast) or isinstance(tried.answer, Forecast):
+        return tried
+    shares, truth, out = shares_of(cell), cell.label[cell.left_out], tried.out
+    found = optimize.minimize_scalar(
+        lambda power: -log_scores(to_the_power(out, shares, power), truth).mean(), bounds=POWERS, method="bounded"
+    )
+    power = float(found.x)
+    parts = [to_the_power(p, shares, power) for p in (tried.out, tried.answer)]
+    return Tried(tried.name, tried.family, *parts, {**tried.setting, "power": round(power, 3)}, tried.answer)
+
+
+def to_the_power(probabilities: np.ndarray, shares: np.ndarray, power: float) -> np.ndarray:
+    r"""Probabilities proportional to :math:`\pi_k (p_k / \pi_k)^t`, the likelihoods under them to the power t (Raina et al., 2003).
+
+    With t = 0 the shares alone are left, with 1 nothing changes; for equal shares it is temperature scaling (Guo et al., 2017).
+
+    Example:
+        >>> to_the_power(np.array([[0.9, 0.1]]), np.array([0.5, 0.5]), 0.5).round(2).tolist()
+        [[0.75, 0.25]]
+    """
+    joint = np.log(shares) + power * (np.log(np.maximum(probabilities, LEAST)) - np.log(shares))
+    found = np.exp(joint - joint.max(1, keepdims=True))
+    return found / found.sum(1, keepdims=True)
+
+
+def stacked(cell: Cell, tried: Sequence[Tried], alone: Tried) -> list[Tried]:
     """Of one family: the method with the best held-out score, and all of them weighted so that this is as high as can be (Wolpert, 1992).
 
     What the labels alone say is among those that are weighted.
     """
     family = tried[0].family
-    best = max(tried, key=lambda one: one.held_out.mean())
+    best = max(tried, key=lambda one: one.held_out(cell).mean())
     both = [*tried, alone]
-    weights = learnt_weights(np.stack([one.held_out for one in both]))
-    mixture = mixed_answers([one.answer for one in both], weights)
-    scores = np.stack([one.held_out for one in both]).T
+    weights = learnt_weights(np.stack([one.held_out(cell) for one in both]))
+    out, answer = (mixed_answers([getattr(one, part) for one in both], weights) for part in ("out", "answer"))
     told = dict(zip([one.name for one in both], weights.round(4).tolist(), strict=True))
     return [
-        Tried(f"{family}, chosen", family, best.held_out, best.answer, {"chosen": best.name}),
-        Tried(f"{family}, stacked", family, np.log(np.exp(scores) @ weights), mixture, told),
+        Tried(f"{family}, chosen", family, best.out, best.answer, {"chosen": best.name}, best.raw),
+        Tried(f"{family}, stacked", family, out, answer, told),
     ]
 
 
@@ -244,6 +279,6 @@ def attempted(cell: Cell, name: str, options: Mapping[str, Any]) -> Tried | str:
         raise
     except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
         return str(error)
-    if not np.isfinite(found.held_out).all():
+    if not np.isfinite(found.held_out(cell)).all():
         return str(FitError("held-out log densities are not finite"))
     return found
