@@ -26,6 +26,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, FitError, ProbgenError
 from probgen.estimate import Estimate
 from probgen.inference.runtime import seeded
+from probgen.program import find
 from probgen.queries.ensemble import checked_weights, log_weights, mixed, refuse_impossible
 from probgen.queries.fit import Fit, fit, same_coding
 from probgen.whole import check_whole
@@ -225,6 +226,7 @@ def class_conditional(
     """
     source = table if isinstance(table, Table) else Table(table)
     column = checked_target(source, target)
+    check_density(model)
     for name, value in (("shared", shared), ("unlabelled", unlabelled)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise CapabilityError(f"{name} must be a number from 0 to 1, got {value!r}.")
@@ -289,11 +291,7 @@ def member(
     remedy = "give shared=.1 to let it borrow from the others, merge it with another, or leave its column out"
     if not len(rows):
         raise DataError(f"{name} has no row with a known feature; {remedy}.")
-    chosen = features.take(rows)
-    if not (weights[rows] == 1.0).all():
-        chosen = chosen.with_weights(weights[rows])
-    else:
-        chosen = chosen.with_weights(None)
+    chosen = features.take(rows).with_weights(None if (weights[rows] == 1.0).all() else weights[rows])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told by each member's diagnostics
@@ -303,6 +301,15 @@ def member(
     except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
         kind = type(error) if isinstance(error, DataError | FitError) else FitError
         raise kind(f"{name} cannot be learnt from its {len(rows)} rows: {error} Or {remedy}.") from error
+
+
+def check_density(model: Any) -> None:
+    """Refuse what only draws."""
+    made = find(model) if isinstance(model, str) else model
+    if made.traits.density == "none":
+        raise CapabilityError(
+            f"{model!r} has no density, which Bayes' rule needs; name a model that has one (probgen models)."
+        )
 
 
 def checked_target(table: Table, target: str) -> Column:
@@ -328,6 +335,5 @@ def checked_members(schema: Schema, target: str, members: Sequence[Fit]) -> tupl
     for one in members:
         if one.schema.names != rest.names or not same_coding(one.schema, rest):
             raise CapabilityError(f"{one.name!r} was fitted to other columns than those beside {target!r}.")
-        if one.traits.density == "none":
-            raise CapabilityError(f"{one.name!r} has no density; name a model that has one (probgen models).")
+        check_density(one.name)
     return tuple(members)

@@ -186,20 +186,20 @@ class Baseline:
             return fitted.predict(x[ask]) * scale + centre
 
 
-def linear(levels: bool, codes: list[bool], seed: int, strength: float) -> Any:
+def linear(levels: bool, _codes: list[bool], _seed: int, strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression, Ridge
 
     return LogisticRegression(C=strength, max_iter=500) if levels else Ridge(alpha=1 / strength)
 
 
-def forest(levels: bool, codes: list[bool], seed: int, leaf: int) -> Any:
+def forest(levels: bool, _codes: list[bool], seed: int, leaf: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     made = RandomForestClassifier if levels else RandomForestRegressor
     return made(200, min_samples_leaf=leaf, random_state=seed)
 
 
-def machine(levels: bool, codes: list[bool], seed: int, strength: float) -> Any:
+def machine(levels: bool, _codes: list[bool], _seed: int, strength: float) -> Any:
     """Distances from the margin become probabilities by Platt's (1999) sigmoid, on rows that were left out."""
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC, SVR
@@ -214,7 +214,7 @@ def boosting(levels: bool, codes: list[bool], seed: int, **own: Any) -> Any:
     return made(categorical_features=codes if any(codes) else None, early_stopping=False, random_state=seed, **own)
 
 
-def network(levels: bool, codes: list[bool], seed: int, decay: float) -> Any:
+def network(levels: bool, _codes: list[bool], seed: int, decay: float) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     made = MLPClassifier if levels else MLPRegressor
