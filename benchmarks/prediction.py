@@ -18,7 +18,7 @@ import probgen as pg
 from probgen.data.table import Table
 
 Line = dict[str, Any]
-ROWS, HOLES = (50, 150, 400), (0.0, 0.2, 0.5)
+ROWS, HOLES = (50, 150, 350), (0.0, 0.2, 0.5)
 TEST = {"breast tumours": 0.29, "german credit": 0.5, "census": 0.5, "white wine": 0.5}
 LEAST = 2000  # rows of the larger sets
 REPORTED = (
@@ -61,7 +61,7 @@ def prediction() -> Iterator[Line]:
             continue
         before = time.process_time()
         study = pg.prediction_study(
-            table, target, rows=ROWS, holes=HOLES, repeats=int(os.environ.get("REPEATS", 3)), test_fraction=TEST[title],
+            table, target, rows=ROWS, holes=HOLES, repeats=int(os.environ.get("REPEATS", 2)), test_fraction=TEST[title],
             seed=0, progress=False,
         )  # fmt: skip
         keep(study, title)

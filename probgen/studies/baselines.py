@@ -218,7 +218,7 @@ def network(levels: bool, _codes: list[bool], seed: int, decay: float) -> Any:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     made = MLPClassifier if levels else MLPRegressor
-    return made((32,), alpha=decay, solver="lbfgs", max_iter=200, random_state=seed)
+    return made(hidden_layer_sizes=(32,), alpha=decay, solver="lbfgs", max_iter=200, random_state=seed)
 
 
 STRENGTHS = tuple({"strength": value} for value in (0.003, 0.03, 0.3, 3.0))

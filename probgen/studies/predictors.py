@@ -120,10 +120,10 @@ def default_candidates(table: Table, target: str) -> dict[str, dict[str, Any]]:
     if column.is_discrete:
         own = {"by_class": True, "shared": 0.1}
         names["naive_bayes"] = {}
-        names["gaussian by class"] = {"model": "gaussian_mixture", "components": 1, **own, **QUICK}
-        names["tree by class"] = {"model": "chow_liu_mixture", "components": 1, **own, **QUICK, "max_steps": 10}
+        names["gaussian by class"] = {"model": "gaussian_mixture", "components": 1, **own, **wide}
+        names["tree by class"] = {"model": "chow_liu_mixture", "components": 1, **own, **wide, "max_steps": 10}
     else:
-        names["gaussian"] = {"model": "gaussian_mixture", "components": 1, **QUICK}
+        names["gaussian"] = {"model": "gaussian_mixture", "components": 1, **wide}
         names["latent_class"] = {"components": 8, **wide}
     kinds = {one.kind for one in table.schema}
     return {name: own for name, own in names.items() if kinds <= set(find(own.get("model", name)).traits.kinds)}
@@ -257,7 +257,8 @@ def to_the_power(probabilities: np.ndarray, shares: np.ndarray, power: float) ->
 def stacked(cell: Cell, tried: Sequence[Tried], alone: Tried) -> list[Tried]:
     """Of one family: the method with the best held-out score, and all of them weighted so that this is as high as can be (Wolpert, 1992).
 
-    What the labels alone say is among those that are weighted.
+    What the labels alone say is among those that are weighted. A weighted mean of calibrated distributions is not confident enough (Ranjan and Gneiting, 2010), so that its
+    likelihood ratios are raised to a power in turn.
     """
     family = tried[0].family
     best = max(tried, key=lambda one: one.held_out(cell).mean())
@@ -267,7 +268,7 @@ def stacked(cell: Cell, tried: Sequence[Tried], alone: Tried) -> list[Tried]:
     told = dict(zip([one.name for one in both], weights.round(4).tolist(), strict=True))
     return [
         Tried(f"{family}, chosen", family, best.out, best.answer, {"chosen": best.name}, best.raw),
-        Tried(f"{family}, stacked", family, out, answer, told),
+        tempered(cell, Tried(f"{family}, stacked", family, out, answer, told)),
     ]
 
 
