@@ -34,7 +34,7 @@ def discriminative_or_generative(
 ) -> Figure:
     """A row a data set, a column a share of holes; rows learnt from to the right, the score upwards.
 
-    Thick lines are the weighted mean of each family, with one standard error over repeats; thin ones its members.
+    What is worse than all that is drawn thick or dashed may lie outside. Thick lines are the weighted mean of each family, with one standard error over repeats; thin ones its members.
 
     Args:
         studies: title -> study of :func:`probgen.prediction_study`.
@@ -49,20 +49,17 @@ def discriminative_or_generative(
             len(studies), len(shares), figsize=(2.7 * len(shares) + 0.9, 1.95 * len(studies) + 0.9), sharex="row", sharey="row",
             squeeze=False, layout="constrained",
         )  # fmt: skip
-        for line, (title, study) in zip(panels, studies.items(), strict=True):
+        for place, (line, (title, study)) in enumerate(zip(panels, studies.items(), strict=True)):
             for axes, share in zip(line, shares, strict=True):
                 learning_curves(study, axes, share, measure, dashed)
-                first = line is panels[0]
-                axes.set_title(
-                    f"{share:.0%} of the cells unknown" if first else "", loc="left", color=INK, fontsize=10
-                )
-                if line is panels[-1]:
+                if place == 0:
+                    axes.set_title(f"{share:.0%} of the cells unknown", loc="center", color=INK, fontsize=10)
+                if place == len(panels) - 1:
                     axes.set_xlabel("rows learnt from", color=MUTED)
-            line[0].set_ylabel(WORDS.get(measure, measure), color=MUTED)
-            line[0].annotate(
-                title, (0, 1), xytext=(-46, 12 if line is panels[0] else 4), xycoords="axes fraction", textcoords="offset points",
-                color=INK, fontweight="bold", fontsize=10.5, va="bottom",
-            )  # fmt: skip
+            spans = np.array([span(study, share, measure, dashed) for share in shares])
+            line[0].set_ylim(spans[:, 0].min(), spans[:, 1].max())
+            line[0].set_ylabel(f"{title}\n", color=INK, fontweight="bold", fontsize=10.5)
+        figure.supylabel(WORDS.get(measure, measure), color=MUTED, fontsize=9.5)
         figure.legend(
             handles=handles(dashed), loc="outside lower center", ncols=3, frameon=False, labelcolor=MUTED, fontsize=9
         )
@@ -86,6 +83,15 @@ def handles(dashed: Sequence[str]) -> list[Line2D]:
     ] * bool(dashed)
 
 
+def span(study: PredictionStudy, holes: float | None, measure: str, dashed: Sequence[str]) -> tuple[float, float]:
+    """From a little below everything to a little above the stacks and what is dashed; above everything where there are none."""
+    curves = {method: study.curve(method, measure, holes) for method in study.methods}
+    main = {name: curve for name, curve in curves.items() if name.endswith(", stacked") or name in dashed} or curves
+    low = min(float(mean.min()) for _, mean, _ in curves.values() if len(mean))
+    high = max(float((mean + np.nan_to_num(error)).max()) for _, mean, error in main.values() if len(mean))
+    return low - 0.07 * (high - low), high + 0.07 * (high - low)
+
+
 def learning_curves(
     study: PredictionStudy,
     axes: Axes | None = None,
@@ -103,7 +109,6 @@ def learning_curves(
         dashed: members that are drawn as dashes.
     """
     axes = axes_or_new(axes, (5.0, 3.8))
-    tops = []
     for method in study.methods:
         rows, mean, error = study.curve(method, measure, holes)
         if not len(rows):
@@ -122,10 +127,8 @@ def learning_curves(
                 markersize=4,
                 zorder=4,
             )
-            tops += [*(mean + band)]
         elif family == "none":
             axes.plot(rows, mean, color=colour, linewidth=1.4, linestyle=(0, (1, 1.5)), zorder=1)
-            tops += [*mean]
         elif not method.endswith(", chosen"):
             style: dict[str, Any] = (
                 {"linewidth": 1.3, "linestyle": (0, (4, 2)), "zorder": 3}
@@ -137,8 +140,7 @@ def learning_curves(
     axes.set_xscale("log")
     axes.set_xticks(study.rows, [str(n) for n in study.rows])
     axes.minorticks_off()
-    if measure in ("log_loss", "brier", "ece") and study.levels:
-        axes.set_ylim(bottom=0 if measure == "ece" else None, top=1.06 * max(tops, default=axes.get_ylim()[1]))
+    axes.set_ylim(*span(study, holes, measure, dashed))
     return axes
 
 
@@ -158,16 +160,16 @@ def reliability_by_holes(
             len(curves), len(shares), figsize=(2.6 * len(shares) + 0.9, 2.3 * len(curves) + 0.5), sharex="row", sharey=True,
             squeeze=False, layout="constrained",
         )  # fmt: skip
-        for line, (title, found) in zip(panels, curves.items(), strict=True):
-            for axes, share in zip(line, shares, strict=True):
-                reliability_curve(found[share], axes)
+        for place, (line, (title, found)) in enumerate(zip(panels, curves.items(), strict=True)):
+            for at, (axes, share) in enumerate(zip(line, shares, strict=True)):
+                reliability_curve({name.replace("_", " "): bins for name, bins in found[share].items()}, axes)
                 axes.get_legend().remove()
                 axes.set_title(f"{title}, {share:.0%} unknown", loc="left", color=INK, fontsize=9.5)
-                axes.set_ylim(0.3, 1.03)
-                axes.set_xlabel("confidence" if line is panels[-1] else "", color=MUTED)
-                axes.set_ylabel("share right" if axes is line[0] else "", color=MUTED)
+                axes.set_ylim(0.3, 1.05)
+                axes.set_xlabel("confidence" if place == len(panels) - 1 else "", color=MUTED)
+                axes.set_ylabel("share right" if at == 0 else "", color=MUTED)
         marks, names = panels[0, 0].get_legend_handles_labels()
-        figure.legend(marks, names, loc="outside lower center", ncols=2, frameon=False, labelcolor=MUTED)
+        figure.legend(marks, names, loc="outside lower center", ncols=3, frameon=False, labelcolor=MUTED)
     return figure
 
 

@@ -222,7 +222,7 @@ def network(levels: bool, _codes: list[bool], seed: int, decay: float) -> Any:
 
 
 STRENGTHS = tuple({"strength": value} for value in (0.003, 0.03, 0.3, 3.0))
-TREES = (
+TREES: tuple[dict[str, Any], ...] = (
     {"max_iter": 25, "max_leaf_nodes": 4, "min_samples_leaf": 5},
     {"max_iter": 75, "max_leaf_nodes": 4, "min_samples_leaf": 5},
     {"max_iter": 50, "max_leaf_nodes": 15, "min_samples_leaf": 10},

@@ -236,8 +236,8 @@ def tempered(cell: Cell, tried: Tried) -> Tried:
         lambda power: -log_scores(to_the_power(out, shares, power), truth).mean(), bounds=POWERS, method="bounded"
     )
     power = float(found.x)
-    parts = [to_the_power(p, shares, power) for p in (tried.out, tried.answer)]
-    return Tried(tried.name, tried.family, *parts, {**tried.setting, "power": round(power, 3)}, tried.answer)
+    out, answer = (to_the_power(p, shares, power) for p in (tried.out, tried.answer))
+    return Tried(tried.name, tried.family, out, answer, {**tried.setting, "power": round(power, 3)}, tried.answer)
 
 
 def to_the_power(probabilities: np.ndarray, shares: np.ndarray, power: float) -> np.ndarray:
