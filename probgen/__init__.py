@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from probgen.queries.answers import Answer as Answer
     from probgen.queries.any_order import order_spread as order_spread
     from probgen.queries.class_conditional import ClassConditional as ClassConditional
-    from probgen.queries.class_conditional import class_conditional as class_conditional
+    from probgen.queries.class_fitting import class_conditional as class_conditional
     from probgen.queries.compression.verbs import decompress as decompress
     from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.diagnosis import Diagnosis as Diagnosis
@@ -183,7 +183,8 @@ HOME = {
     ),
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
-    "probgen.queries.class_conditional": ("ClassConditional", "class_conditional"),
+    "probgen.queries.class_conditional": ("ClassConditional",),
+    "probgen.queries.class_fitting": ("class_conditional",),
     "probgen.queries.compression.verbs": ("decompress",),
     "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.diagnosis": ("Diagnosis",),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +20,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from probgen.data.schema import Column, Schema
+from probgen.data.schema import Schema
 from probgen.data.table import Table
-from probgen.errors import CapabilityError, DataError, FitError, ProbgenError
+from probgen.errors import CapabilityError, DataError
 from probgen.estimate import Estimate
 from probgen.inference.runtime import seeded
 from probgen.program import find
 from probgen.queries.ensemble import checked_weights, log_weights, mixed, refuse_impossible
-from probgen.queries.fit import Fit, fit, same_coding
+from probgen.queries.fit import Fit, same_coding
 from probgen.whole import check_whole
 
-__all__ = ["ClassConditional", "class_conditional", "load_class_conditional"]
+__all__ = ["ClassConditional", "check_density", "load_class_conditional"]
 
 DESCRIPTION = "class_conditional.json"
-NEGLIGIBLE = 1e-6  # responsibilities below which a class does not read a row
 
 
 class ClassConditional:
@@ -187,122 +185,6 @@ def load_class_conditional(folder: Path) -> ClassConditional:
         raise DataError(f"{folder} is no folder of class-conditional fits ({error}); save it again.") from error
 
 
-def class_conditional(
-    model: Any,
-    table: Any,
-    target: str,
-    *,
-    shares: Any = None,
-    shared: float = 0.0,
-    unlabelled: float = 1.0,
-    rounds: int = 10,
-    seed: int = 0,
-    **options: Any,
-) -> ClassConditional:
-    """Fit a model to the rows of every class.
-
-    Args:
-        model: a name from :func:`probgen.available`, or a Model class.
-        table: a Table or anything one can be made of; features and labels may have holes.
-        target: a discrete column.
-        shares: p(y), one a level; where it is None those of the labels, with one row more a class unless ``prior=None`` is among the options. Give it where classes are not
-            as frequent where the fit is used as they were in the table.
-        shared: what each row of the other classes counts for in every class; for small classes, and for columns that do not vary inside one. With 1 all classes would be alike.
-        unlabelled: weight of each row without a label; such rows are learnt from by EM over the label, and left out with 0.
-        rounds: of that EM, at most; it ends where the log density no longer grows, and the best round is kept.
-        seed: of all random numbers.
-        **options: of the model and its fit, as for :func:`probgen.fit`.
-
-    Raises:
-        CapabilityError: a target without levels, an option that there is not, a model without a density.
-        DataError: labels of one class only, or a class that cannot be learnt from its rows; the message names it.
-
-    Example:
-        >>> rng = np.random.default_rng(0)
-        >>> data = {"x": np.r_[rng.normal(-2, 1, 50), rng.normal(2, 1, 50)], "y": ["a"] * 50 + ["b"] * 50}
-        >>> fit = class_conditional("gaussian_mixture", data, "y", components=1, progress=False)
-        >>> fit.class_probabilities({"x": [-2.0, 2.0], "y": [None, "a"]}).round(1).tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
-    """
-    source = table if isinstance(table, Table) else Table(table)
-    column = checked_target(source, target)
-    check_density(model)
-    for name, value in (("shared", shared), ("unlabelled", unlabelled)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise CapabilityError(f"{name} must be a number from 0 to 1, got {value!r}.")
-    check_whole("rounds", rounds)
-    label = source.values[:, source.schema.index(target)]
-    features = source.drop([target])
-    weights = np.ones(len(source)) if source.weights is None else source.weights
-    known = ~np.isnan(label)
-    if len(np.unique(label[known & (weights > 0)])) < 2:
-        raise DataError(
-            f"The labels in {target!r} are of one class, or none; classes are learnt from rows of at least two."
-        )
-    spread = np.where(known, 1.0, unlabelled) * weights  # what each row counts for
-    own = (label[:, None] == np.arange(len(column.levels))) * 1.0  # [N, L], rows without a label at zero
-
-    def made(responsibility: np.ndarray, history: Sequence[float] = ()) -> ClassConditional:
-        counts = spread[:, None] * responsibility
-        members = [
-            member(model, features, counts, code, column, shared, {**options, "seed": seed})
-            for code in range(len(column.levels))
-        ]
-        added = 0.0 if options.get("prior", "default") is None else 1.0
-        found = counts.sum(0) + added if shares is None else shares
-        return ClassConditional(source.schema, target, members, found, history)
-
-    found = made(own)
-    if known.all() or not unlabelled:
-        return found
-    return with_unlabelled(found, made, source, own, spread, rounds)
-
-
-def with_unlabelled(
-    found: ClassConditional, made: Any, source: Table, own: np.ndarray, spread: np.ndarray, rounds: int
-) -> ClassConditional:
-    """EM over the labels that are unknown, from what the known ones say; the round with the highest log density."""
-    unknown = np.flatnonzero(own.sum(1) == 0)
-    read = spread > 0
-    history = [float(spread[read] @ np.asarray(found.log_prob(source.take(read))))]
-    now = found
-    for _ in range(rounds):
-        responsibility = own.copy()
-        responsibility[unknown] = now.class_probabilities(source.take(unknown))
-        now = made(responsibility)
-        history.append(float(spread[read] @ np.asarray(now.log_prob(source.take(read)))))
-        if history[-1] <= max(history[:-1]) + 1e-6 * spread.sum():
-            break
-        found = now
-    if history[-1] > max(history[:-1]):
-        found = now
-    found.history = history
-    return found
-
-
-def member(
-    model: Any, features: Table, counts: np.ndarray, code: int, column: Column, shared: float, options: dict[str, Any]
-) -> Fit:
-    """The fit of one class, to rows weighted by how far they are its own."""
-    weights, others = counts[:, code], np.delete(counts, code, axis=1).sum(1)
-    weights = weights + shared * others
-    rows = np.flatnonzero((weights > NEGLIGIBLE) & features.known.any(1))
-    name = f"Class {column.levels[code]!r} of {column.name!r}"
-    remedy = "give shared=.1 to let it borrow from the others, merge it with another, or leave its column out"
-    if not len(rows):
-        raise DataError(f"{name} has no row with a known feature; {remedy}.")
-    chosen = features.take(rows).with_weights(None if (weights[rows] == 1.0).all() else weights[rows])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # told by each member's diagnostics
-            return fit(model, chosen, **options)
-    except CapabilityError:
-        raise
-    except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
-        kind = type(error) if isinstance(error, DataError | FitError) else FitError
-        raise kind(f"{name} cannot be learnt from its {len(rows)} rows: {error} Or {remedy}.") from error
-
-
 def check_density(model: Any) -> None:
     """Refuse what only draws."""
     made = find(model) if isinstance(model, str) else model
@@ -310,21 +192,6 @@ def check_density(model: Any) -> None:
         raise CapabilityError(
             f"{model!r} has no density, which Bayes' rule needs; name a model that has one (probgen models)."
         )
-
-
-def checked_target(table: Table, target: str) -> Column:
-    """A discrete column of rows that stand alone."""
-    column = table.schema[target]
-    if not column.is_discrete:
-        raise CapabilityError(
-            f"Classes are the levels of a discrete column; {target!r} is {column.kind}. Change it with schema.with_kind, or predict"
-            " numbers with a joint model and the target hidden."
-        )
-    if table.lengths is not None:
-        raise CapabilityError("Rows that stand in sequences have no class of their own; give one row a sequence.")
-    if table.n_columns < 2:
-        raise DataError(f"There is no column beside {target!r}; classes need at least one to be told by.")
-    return column
 
 
 def checked_members(schema: Schema, target: str, members: Sequence[Fit]) -> tuple[Fit, ...]:

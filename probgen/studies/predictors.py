@@ -16,7 +16,7 @@ from probgen.errors import CapabilityError, FitError, ProbgenError
 from probgen.inference.runtime import seed_of
 from probgen.program import accepted_options, find
 from probgen.queries import class_probabilities, fit
-from probgen.queries.class_conditional import class_conditional
+from probgen.queries.class_fitting import class_conditional
 from probgen.queries.ensemble import learnt_weights
 from probgen.studies.baselines import Baseline, Inputs
 from probgen.studies.prediction_scores import Answer, Forecast, log_scores, mixed_answers, taken
