@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from probgen.program import program as program
     from probgen.queries.answers import Answer as Answer
     from probgen.queries.any_order import order_spread as order_spread
+    from probgen.queries.class_conditional import ClassConditional as ClassConditional
+    from probgen.queries.class_fitting import class_conditional as class_conditional
     from probgen.queries.compression.verbs import decompress as decompress
     from probgen.queries.criteria import Criteria as Criteria
     from probgen.queries.diagnosis import Diagnosis as Diagnosis
@@ -129,6 +131,8 @@ if TYPE_CHECKING:
     from probgen.studies.pooled_values import pool_r_squared as pool_r_squared
     from probgen.studies.pooling import Pooled as Pooled
     from probgen.studies.pooling import pool as pool
+    from probgen.studies.prediction import PredictionStudy as PredictionStudy
+    from probgen.studies.prediction import prediction_study as prediction_study
     from probgen.studies.representation import representation_study as representation_study
     from probgen.studies.sample_classifier import classifier_two_sample as classifier_two_sample
     from probgen.studies.sample_comparison import SampleComparison as SampleComparison
@@ -183,6 +187,8 @@ HOME = {
     ),
     "probgen.estimate": ("Estimate",),
     "probgen.program": ("Model", "Traits", "available", "program"),
+    "probgen.queries.class_conditional": ("ClassConditional",),
+    "probgen.queries.class_fitting": ("class_conditional",),
     "probgen.queries.compression.verbs": ("decompress",),
     "probgen.queries.criteria": ("Criteria",),
     "probgen.queries.diagnosis": ("Diagnosis",),
@@ -228,6 +234,7 @@ HOME = {
     ),
     "probgen.studies.pooling": ("Pooled", "pool"),
     "probgen.studies.picture_features": ("picture_features",),
+    "probgen.studies.prediction": ("PredictionStudy", "prediction_study"),
     "probgen.studies.representation": ("representation_study",),
     "probgen.studies.sample_classifier": ("classifier_two_sample",),
     "probgen.studies.sample_comparison": ("SampleComparison", "compare_samples"),

@@ -40,6 +40,7 @@ def blocks(language, text=README):
                 "adversarial",
                 "autoregressive",
                 "anomalies",
+                "prediction",
                 "compression",
                 "modalities",
                 "text",

@@ -33,6 +33,12 @@ from probgen.plots.overimputation import (
 )
 from probgen.plots.pictures import images, inpainting, picture_rows
 from probgen.plots.posterior import energy, posterior_predictive, prior_predictive, rank, trace
+from probgen.plots.prediction import (
+    abstention_curve,
+    discriminative_or_generative,
+    learning_curves,
+    reliability_by_holes,
+)
 from probgen.plots.propensity import propensity_plot
 from probgen.plots.selection import selection_curve
 from probgen.plots.sensitivity import sensitivity_curve
@@ -41,6 +47,7 @@ from probgen.plots.toys import density_plane, point_cloud, toy_gallery
 from probgen.plots.training import training_curve
 
 __all__ = [
+    "abstention_curve",
     "anomalies",
     "calibration",
     "chain_traces",
@@ -53,6 +60,7 @@ __all__ = [
     "density_differences",
     "density_plane",
     "density_rows",
+    "discriminative_or_generative",
     "durations",
     "ecdf_difference",
     "embedding_plane",
@@ -73,6 +81,7 @@ __all__ = [
     "label_calibration",
     "latent_dimensions",
     "latent_use",
+    "learning_curves",
     "missing_patterns",
     "missing_shares",
     "network",
@@ -91,6 +100,7 @@ __all__ = [
     "rank_histogram",
     "reconstruction_errors",
     "reconstruction_pictures",
+    "reliability_by_holes",
     "reliability_curve",
     "selection_curve",
     "sensitivity_curve",

@@ -51,6 +51,10 @@ class Ensemble:
         parts = ", ".join(f"{w:.3f} {fit.name}" for w, fit in zip(self.weights, self.members, strict=True))
         return f"Ensemble({parts})"
 
+    def read(self, table: Any) -> Table:
+        """Anything tabular as a table with these columns."""
+        return self.members[0].read(table)
+
     def log_probs(self, table: Any) -> np.ndarray:
         """``(M, N)``: every member's log density of the known cells."""
         found = [fit.log_prob(table) for fit in self.members]
@@ -79,7 +83,7 @@ class Ensemble:
             DataError: a row whose known cells are impossible under every member with weight.
         """
         check_whole("draws", draws)
-        rows = self.members[0].read(table)
+        rows = self.read(table)
         shares = torch.as_tensor(self.embed(rows))
         with seeded(seed, "members"):
             chosen = torch.multinomial(shares, draws, replacement=True).numpy().T  # (draws, N)
@@ -216,7 +220,7 @@ def checked_members(given: Any) -> tuple[Fit, ...]:
     return members
 
 
-def checked_weights(weights: Any, members: int) -> np.ndarray:
+def checked_weights(weights: Any, members: int, name: str = "weights") -> np.ndarray:
     """Probabilities, equal where none are given."""
     if weights is None:
         return np.full(members, 1.0 / members)
@@ -225,5 +229,5 @@ def checked_weights(weights: Any, members: int) -> np.ndarray:
     except (TypeError, ValueError):
         found = np.empty(0)
     if found.shape != (members,) or not np.isfinite(found).all() or (found < 0).any() or not found.sum() > 0:
-        raise CapabilityError(f"weights must be {members} numbers, none negative, not all zero; got {weights!r}.")
+        raise CapabilityError(f"{name} must be {members} numbers, none negative, not all zero; got {weights!r}.")
     return found / found.sum()

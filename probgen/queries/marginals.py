@@ -145,8 +145,11 @@ def class_probabilities(
 ) -> np.ndarray:
     """``(N, L)``: p(column = level | the other known cells), from the joint density at every level (Bayes' rule).
 
-    The column's own values in ``table`` are not looked at. ``draws``, ``seed`` and ``refine`` are those of :meth:`Fit.log_prob`.
+    The column's own values in ``table`` are not looked at. ``draws``, ``seed`` and ``refine`` are those of :meth:`Fit.log_prob`. An ensemble, or the fits of
+    classes, are asked as one fit is.
     """
+    if not hasattr(fit, "program"):  # several fits as one distribution
+        return by_bayes(fit, fit.read(table), column, {})
     if column in fit.program.inputs:
         raise CapabilityError(
             f"{column!r} is an input of {fit.name!r}, which says nothing of it; ask about another column."
@@ -156,15 +159,21 @@ def class_probabilities(
         return level_probabilities(fit, fit.read(table), column)
     how = {"refine": refine} if refine else {}  # models of others may not know it
     known = fit.read(table)
-    place, kind = fit.schema.index(column), checked_discrete(fit, column)
     if fit.traits.diffuses:
-        return diffused.class_probabilities(fit, known, place, check_whole("draws", draws), seed)
+        checked_discrete(fit, column)
+        return diffused.class_probabilities(fit, known, fit.schema.index(column), check_whole("draws", draws), seed)
+    return by_bayes(fit, known, column, {"draws": draws, "seed": seed, **how})
+
+
+def by_bayes(fit: Any, known: Table, column: str, how: dict[str, Any]) -> np.ndarray:
+    """From the joint density at every level."""
+    place, kind = fit.schema.index(column), checked_discrete(fit, column)
     scores = []
     for code in range(len(kind.levels)):
         values = known.values.copy()
         values[:, place] = code
         with untold():  # most levels of a row may be far off, and do not count
-            scores.append(np.asarray(fit.log_prob(known.with_values(values), draws=draws, seed=seed, **how)))
+            scores.append(np.asarray(fit.log_prob(known.with_values(values), **how)))
     joint = np.stack(scores, 1)
     joint = np.exp(joint - joint.max(1, keepdims=True))
     return joint / joint.sum(1, keepdims=True)

@@ -20,6 +20,7 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.posterior import Posterior
 from probgen.program import UserProgram, find
+from probgen.queries.class_conditional import DESCRIPTION, load_class_conditional
 from probgen.queries.column_families import check_families, families_of
 from probgen.queries.ensemble import load_ensemble
 from probgen.queries.fit import Fit
@@ -85,13 +86,14 @@ def plain(value: Any) -> Any:
 
 
 def load(path: str | Path) -> Any:
-    """A fit from its file, or an ensemble from its folder.
+    """A fit from its file, or an ensemble or the fits of classes from their folder.
 
     Raises:
         DataError: the file is missing, foreign, damaged, or made by a newer format.
     """
-    if Path(path).is_dir():
-        return load_ensemble(Path(path))
+    folder = Path(path)
+    if folder.is_dir():
+        return load_class_conditional(folder) if (folder / DESCRIPTION).exists() else load_ensemble(folder)
     if not Path(path).exists():
         raise DataError(f"There is no file {path}.")
     return from_bytes(Path(path).read_bytes(), str(path))

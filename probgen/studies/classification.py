@@ -10,7 +10,7 @@ import numpy as np
 
 from probgen.data.table import Table
 from probgen.errors import CapabilityError
-from probgen.queries import Fit, class_probabilities
+from probgen.queries import class_probabilities
 
 __all__ = ["ClassificationStudy", "calibration_error", "classification_study", "reliability"]
 
@@ -23,7 +23,7 @@ class ClassificationStudy:
 
     Attributes:
         levels: labels of the target.
-        scores: one record a model: accuracy, log loss, Brier score, expected calibration error.
+        scores: one record a model: accuracy, log loss, Brier score, expected calibration error, in bins of as many rows (``adaptive_ece``) and by level (``classwise_ece``) too.
         reliability: model -> bins with mean confidence, accuracy and count.
         confusion: model -> ``(L, L)`` counts, truth in rows.
         probabilities: model -> ``(rows, L)``.
@@ -44,8 +44,14 @@ class ClassificationStudy:
         return "\n".join(lines)
 
 
-def classification_study(fits: Mapping[str, Fit], test: Table, train: Table, target: str) -> ClassificationStudy:
+def classification_study(fits: Mapping[str, Any], test: Table, train: Table, target: str) -> ClassificationStudy:
     """Predict the target of rows that the fits have not seen.
+
+    Args:
+        fits: by name; ensembles and class-conditional fits too.
+        test: rows whose target is hidden and asked for; those where it is unknown are left out.
+        train: rows that the fits have seen, for the shares of the levels.
+        target: a discrete column.
 
     Raises:
         CapabilityError: the target is not a discrete column.
@@ -79,6 +85,8 @@ def score(name: str, probabilities: np.ndarray, truth: np.ndarray) -> dict[str, 
         "log_loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
         "brier": float(((probabilities - onehot) ** 2).sum(1).mean()),
         "ece": calibration_error(probabilities, truth),
+        "adaptive_ece": adaptive_calibration_error(probabilities, truth),
+        "classwise_ece": classwise_calibration_error(probabilities, truth),
     }
 
 
@@ -102,6 +110,26 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 
     found = reliability(probabilities, truth, bins)
     total = sum(b["count"] for b in found)
     return float(sum(b["count"] * abs(b["confidence"] - b["accuracy"]) for b in found) / max(total, 1))
+
+
+def adaptive_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
+    """The same in bins of as many rows each (Nguyen and O'Connor, 2015)."""
+    confidence, hit = probabilities.max(1), probabilities.argmax(1) == truth
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(truth)))
+    gaps = [len(part) * abs(confidence[part].mean() - hit[part].mean()) for part in parts]
+    return float(sum(gaps) / max(len(truth), 1))
+
+
+def classwise_calibration_error(probabilities: np.ndarray, truth: np.ndarray, bins: int = 10) -> float:
+    """The mean over levels of the error of each level's own probabilities (Kull et al., 2019)."""
+    found = []
+    for level in range(probabilities.shape[1]):
+        p, true = probabilities[:, level], truth == level
+        place = np.minimum((p * bins).astype(int), bins - 1)
+        count = np.bincount(place, minlength=bins)
+        gap = np.abs(np.bincount(place, p, bins) - np.bincount(place, true, bins))
+        found.append(gap.sum() / max(count.sum(), 1))
+    return float(np.mean(found))
 
 
 def confusion(probabilities: np.ndarray, truth: np.ndarray, levels: int) -> np.ndarray:
