@@ -22,6 +22,7 @@ from probgen.plots.latent import (
     traversal_column,
     traversal_pictures,
 )
+from probgen.plots.leaderboard import leaderboard
 from probgen.plots.missing import flux, missing_patterns, missing_shares
 from probgen.plots.network import network
 from probgen.plots.overimputation import (
@@ -73,6 +74,7 @@ __all__ = [
     "label_calibration",
     "latent_dimensions",
     "latent_use",
+    "leaderboard",
     "missing_patterns",
     "missing_shares",
     "network",

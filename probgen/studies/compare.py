@@ -67,8 +67,9 @@ def compare(
     fitted by other means (they are cheap and none is thrown away), are fitted to all training rows and scored on the test rows.
 
     Seeds belong to a model and a stage, so that results are the same in one process or several, and after going on. Only the time decides
-    otherwise: a fit that exceeds its share is stopped and told as "stopped", and what comes after is without it. A task may take the time that is left
-    until the end of its round (rungs share 45 % of it), divided by the tasks that each process has before it; time that is not used goes to the later ones.
+    otherwise. A fit may take the time that is left until the end of its round (rungs share 45 % of all), divided by the fits that each process has before
+    it; time that is not used goes to the later ones. After 60 % of its share it takes no further step and what it has is scored, which is told as
+    "cut"; at the end of its share its process is stopped, which is told as "stopped", and the next round is without it.
 
     Args:
         table: a Table or anything one can be made of.
@@ -87,7 +88,8 @@ def compare(
             "laplace" (at the mode; takes a Hessian of all parameters), or None.
         seed: of everything random.
         folder: where each result is kept as it comes, with all in ``results.parquet`` and the test rows in ``rows.parquet``; the same call goes on where it
-            stopped, by whatever end. Models may be added. More minutes try again what was stopped.
+            stopped, by whatever end. Models may be added. More minutes try again what was
+            stopped or cut short.
         progress: show a bar.
         **options: of :func:`probgen.fit`, given to every model that takes them. A fit with draws of the posterior (``method="nuts"``) has
             leave-one-out densities of the training rows, too.

@@ -27,7 +27,7 @@ class Records:
     Args:
         folder: new, or of the same comparison; None keeps nothing.
         about: what results depend on. Entries may be added, all else must be as it was.
-        minutes: of the budget; what was stopped within a smaller one is forgotten.
+        minutes: of the budget; what was stopped or cut short within a smaller one is forgotten.
 
     Raises:
         DataError: the folder holds something else, or another comparison.
@@ -55,7 +55,7 @@ class Records:
                 arrays = {name: file[name] for name in file.files}
             record = json.loads(str(arrays.pop("record")))
             self.spent = max(self.spent, record["clock"])
-            if record["status"] == "stopped" and longer(self.minutes, record["minutes"]):
+            if (record["status"] == "stopped" or record.get("cut")) and longer(self.minutes, record["minutes"]):
                 continue
             self.results[record["model"], record["stage"]] = Result(record, arrays)
 

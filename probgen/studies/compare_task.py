@@ -28,6 +28,7 @@ __all__ = ["FINAL", "Ground", "Result", "Task", "failed"]
 
 FINAL = "final"
 FEWEST_STEPS = 50
+FOR_STEPS = 0.6  # share of a fit's time after which it takes no further step; the rest is for finishing and scoring
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ class Ground:
         """``(N,)`` number of the fold that each training row is held out in."""
         return np.random.default_rng(seed_of(self.seed, "folds")).permutation(len(self.train)) % self.folds
 
-    def run(self, task: Task) -> Result:
-        """Fit and score; what fails says why."""
+    def run(self, task: Task, seconds: float = math.inf) -> Result:
+        """Fit and score; what fails says why. After a share of the seconds a fit is cut short, and what it has is scored."""
         began, cpu = time.perf_counter(), time.process_time()
         learnt, scored = self.parts(task)
         seed = seed_of(self.seed, task.entry.title, task.stage) % 2**31
@@ -128,7 +129,7 @@ class Ground:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told by the records
             try:
-                made = fit(task.entry.model, learnt, seed=seed, progress=False, **options)
+                made = fit(task.entry.model, learnt, seed=seed, progress=False, callback=Until(FOR_STEPS * seconds), **options)
                 fitted = time.perf_counter() - began
                 found = made.log_prob(scored, seed=seed, progress=False)
                 more = self.criteria(made) if task.stage == FINAL else {}
@@ -138,7 +139,7 @@ class Ground:
         record = {
             "model": task.entry.title, "name": task.entry.model, "stage": task.stage, "status": "done", "message": "",
             **scores(found), "rows": len(learnt), "scored": len(scored), "steps": made.diagnostics.get("steps"),
-            "converged": bool(made.diagnostics.get("converged")), "method": made.method, "fit_seconds": fitted, **more,
+            "converged": bool(made.diagnostics.get("converged")), "cut": bool(made.diagnostics.get("interrupted")), "method": made.method, "fit_seconds": fitted, **more,
             "seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu,
         }  # fmt: skip
         parts = {"log_prob": found.value, "standard_error": found.standard_error, "k_hat": found.k_hat}
@@ -147,6 +148,17 @@ class Ground:
     def criteria(self, made: Fit) -> dict[str, Any]:
         """What the training rows themselves say of a fit to them."""
         return {**leave_one_out(made, self.train), **marginal(made, self.train, self.marginal)}
+
+
+class Until:
+    """Called after every step of a fit, ends it after so many seconds as an interruption would: what there is is kept."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    def __call__(self, step: int, values: Mapping[str, float], method: Any) -> None:
+        if time.monotonic() > self.end:
+            raise KeyboardInterrupt
 
 
 def with_effort(task: Task) -> Mapping[str, Any]:

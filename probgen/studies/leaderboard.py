@@ -73,7 +73,7 @@ class Leaderboard:
         bound = "a lower bound of " if first["kind"] == "lower_bound" else ""
         text = f"{self.best} has the highest number, {bound}{first['mean']:.3f} ± {first['se']:.3f} nats a row"
         text += f"; within noise of it: {', '.join(close)}" if close else ""
-        text += f"; nobody knows whether it is better than {', '.join(open_below)}, whose numbers are bounds" if open_below else ""
+        text += f"; nobody knows whether it is better than {', '.join(open_below)}, of which there are only bounds" if open_below else ""
         return text + "."
 
     def __str__(self) -> str:
@@ -232,8 +232,9 @@ def other_of(entry: Entry, results: Mapping[tuple[str, str], Result], left_out: 
     if last:
         bound = ", a lower bound: it may be better" if is_open(last) else ""
         mark = MARKS.get(last["kind"], "")
+        bound += ", cut short by the time" if last["cut"] else ""
         why += f" ({last['stage']}: {mark}{last['mean']:.3f} nats a row of {last['scored']} validation rows{bound})"
-    kept = {key: last[key] for key in ("kind", "mean", "se", "rows", "stage", "seconds") if key in last}
+    kept = {key: last[key] for key in ("kind", "mean", "se", "rows", "stage", "seconds", "cut") if key in last}
     return {"model": entry.title, "name": entry.model, "status": status, **kept, "why": why}
 
 
@@ -248,7 +249,13 @@ def notes(scores: Sequence[Record], others: Sequence[Record], left_out: Mapping[
         found.append("Log marginal: of the training rows, minus half the BIC (Schwarz, 1978).")
     if "laplace" in kinds:
         found.append("Log marginal: of the training rows, by Laplace's approximation at the mode.")
-    unsettled = [score["model"] for score in scores if not score["converged"]]
+    cut = [f"{score['model']} (after {score['steps']} steps)" for score in scores if score["cut"]]
+    if cut:
+        found.append(f"Cut short by the time, and perhaps better with more: {', '.join(cut)}.")
+    cut = [other["model"] for other in others if other.get("cut")]
+    if cut:
+        found.append(f"Left out with a fit that the time had cut short: {', '.join(cut)}.")
+    unsettled = [score["model"] for score in scores if not (score["converged"] or score["cut"])]
     if unsettled:
         found.append(f"Not converged within their steps: {', '.join(unsettled)}.")
     return found

@@ -27,8 +27,8 @@ GOING = 5.0  # seconds in which a process that waits has to end
 class Runs(Protocol):
     """What is sent to every process once."""
 
-    def run(self, task: Any) -> Any:
-        """The result of one task."""
+    def run(self, task: Any, seconds: float) -> Any:
+        """The result of one task that is stopped after so many seconds."""
 
 
 class Overdue:
@@ -58,10 +58,10 @@ class Worker:
         self.task: Any = None
         self.ready, self.began, self.limit = False, 0.0, float("inf")
 
-    def give(self, task: Any) -> None:
+    def give(self, task: Any, seconds: float) -> None:
         """A task; its time runs from here, or from when the process is ready."""
-        self.task, self.began, self.limit = task, time.monotonic(), float("inf")
-        self.connection.send(task)
+        self.task, self.began, self.limit = task, time.monotonic(), seconds
+        self.connection.send((task, seconds))
 
     def spent(self) -> float:
         return time.monotonic() - self.began if self.ready else 0.0
@@ -110,8 +110,7 @@ class Workers:
                 if seconds <= 0:
                     yield task, Overdue(0.0)
                     continue
-                worker.give(task)
-                worker.limit = seconds
+                worker.give(task, seconds)
             for worker in list(self.all):
                 if worker.task is not None and worker.spent() > worker.limit:
                     yield worker.task, Overdue(worker.spent())
@@ -165,10 +164,10 @@ def work(runs: Runs, connection: Connection) -> None:
     connection.send("ready")
     while True:
         try:
-            task = connection.recv()
+            task, seconds = connection.recv()
         except (EOFError, ConnectionResetError):
             return
-        connection.send(runs.run(task))
+        connection.send(runs.run(task, seconds))
 
 
 def end_with_parent() -> None:
