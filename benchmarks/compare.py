@@ -28,7 +28,9 @@ def compared(name: str, folder: str) -> Any:
     if name == "wine":
         return pg.compare(pg.load_dataset("winequality_white"), "all", **how)
     people = pg.load_dataset("adult_train")
-    schema = people.schema.with_kind("capital_loss", "semicontinuous")  # 95 % zeros, which have a probability and no density
+    schema = people.schema.with_kind(
+        "capital_loss", "semicontinuous"
+    )  # 95 % zeros, which have a probability and no density
     return pg.compare(pg.Table(people, schema=schema), "all", target="income", **how)
 
 
@@ -46,7 +48,20 @@ def case(name: str) -> Iterator[dict[str, Any]]:
     board = compared(name, str(folder))
     print(board, file=sys.stderr)
     (folder / "table.txt").write_text(f"{board}\n", encoding="utf-8")
-    keys = ("model", "status", "place", "kind", "mean", "se", "difference", "difference_se", "weight", "log_marginal", "seconds", "why")
+    keys = (
+        "model",
+        "status",
+        "place",
+        "kind",
+        "mean",
+        "se",
+        "difference",
+        "difference_se",
+        "weight",
+        "log_marginal",
+        "seconds",
+        "why",
+    )
     for record in board.records():
         yield {"case": name, **{key: record[key] for key in keys if key in record}}
     yield {

@@ -850,7 +850,9 @@ def add_compare(verbs: Any) -> None:
     """``probgen compare``."""
     made = command(verbs, compare)
     add_table(made)
-    made.add_argument("--models", metavar="A,B", help="models to compare, or quick, deep or all that suit (default all)")
+    made.add_argument(
+        "--models", metavar="A,B", help="models to compare, or quick, deep or all that suit (default all)"
+    )
     made.add_argument("--test", metavar="FILE", help="rows to judge on (default: a fifth of the table)")
     made.add_argument("--minutes", type=float, help="of wall clock, earlier sittings included (default: no limit)")
     made.add_argument("--workers", type=int, default=1, help="processes (default 1)")

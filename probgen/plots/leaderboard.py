@@ -46,7 +46,9 @@ def leaderboard(board: Any, axes: Axes | None = None) -> Axes:
             arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (gap + error + ARROW * width, line), (gap + error, line), arrowprops=arrow)
         fill = PAPER if line and score["within_noise"] else colour
-        axes.scatter([gap], [line], s=42, zorder=3, marker=marker(score), edgecolors=colour, linewidths=1.6, facecolors=fill)
+        axes.scatter(
+            [gap], [line], s=42, zorder=3, marker=marker(score), edgecolors=colour, linewidths=1.6, facecolors=fill
+        )
     tidy(axes, "", "nats a row behind the highest number (± 2 standard errors, paired)", grid="x")
     axes.set_yticks(range(len(scores)), [f"{s['model']}  {s['place']}" for s in scores], color=INK)
     axes.set_ylim(len(scores) - 0.5, -0.5)

@@ -31,7 +31,9 @@ def render_comparison(board: Leaderboard, title: str = "") -> str:
         board=board,
         title=title or f"A comparison of {len(board.records())} models",
         figure=differences(board),
-        kinds={kind: text for kind, text in KINDS.items() if kind != "exact" and any(s["kind"] == kind for s in scores)},
+        kinds={
+            kind: text for kind, text in KINDS.items() if kind != "exact" and any(s["kind"] == kind for s in scores)
+        },
         cross_validated=sorted((s for s in scores if "cross_validated" in s), key=lambda s: -s["cross_validated"]),
         marks=MARKS,
         has={key: any(key in score for score in scores) for key in ("elpd_loo", "log_marginal")},
@@ -74,6 +76,9 @@ def stages(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if result["stage"].startswith("rung"):
             found.setdefault(result["stage"], []).append(result)
     return [
-        {"stage": stage, "results": sorted(members, key=lambda r: -r["mean"] if r["status"] == "done" else float("inf"))}
+        {
+            "stage": stage,
+            "results": sorted(members, key=lambda r: -r["mean"] if r["status"] == "done" else float("inf")),
+        }
         for stage, members in found.items()
     ]

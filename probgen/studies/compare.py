@@ -36,7 +36,11 @@ __all__ = ["Leaderboard", "compare"]
 
 HALVED = ("deep", "all", "none")
 MARGINALS = ("bic", "laplace", None)
-VALIDATION, MOST_VALIDATION, FEWEST = 0.2, 1000, 200  # share and most of the rows that rungs are scored on; fewest rows of a rung
+VALIDATION, MOST_VALIDATION, FEWEST = (
+    0.2,
+    1000,
+    200,
+)  # share and most of the rows that rungs are scored on; fewest rows of a rung
 BEFORE_FINALS, BEFORE_FOLDS = 0.45, 0.75  # shares of the time by which rungs, and then finals, have to end
 
 
@@ -113,12 +117,15 @@ def compare(
     with Workers(ground, workers) as pool:
         left_out = sitting.play(pool, entries, halved, rounds, folds)
     board = leaderboard(
-        entries, kept.results, left_out, ground.fold() if folds else None, rows={"train": len(train), "test": len(held_out)},
+        entries, kept.results, left_out, ground.fold() if folds else None, weighted=train.weights is not None,
+        rows={"train": len(train), "test": len(held_out)},
         seconds=kept.spent, minutes=minutes, folds=folds,
     )  # fmt: skip
     kept.publish(board.results)
     if not board.scores:
-        raise FitError("No model got to a score on the test rows. " + "; ".join(f"{o['model']}: {o['why']}" for o in board.others))
+        raise FitError(
+            "No model got to a score on the test rows. " + "; ".join(f"{o['model']}: {o['why']}" for o in board.others)
+        )
     return board
 
 
@@ -149,14 +156,18 @@ def divided(table: Any, test: Any, fraction: float, target: str | None, seed: in
     if not 0 < fraction < 1:
         raise CapabilityError(f"test_fraction must lie between 0 and 1, got {fraction!r}.")
     labelled = target is not None and source.schema[target].is_discrete and source.lengths is None
-    parts = source.split(1 - fraction, fraction, seed=seed_of(seed, "test") % 2**31, stratify=target if labelled else None)
+    parts = source.split(
+        1 - fraction, fraction, seed=seed_of(seed, "test") % 2**31, stratify=target if labelled else None
+    )
     return parts[0], parts[1]
 
 
 def ground_of(train: Table, test: Table, folds: int, seed: int, marginal: str | None) -> Ground:
     """What all fits share."""
     if len(train) < 10 or len(test) < 2:
-        raise DataError(f"A comparison needs 10 training rows and 2 test rows at least; there are {len(train)} and {len(test)}.")
+        raise DataError(
+            f"A comparison needs 10 training rows and 2 test rows at least; there are {len(train)} and {len(test)}."
+        )
     if folds > len(train):
         raise CapabilityError(f"folds must be at most the number of training rows, {len(train)}; got {folds}.")
     order = np.random.default_rng(seed_of(seed, "rungs")).permutation(len(train))
@@ -222,7 +233,12 @@ class Sitting:
         """
         left_out: dict[str, str] = {}
         going = {entry.title: entry for entry in halved}
-        total = sum(rung.entrants for rung in rounds) + len(entries) - len(halved) + (rounds[-1].keep if rounds else len(halved))
+        total = (
+            sum(rung.entrants for rung in rounds)
+            + len(entries)
+            - len(halved)
+            + (rounds[-1].keep if rounds else len(halved))
+        )
         with tqdm(total=total, desc="compare", disable=not self.progress) as bar:
             for at, rung in enumerate(rounds, 1):
                 stage = f"rung {rung.number}"
@@ -233,9 +249,16 @@ class Sitting:
                 going = {title: going[title] for title in kept}
             spared = {entry.title for entry in entries} - {entry.title for entry in halved}
             chosen = [entry for entry in entries if entry.title in spared or entry.title in going]
-            finals = [Task(entry, FINAL) for entry in sorted(chosen, key=lambda e: e.by_gradient)]  # the cheap ones first
+            finals = [
+                Task(entry, FINAL) for entry in sorted(chosen, key=lambda e: e.by_gradient)
+            ]  # the cheap ones first
             scored = self.round(pool, finals, BEFORE_FOLDS if folds else 1.0, bar)
-            again = [Task(task.entry, f"fold {n + 1}") for task in finals if task.entry.title in scored for n in range(folds)]
+            again = [
+                Task(task.entry, f"fold {n + 1}")
+                for task in finals
+                if task.entry.title in scored
+                for n in range(folds)
+            ]
             bar.total += len(again)
             self.round(pool, again, 1.0, bar)
         return left_out
@@ -263,7 +286,13 @@ class Sitting:
             return failed(task, "stopped", f"stopped after {said.seconds:.0f} s, its share of the time", said.seconds)
         if isinstance(said, Ended):
             if not said.started:
-                raise CapabilityError(f"A process could not be started (exit code {said.code}); use fewer workers or free memory.")
-            why = "was killed, as a system short of memory does" if said.code == -9 else f"ended with exit code {said.code}"
+                raise CapabilityError(
+                    f"A process could not be started (exit code {said.code}); use fewer workers or free memory."
+                )
+            why = (
+                "was killed, as a system short of memory does"
+                if said.code == -9
+                else f"ended with exit code {said.code}"
+            )
             return failed(task, "failed", f"its process {why}", said.seconds)
         return said

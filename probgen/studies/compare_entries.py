@@ -140,7 +140,9 @@ def check_taken(options: Mapping[str, Any], entries: Iterable[Entry], whose: str
 def check_ours(options: Mapping[str, Any]) -> None:
     for key in options:
         if key in OURS:
-            raise CapabilityError(f"{key!r} is no option of a model here: compare gives every fit its own. Leave it out.")
+            raise CapabilityError(
+                f"{key!r} is no option of a model here: compare gives every fit its own. Leave it out."
+            )
 
 
 def check_inputs(entries: Sequence[Entry]) -> None:

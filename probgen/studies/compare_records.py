@@ -68,7 +68,7 @@ class Records:
             path = self.folder / FITS / f"{file_name(*made.key)}.npz"
             beside = path.with_name(path.name + ".part")
             with beside.open("wb") as file:
-                np.savez(file, record=np.array(json.dumps(made.record)), **made.arrays)
+                np.savez(file, **{**made.arrays, "record": np.array(json.dumps(made.record))})  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

@@ -129,7 +129,9 @@ class Ground:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told by the records
             try:
-                made = fit(task.entry.model, learnt, seed=seed, progress=False, callback=Until(FOR_STEPS * seconds), **options)
+                made = fit(
+                    task.entry.model, learnt, seed=seed, progress=False, callback=Until(FOR_STEPS * seconds), **options
+                )
                 fitted = time.perf_counter() - began
                 found = made.log_prob(scored, seed=seed, progress=False)
                 more = self.criteria(made) if task.stage == FINAL else {}
@@ -173,7 +175,9 @@ def scores(found: Estimate) -> dict[str, Any]:
     """Mean, its error over rows and by drawing, and what kind of number it is."""
     values, mean = np.asarray(found.value, float), found.mean()
     drawn = 0.0 if mean.standard_error is None else float(mean.standard_error)
-    spread = float(values.std(ddof=1) / np.sqrt(len(values))) if np.isfinite(values).all() and len(values) > 1 else np.nan
+    spread = (
+        float(values.std(ddof=1) / np.sqrt(len(values))) if np.isfinite(values).all() and len(values) > 1 else np.nan
+    )
     shape = np.asarray([] if found.k_hat is None else found.k_hat)
     far = int((shape > GOOD_ENOUGH).sum())
     trusted = far <= CHANCE * max(len(shape), 1) and not (shape > NO_MEAN).any()
@@ -209,6 +213,9 @@ def marginal(made: Fit, train: Table, how: str | None) -> dict[str, Any]:
         weights = np.ones(len(train)) if train.weights is None else train.weights
         values = np.asarray(made.log_prob(train, progress=False))
         total = float(weights[weights > 0] @ values[weights > 0])
-        return {"log_marginal": total - 0.5 * free_parameters(made) * math.log(known_rows(made, train)), "marginal": "bic"}
+        return {
+            "log_marginal": total - 0.5 * free_parameters(made) * math.log(known_rows(made, train)),
+            "marginal": "bic",
+        }
     except (ProbgenError, RuntimeError, NotImplementedError, AttributeError) as error:
         return {"no_marginal": str(error)}

@@ -13,7 +13,7 @@ from probgen.queries.loo import stacking_weights
 from probgen.queries.reading import aligned
 from probgen.studies.compare_entries import Entry
 from probgen.studies.compare_task import FINAL, Result
-from probgen.studies.comparison import paired
+from probgen.studies.comparison import Paired, paired
 from probgen.studies.standing import MARKS, is_open, order_notes, places, shown_place
 
 __all__ = ["Leaderboard"]
@@ -73,7 +73,11 @@ class Leaderboard:
         bound = "a lower bound of " if first["kind"] == "lower_bound" else ""
         text = f"{self.best} has the highest number, {bound}{first['mean']:.3f} ± {first['se']:.3f} nats a row"
         text += f"; within noise of it: {', '.join(close)}" if close else ""
-        text += f"; nobody knows whether it is better than {', '.join(open_below)}, of which there are only bounds" if open_below else ""
+        text += (
+            f"; nobody knows whether it is better than {', '.join(open_below)}, of which there are only bounds"
+            if open_below
+            else ""
+        )
         return text + "."
 
     def __str__(self) -> str:
@@ -121,6 +125,7 @@ def leaderboard(
     results: Mapping[tuple[str, str], Result],
     left_out: Mapping[str, str],
     fold: np.ndarray | None,
+    weighted: bool = False,
     **facts: Any,
 ) -> Leaderboard:
     """The table of all results.
@@ -130,6 +135,7 @@ def leaderboard(
         results: by title and stage.
         left_out: title -> the rung that it did not survive.
         fold: of each training row, where there was cross-validation.
+        weighted: whether rows have weights.
         **facts: ``rows``, ``seconds``, ``minutes``, ``folds``.
     """
     titles = [entry.title for entry in entries]
@@ -146,7 +152,7 @@ def leaderboard(
     others = [other_of(entry, mine, left_out) for entry in entries if entry.title not in done]
     told_results = [result.record for _, result in sorted(mine.items(), key=lambda pair: place_of(pair[0], titles))]
     rows = {title: done[title].arrays["log_prob"] for title in order}
-    return Leaderboard(scores, others, told_results, rows, **facts, notes=notes(scores, others, left_out))
+    return Leaderboard(scores, others, told_results, rows, **facts, notes=notes(scores, others, weighted))
 
 
 def nan_last(value: float) -> float:
@@ -161,16 +167,27 @@ def place_of(key: tuple[str, str], titles: Sequence[str]) -> tuple[int, int, str
 
 def score_of(result: Result, best: Result) -> Record:
     """A finalist beside the highest number; what is drawn once for all rows adds to the error of the difference."""
-    gap = paired(result.arrays["log_prob"], best.arrays["log_prob"]) if result is not best else None
+    gap = beside(result.arrays["log_prob"], best.arrays["log_prob"]) if result is not best else None
     error = 0.0
     if gap is not None:
-        error = float(np.hypot(gap.standard_error, np.hypot(result.record["shared_error"], best.record["shared_error"])))
+        error = float(
+            np.hypot(gap.standard_error, np.hypot(result.record["shared_error"], best.record["shared_error"]))
+        )
     difference = 0.0 if gap is None else gap.difference
     return {
         **{key: value for key, value in result.record.items() if key not in ("status", "message", "stage", "clock", "minutes")},
         "status": FINAL, "difference": difference, "difference_se": error,
         "within_noise": gap is not None and abs(difference) < 2 * error,
     }  # fmt: skip
+
+
+def beside(rows: np.ndarray, best: np.ndarray) -> Paired:
+    """The paired difference; rows that are impossible to both say nothing, and to one of them take its error away."""
+    possible = np.isfinite(rows) | np.isfinite(best)
+    one, other = rows[possible], best[possible]
+    if np.isfinite(one).all() and np.isfinite(other).all():
+        return paired(one, other)
+    return Paired(float((one - other).mean()), float("nan"))
 
 
 def add_places(scores: list[Record]) -> None:
@@ -207,10 +224,11 @@ def add_folds(scores: list[Record], results: Mapping[tuple[str, str], Result], f
 
 
 def folded(rows: np.ndarray, best: np.ndarray, fold: np.ndarray, is_best: bool) -> Record:
-    gap = paired(rows, best)
-    means = np.array([(rows - best)[fold == number].mean() for number in range(int(fold.max()) + 1)])
+    gap = beside(rows, best)
+    parts = [beside(rows[fold == number], best[fold == number]).difference for number in range(int(fold.max()) + 1)]
+    means = np.array(parts) if np.isfinite(parts).all() else np.full(len(parts), np.nan)
     return {
-        "cross_validated": float(rows.mean()), "cross_validated_se": float(rows.std(ddof=1) / np.sqrt(len(rows))),
+        "cross_validated": float(rows.mean()), "cross_validated_se": beside(rows, np.zeros_like(rows)).standard_error,
         "cross_validated_difference": 0.0 if is_best else gap.difference,
         "cross_validated_difference_se": 0.0 if is_best else gap.standard_error,
         "cross_validated_folds_se": 0.0 if is_best else float(means.std(ddof=1) / np.sqrt(len(means))),
@@ -221,7 +239,7 @@ def other_of(entry: Entry, results: Mapping[tuple[str, str], Result], left_out: 
     """A model without a place, and why."""
     own = [result for key, result in results.items() if key[0] == entry.title]
     scored = [result for result in own if result.done]
-    last = scored[-1].record if scored else {}
+    last: Record = scored[-1].record if scored else {}
     ended = next((result.record for result in own if not result.done), None)
     if ended is not None:
         status, why = ended["status"], f"{ended['status']} at {ended['stage']}: {ended['message']}"
@@ -234,16 +252,20 @@ def other_of(entry: Entry, results: Mapping[tuple[str, str], Result], left_out: 
         mark = MARKS.get(last["kind"], "")
         bound += ", cut short by the time" if last["cut"] else ""
         why += f" ({last['stage']}: {mark}{last['mean']:.3f} nats a row of {last['scored']} validation rows{bound})"
-    kept = {key: last[key] for key in ("kind", "mean", "se", "rows", "stage", "seconds", "cut") if key in last}
+    kept: Record = {key: last[key] for key in ("kind", "mean", "se", "rows", "stage", "seconds", "cut") if key in last}
     return {"model": entry.title, "name": entry.model, "status": status, **kept, "why": why}
 
 
-def notes(scores: Sequence[Record], others: Sequence[Record], left_out: Mapping[str, str]) -> list[str]:
+def notes(scores: Sequence[Record], others: Sequence[Record], weighted: bool) -> list[str]:
     """What a reader has to know before believing the order."""
     found = order_notes(scores)
-    halved = [other["model"] for other in others if other["status"] == "left out" and other.get("kind") == "lower_bound"]
+    halved = [
+        other["model"] for other in others if other["status"] == "left out" and other.get("kind") == "lower_bound"
+    ]
     if halved:
         found.append(f"Left out by a lower bound, and perhaps better than that: {', '.join(halved)}.")
+    if weighted:
+        found.append("Rows count by their weights in the fits, and alike in the scores.")
     kinds = {score["marginal"] for score in scores if "marginal" in score}
     if "bic" in kinds:
         found.append("Log marginal: of the training rows, minus half the BIC (Schwarz, 1978).")

@@ -64,7 +64,11 @@ def order_notes(scores: Sequence[Mapping[str, Any]]) -> list[str]:
             continue
         others = [other["model"] for other in scores[:at]]
         others += [other["model"] for other in scores[at + 1 :] if is_open(other)]
-        what = "a lower bound" if score["kind"] == "lower_bound" else "an importance estimate that errs low by more than it says"
+        what = (
+            "a lower bound"
+            if score["kind"] == "lower_bound"
+            else "an importance estimate that errs low by more than it says"
+        )
         order = f"; its order cannot be told against {', '.join(others)}" if others else ""
         notes.append(
             f"{score['model']}: the number is {what}, so its place is at worst {score['worst_place']} and at best"

@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(self, runs: Runs) -> None:
         self.connection, theirs = multiprocessing.Pipe()
-        context = multiprocessing.get_context("spawn")
+        context = start_method()
         self.process = context.Process(target=work, args=(runs, theirs), daemon=True)
         with nothing_of_main(), one_thread_each():
             self.process.start()
@@ -176,6 +176,15 @@ def end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def start_method() -> Any:
+    """Copies of one server that has imported everything and done nothing, where the system can; else new processes."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["probgen.studies.compare_task"])
+    return context
 
 
 @contextmanager
