@@ -40,6 +40,7 @@ def blocks(language, text=README):
                 "adversarial",
                 "autoregressive",
                 "anomalies",
+                "comparison",
                 "compression",
                 "text",
             )

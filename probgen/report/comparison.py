@@ -36,6 +36,7 @@ def render_comparison(board: Leaderboard, title: str = "") -> str:
         },
         cross_validated=sorted((s for s in scores if "cross_validated" in s), key=lambda s: -s["cross_validated"]),
         marks=MARKS,
+        trained=[score for score in scores if "log_marginal" in score or "elpd_loo" in score],
         has={key: any(key in score for score in scores) for key in ("elpd_loo", "log_marginal")},
         stages=stages(board.results),
         verdicts={score["model"]: verdict(score, at) for at, score in enumerate(scores)},

@@ -248,22 +248,23 @@ def other_of(entry: Entry, results: Mapping[tuple[str, str], Result], left_out: 
     else:
         status, why = "stopped", "the time was over before it began"
     if last:
-        bound = ", a lower bound: it may be better" if is_open(last) else ""
+        bound = ", a lower bound: it may be better" if last["kind"] == "lower_bound" else ""
+        bound += ", by weights that cannot be trusted: it may be better" if is_open(last) and not bound else ""
         mark = MARKS.get(last["kind"], "")
         bound += ", cut short by the time" if last["cut"] else ""
         why += f" ({last['stage']}: {mark}{last['mean']:.3f} nats a row of {last['scored']} validation rows{bound})"
-    kept: Record = {key: last[key] for key in ("kind", "mean", "se", "rows", "stage", "seconds", "cut") if key in last}
+    kept: Record = {
+        key: last[key] for key in ("kind", "trusted", "mean", "se", "rows", "stage", "seconds", "cut") if key in last
+    }
     return {"model": entry.title, "name": entry.model, "status": status, **kept, "why": why}
 
 
 def notes(scores: Sequence[Record], others: Sequence[Record], weighted: bool) -> list[str]:
     """What a reader has to know before believing the order."""
     found = order_notes(scores)
-    halved = [
-        other["model"] for other in others if other["status"] == "left out" and other.get("kind") == "lower_bound"
-    ]
+    halved = [other["model"] for other in others if other["status"] == "left out" and is_open(other)]
     if halved:
-        found.append(f"Left out by a lower bound, and perhaps better than that: {', '.join(halved)}.")
+        found.append(f"Left out by a number that is a bound, and perhaps better than that: {', '.join(halved)}.")
     if weighted:
         found.append("Rows count by their weights in the fits, and alike in the scores.")
     kinds = {score["marginal"] for score in scores if "marginal" in score}

@@ -83,8 +83,8 @@ def test_who_goes_on_is_who_would_by_hand(seed):
         expected += [(name, stage) for name in going]
         quota = max(finalists, -(-quota // eta))
         alive = [name for name in going if scores[name, stage] is not None]
-        ranked = sorted(alive, key=lambda name: (-scores[name, stage], names.index(name)))  # noqa: B023
-        out |= {name: stage for name in ranked[quota:]}
+        ranked = sorted(alive, key=lambda name: (-scores[name, stage], names.index(name)))
+        out |= dict.fromkeys(ranked[quota:], stage)
         going = sorted(ranked[:quota], key=names.index)
     expected += [(name, FINAL) for name in [*going, *spared]]
     assert sorted(pool.asked) == sorted(expected)
@@ -183,7 +183,7 @@ def test_those_left_out_by_a_bound_are_named():
     told = {other["model"]: other for other in board.others}
     assert told["vq"]["status"] == "left out"
     assert told["bad"]["why"] == "failed at rung 1: matrix"
-    assert "Left out by a lower bound, and perhaps better than that: vq." in board.notes
+    assert "Left out by a number that is a bound, and perhaps better than that: vq." in board.notes
     assert "matrix" in render_comparison(board)
 
 
@@ -231,6 +231,7 @@ def test_cross_validation_pairs_rows_and_folds():
     b = next(score for score in board.scores if score["model"] == "b")
     gap = rows["b"] - rows["a"]
     means = [gap[fold == k].mean() for k in range(3)]
+    assert "s.e. over" in render_comparison(board)
     assert b["cross_validated"] == pytest.approx(rows["b"].mean())
     assert b["cross_validated_difference_se"] == pytest.approx(gap.std(ddof=1) / np.sqrt(30))
     assert b["cross_validated_folds_se"] == pytest.approx(np.std(means, ddof=1) / np.sqrt(3))
@@ -238,7 +239,9 @@ def test_cross_validation_pairs_rows_and_folds():
 
 def test_models_far_behind_stand_at_the_margin():
     rows = np.arange(9.0)
-    board = board_of(*(result(f"m{i}", rows - i + 0.1 * np.sin(rows * i)) for i in range(4)), result("far", rows - 500))
+    board = board_of(
+        *(result(f"m{i}", rows - i + 0.1 * np.sin(rows * i)) for i in range(4)), result("far", rows - 500)
+    )
     texts = [text.get_text() for text in plots.leaderboard(board).texts]
     assert any(text.startswith("−500") for text in texts)
 
