@@ -298,8 +298,7 @@ def write_sounds(drawn: pg.Table, folder: str, name: str) -> None:
 
 
 CASES: dict[str, Callable[[], Iterator[Line]]] = {
-    case.__name__: case
-    for case in (spelling, speech, captions, pictures, super_resolution, colours, voices)
+    case.__name__: case for case in (spelling, speech, captions, pictures, super_resolution, colours, voices)
 }
 
 

@@ -98,6 +98,7 @@ if TYPE_CHECKING:
     from probgen.studies.calibration import Calibration as Calibration
     from probgen.studies.calibration import check_calibration as check_calibration
     from probgen.studies.classification import classification_study as classification_study
+    from probgen.studies.compare import compare as compare
     from probgen.studies.compression import CompressionStudy as CompressionStudy
     from probgen.studies.compression import compression_study as compression_study
     from probgen.studies.conformal import change_points as change_points
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from probgen.studies.latent_paths import latent_dimensions as latent_dimensions
     from probgen.studies.latent_paths import reconstruct as reconstruct
     from probgen.studies.latent_paths import traverse as traverse
+    from probgen.studies.leaderboard import Leaderboard as Leaderboard
     from probgen.studies.main_study import study as study
     from probgen.studies.mask_mechanism import Mechanism as Mechanism
     from probgen.studies.multiple_imputation import Imputations as Imputations
@@ -213,12 +215,14 @@ HOME = {
     "probgen.studies.calibration": ("Calibration", "check_calibration"),
     "probgen.studies.classification": ("classification_study",),
     "probgen.studies.conformal": ("change_points", "conformal_p_values", "online_p_values"),
+    "probgen.studies.compare": ("compare",),
     "probgen.studies.compression": ("CompressionStudy", "compression_study"),
     "probgen.studies.density": ("density_study",),
     "probgen.studies.filled_cells": ("fill_study",),
     "probgen.studies.design": ("Design",),
     "probgen.studies.imputation_comparison": ("ImputationComparison", "compare_imputations"),
     "probgen.studies.latent_paths": ("interpolate", "latent_dimensions", "reconstruct", "traverse"),
+    "probgen.studies.leaderboard": ("Leaderboard",),
     "probgen.studies.main_study": ("study",),
     "probgen.studies.disentanglement": ("Disentanglement", "disentanglement"),
     "probgen.studies.mask_mechanism": ("Mechanism",),

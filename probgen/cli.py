@@ -286,6 +286,31 @@ def write(given: argparse.Namespace) -> None:
 
 
 def compare(given: argparse.Namespace) -> None:
+    """Rank many models of a table by held-out log density, within a time."""
+    from probgen import report
+
+    table = in_memory(open_table(given))
+    test = None if given.test is None else pg.read_table(given.test, schema=table.schema, columns=list(table.names))
+    found = pg.compare(
+        table,
+        names_in(given.models) or "all",
+        test=test,
+        target=given.target,
+        minutes=given.minutes,
+        workers=given.workers,
+        halve=given.halve,
+        folds=given.folds,
+        seed=given.seed,
+        folder=given.out,
+        progress=not given.quiet,
+        **dict(map(option, given.set)),
+    )
+    print(found)
+    if given.out is not None:
+        print(report.write_comparison(found, Path(given.out) / "report.html"))
+
+
+def compare_samples(given: argparse.Namespace) -> None:
     """Compare rows that a model drew with real ones: distances, a classifier, precision and recall."""
     real = in_memory(open_table(given))
     drawn = in_memory(pg.read_table(given.drawn, schema=real.schema, columns=list(real.names)))
@@ -690,6 +715,7 @@ def parser() -> argparse.ArgumentParser:
     add_compress(verbs)
     add_decompress(verbs)
     add_compare(verbs)
+    add_compare_samples(verbs)
     add_query(verbs)
     add_select(verbs)
     add_models(verbs)
@@ -699,7 +725,7 @@ def parser() -> argparse.ArgumentParser:
 
 def command(verbs: Any, run: Any) -> argparse.ArgumentParser:
     """A command named after its function and explained by its docstring."""
-    made = verbs.add_parser(run.__name__, help=first_line(run), description=first_line(run))
+    made = verbs.add_parser(run.__name__.replace("_", "-"), help=first_line(run), description=first_line(run))
     made.set_defaults(command=run)
     made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return made
@@ -823,6 +849,25 @@ def add_decompress(verbs: Any) -> None:
 def add_compare(verbs: Any) -> None:
     """``probgen compare``."""
     made = command(verbs, compare)
+    add_table(made)
+    made.add_argument(
+        "--models", metavar="A,B", help="models to compare, or quick, deep or all that suit (default all)"
+    )
+    made.add_argument("--test", metavar="FILE", help="rows to judge on (default: a fifth of the table)")
+    made.add_argument("--minutes", type=float, help="of wall clock, earlier sittings included (default: no limit)")
+    made.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    made.add_argument("--halve", default="deep", help="which models rungs are for: deep (default), all or none")
+    made.add_argument("--folds", type=int, default=0, help="also cross-validate the finalists (default 0: no)")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a keyword of fit")
+    explain = "folder of results and a report; the same command goes on where it stopped"
+    made.add_argument("-o", "--out", "--output", dest="out", metavar="FOLDER", help=explain)
+    made.add_argument("--seed", type=int, default=0, help="same seed, same bits (default 0)")
+    made.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_compare_samples(verbs: Any) -> None:
+    """``probgen compare-samples``."""
+    made = command(verbs, compare_samples)
     add_table(made)
     made.add_argument("drawn", help="rows of the same columns, such as those that probgen sample wrote")
     made.add_argument("--measures", metavar="A,B", help="some of them, such as energy_distance,recall (default: all)")

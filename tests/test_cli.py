@@ -26,6 +26,7 @@ COMMANDS = [
     "embed",
     "browse",
     "compare",
+    "compare-samples",
     "select",
     "models",
     "schema",

@@ -41,6 +41,7 @@ def blocks(language, text=README):
                 "autoregressive",
                 "anomalies",
                 "prediction",
+                "comparison",
                 "compression",
                 "modalities",
                 "text",

@@ -22,6 +22,7 @@ from probgen.plots.latent import (
     traversal_column,
     traversal_pictures,
 )
+from probgen.plots.leaderboard import leaderboard
 from probgen.plots.missing import flux, missing_patterns, missing_shares
 from probgen.plots.network import network
 from probgen.plots.overimputation import (
@@ -81,6 +82,7 @@ __all__ = [
     "label_calibration",
     "latent_dimensions",
     "latent_use",
+    "leaderboard",
     "learning_curves",
     "missing_patterns",
     "missing_shares",

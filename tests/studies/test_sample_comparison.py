@@ -216,7 +216,7 @@ def test_the_command_line_compares(tmp_path, capsys):
     for name, rows in (("real", mixed(0)), ("drawn", mixed(1))):
         pg.Table(rows).to_pandas().to_csv(tmp_path / f"{name}.csv", index=False)
     files = [str(tmp_path / f"{name}.csv") for name in ("real", "drawn")]
-    assert main(["compare", *files, "--measures", "recall,energy_distance"]) == 0
+    assert main(["compare-samples", *files, "--measures", "recall,energy_distance"]) == 0
     assert "energy_distance" in capsys.readouterr().out
-    assert main(["compare", *files, "--measures", "fid"]) == 2
+    assert main(["compare-samples", *files, "--measures", "fid"]) == 2
     assert "measures must be some of" in capsys.readouterr().err
