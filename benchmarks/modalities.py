@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,7 @@ def fitted(model: str, table: pg.Table, **options: Any) -> tuple[pg.Fit, float]:
     before = time.process_time()
     fit = pg.fit(model, table, progress=False, **{"validation_fraction": 0.0, "seed": 0, **options})
     if folder := os.environ.get("KEPT"):
-        fit.save(
-            f"{folder}/{model}_{'_'.join(str(value) for value in options.values() if isinstance(value, str))}.probgen"
-        )
+        fit.save(f"{folder}/{model}_{len(list(Path(folder).iterdir()))}.probgen")
     return fit, time.process_time() - before
 
 
@@ -162,7 +161,7 @@ def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Lin
 
 
 def super_resolution() -> Iterator[Line]:
-    """Patches of six by six pixels to twelve by twelve; the right third of two photographs is held out."""
+    """The eight by eight pixels in the middle of sixteen by sixteen, from eight by eight of half the size; the right third of two photographs is held out."""
     from scipy.ndimage import zoom
     from scipy.stats import multivariate_normal
 
@@ -170,44 +169,41 @@ def super_resolution() -> Iterator[Line]:
     parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     for photo in photographs():
         grey, cut = photo.mean(2, keepdims=True), photo.shape[1] * 2 // 3
-        parts["train"].append(patches(grey[:, :cut], 12, 5))
-        parts["test"].append(patches(grey[:, cut:], 12, 12))
-    told = {}
+        parts["train"].append(patches(grey[:, :cut], 16, 5))
+        parts["test"].append(patches(grey[:, cut:], 16, 8))
+    told, bicubic = {}, {}
     for name, found in parts.items():
-        large = np.concatenate(found)[..., 0]
-        small = np.round(large.reshape(-1, 6, 2, 6, 2).mean((2, 4)))
+        whole = np.concatenate(found)[..., 0]
+        small, large = np.round(whole.reshape(-1, 8, 2, 8, 2).mean((2, 4))), whole[:, 4:12, 4:12]
+        bicubic[name] = np.stack([zoom(one, 2, order=3, mode="nearest", grid_mode=True)[4:12, 4:12] for one in small])
         told[name] = (small + rng.uniform(-0.5, 0.5, small.shape), large + rng.uniform(-0.5, 0.5, large.shape), large)
     tables = {
         name: pg.Table.from_parts({"small": pg.Pictures(small, kind="real"), "large": pg.Pictures(large, kind="real")})
         for name, (small, large, _) in told.items()
     }
-    test, (small, large, clean) = tables["test"], told["test"]
-    bicubic = {
-        name: np.stack([zoom(one, 2, order=3, mode="nearest", grid_mode=True) for one in part[0]])
-        for name, part in told.items()
-    }
-    residual = (told["train"][1] - bicubic["train"]).reshape(len(bicubic["train"]), -1)
+    test, (_, large, clean) = tables["test"], told["test"]
+    residual = (told["train"][1] - bicubic["train"]).reshape(-1, 64)
     for title, spread in (("one normal a pixel", np.diag(residual.var(0))), ("one normal of all", np.cov(residual.T))):
-        density = (
-            multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic["test"]).reshape(len(large), -1))
-            / 144
-        )
+        density = multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic["test"]).reshape(-1, 64)) / 64
         yield {
-            "large": f"bicubic, {title}",
-            "psnr": psnr(bicubic["test"], clean),
-            "nats": float(density.mean()),
-            "error": error_of(density),
-        }
+            "large": f"bicubic, {title}", "psnr": psnr(bicubic["test"], clean), "nats": float(density.mean()), "error": error_of(density),
+        }  # fmt: skip
     for components in (1, 5, 10):
         fit, seconds = fitted(
             "gaussian_mixture", tables["train"], components=components, restarts=1, max_steps=steps(40)
         )
-        density = (fit.log_prob(test).value - fit.log_prob(test.hide("large")).value) / 144
-        drawn = np.stack([one.images("large")[..., 0] for one in fit.fill(test.hide("large"), 20, seed=0)])
+        density = (fit.log_prob(test).value - fit.log_prob(test.hide("large")).value) / 64
+        mean, drawn = mean_and_draw(fit, test, "large")
         yield {
-            "large": f"{components} normals", "psnr": psnr(drawn.mean(0), clean), "psnr_draw": psnr(drawn[0], clean),
-            "nats": float(density.mean()), "error": error_of(density), "seconds": seconds,
+            "large": f"{components} normals", "psnr": psnr(mean[..., 0], clean), "psnr_draw": psnr(drawn[..., 0], clean),
+            "nats": float(density.mean()), "error": error_of(density), "seconds": seconds, "patches": len(test),
         }  # fmt: skip
+
+
+def mean_and_draw(fit: pg.Fit, test: pg.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a picture that is hidden: the mean of 200 draws, and one of them."""
+    drawn = [one.images(name) for seed in range(10) for one in fit.fill(test.hide(name), 20, seed=seed)]
+    return np.mean(drawn, 0), drawn[0]
 
 
 def error_of(values: np.ndarray) -> float:
@@ -244,9 +240,9 @@ def colours() -> Iterator[Line]:
             "gaussian_mixture", tables["train"], components=components, restarts=1, max_steps=steps(40)
         )
         density = (fit.log_prob(test).value - fit.log_prob(test.hide("coloured")).value) / 192
-        drawn = np.stack([one.images("coloured") for one in fit.fill(test.hide("coloured"), 20, seed=0)])
+        mean, drawn = mean_and_draw(fit, test, "coloured")
         yield {
-            "coloured": f"{components} normals", "psnr": psnr(drawn.mean(0), clean), "psnr_draw": psnr(drawn[0], clean),
+            "coloured": f"{components} normals", "psnr": psnr(mean, clean), "psnr_draw": psnr(drawn, clean),
             "nats": float(density.mean()), "error": error_of(density), "seconds": seconds,
         }  # fmt: skip
 

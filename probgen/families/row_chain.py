@@ -65,6 +65,11 @@ class RowCells(nn.Module):
         nn.init.normal_(made.weight, std=0.5 * self.width**-0.5)
         return made
 
+    @property
+    def together(self) -> int:
+        """Rows that are walked through at once."""
+        return max(1, NUMBERS // (len(self.schema) * self.width * 2 * len(self.net.layers)))
+
     def last_tokens(self) -> list[int]:
         """Where texts end."""
         return [self.schema.index(text.names[-1]) for text in self.schema.tokens]
@@ -196,8 +201,7 @@ class RowChain(Observable):
         """X with its NaN cells drawn, each given the cells before it."""
         rows = x.reshape(-1, x.shape[-1]).clone()
         heard = self.told(len(rows))
-        each = max(1, NUMBERS // (rows.shape[1] * self.cells.width * 2 * len(self.cells.net.layers)))
-        for some in torch.arange(len(rows), device=x.device).split(each):
+        for some in torch.arange(len(rows), device=x.device).split(self.cells.together):
             own = None if heard is None else (heard[0][some], heard[1][some])
             rows[some] = Walk(self.cells, own).filled(rows[some])
         return torch.where(x.isnan(), rows.view(x.shape), x)
@@ -223,10 +227,7 @@ class RowChain(Observable):
             raise CapabilityError(
                 f"Column {free[0]!r} is unknown and has no levels, among which the most probable could be looked for; use fill or marginals."
             )
-        each, heard = (
-            max(1, NUMBERS // (beams * x.shape[1] * self.cells.width * 2 * len(self.cells.net.layers))),
-            self.told(len(x)),
-        )
+        each, heard = max(1, self.cells.together // beams), self.told(len(x))
         found = []
         for some in torch.arange(len(x), device=x.device).split(each):
             own = None if heard is None else (heard[0][some], heard[1][some])
@@ -263,6 +264,10 @@ class Walk:
         end = self.cells.ends.get(at)
         return torch.zeros_like(x[:, 0], dtype=torch.bool) if end is None else x[:, at - 1] == end
 
+    def drawn(self, said: Tensor, at: int, over: Tensor) -> Tensor:
+        """``(B,)`` cells of one column by what is said of them; whatever of rows that are over."""
+        return self.cells.heads.of[at].sample(said)
+
     def filled(self, x: Tensor) -> Tensor:
         """Rows with the unknown cells drawn."""
         x = x.clone()
@@ -270,7 +275,7 @@ class Walk:
             over, unknown = self.over(x, at), x[:, at].isnan()
             cell = torch.full_like(x[:, at], self.cells.ends.get(at, 0.0))
             if not bool((over | ~unknown).all()):
-                drawn = self.cells.heads.of[at].sample(self.cells.say(self.state(x, at), at))
+                drawn = self.drawn(self.cells.say(self.state(x, at), at), at, over)
                 cell = torch.where(over, cell, drawn.to(x))
             x[:, at] = torch.where(unknown, cell, x[:, at])
         return x

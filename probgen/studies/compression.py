@@ -14,6 +14,7 @@ from probgen.data.native import from_mapping
 from probgen.data.stored import Stored, dissected, sizes_of_peers
 from probgen.data.table import Table
 from probgen.errors import DataError
+from probgen.queries.compression.cell_by_cell import CellByCell
 from probgen.queries.compression.container import smallest, unpacked
 from probgen.queries.compression.verbs import column_bits, decompress
 
@@ -143,7 +144,8 @@ def columns_of(fit: Any, stored: Stored, rows: int) -> list[dict[str, Any]]:
 
 def said_of(fit: Any, stored: Stored) -> float:
     """Bits by the density of the model, cells being intervals of their columns' precision."""
-    how = {} if fit.traits.density == "exact" else {"method": "lower_bound", "draws": 50}
+    bound = fit.traits.density != "exact" and not CellByCell.takes(fit)
+    how = {"method": "lower_bound", "draws": 50} if bound else {}
     rows = fit.log_prob(as_table(fit, stored), **how)
     widths = sum(widths_of(fit, stored, place) for place, reading in enumerate(stored.readings) if reading is not None)
     return -(np.asarray(rows).sum() + widths) / np.log(2)

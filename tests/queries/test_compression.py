@@ -196,6 +196,77 @@ def test_parts_are_all_rows_once():
         assert np.concatenate([np.arange(rows)[part] for part in parts(rows)] or [[]]).tolist() == list(range(rows))
 
 
+# ----------------------------------------------------------------------------------------------------- cell by cell
+def pictures(rows, seed=0):
+    """Squares of five pixels, bright where a label says so, of four grey levels; a tenth of the cells is unknown."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(2, size=rows)
+    grey = rng.binomial(3, np.where(label[:, None, None] == np.indices((5, 5)).sum(0) % 2, 0.8, 0.2))
+    return pg.Table.from_images(grey, levels=4, others={"label": [("even", "odd")[at] for at in label]})
+
+
+@pytest.fixture(scope="module")
+def pixel_by_pixel():
+    return pg.fit("pixel_cnn", pictures(400), hidden=(8, 8), max_steps=60, seed=0, progress=False)
+
+
+def test_pictures_cost_their_exact_densities(pixel_by_pixel, tmp_path):
+    test = pictures(700, 1)
+    pixel_by_pixel.compress(test, tmp_path / "t")
+    assert pg.decompress(tmp_path / "t", pixel_by_pixel).values.tobytes() == test.values.tobytes()
+    said = -pixel_by_pixel.log_prob(test).value.sum() * BITS / 8
+    assert said <= len(unpacked(tmp_path / "t").blocks[0].bits) <= 1.002 * said + 4
+
+
+def test_holes_in_pictures_and_in_their_labels_come_back(pixel_by_pixel, tmp_path):
+    whole = pictures(60, 2)
+    test = whole.with_values(np.where(np.random.default_rng(0).random(whole.values.shape) < 0.2, np.nan, whole.values))
+    pixel_by_pixel.compress(test, tmp_path / "t", rows=25)
+    assert pg.decompress(tmp_path / "t", pixel_by_pixel).values.tobytes() == test.values.tobytes()
+    some = pg.decompress(tmp_path / "t", pixel_by_pixel, rows=slice(20, 31))
+    assert some.values.tobytes() == test.values[20:31].tobytes()
+
+
+@pytest.fixture(scope="module")
+def said():
+    """Words of three lengths, a level beside."""
+    rng = np.random.default_rng(3)
+    word = rng.choice(["a", "ba", "bab", ""], 300)
+    return pg.Table.from_parts(
+        {"word": pg.Texts([str(w) for w in word]), "long": ["no" if len(w) < 2 else "yes" for w in word]}
+    )
+
+
+def test_texts_of_rows_cost_their_exact_densities(said, tmp_path):
+    fit = pg.fit("conditional_transformer", said, width=16, max_steps=40, learning_rate=3e-3, seed=0, progress=False)
+    for table in (said, said.take([0]), said.take([1, 5]), said.take([])):
+        fit.compress(table, tmp_path / "t", overwrite=True)
+        assert pg.decompress(tmp_path / "t", fit).values.tobytes() == table.values.tobytes()
+    fit.compress(said, tmp_path / "t", overwrite=True)
+    cost = -fit.log_prob(said).value.sum() * BITS / 8
+    assert cost <= len(unpacked(tmp_path / "t").blocks[0].bits) <= 1.01 * cost + 4
+    assert pg.decompress(tmp_path / "t", fit).texts("word") == said.texts("word")
+    holes = said.with_values(np.where(np.random.default_rng(0).random(said.values.shape) < 0.3, np.nan, said.values))
+    fit.compress(holes, tmp_path / "t", overwrite=True)
+    assert pg.decompress(tmp_path / "t", fit).values.tobytes() == holes.values.tobytes()
+
+
+def test_letters_behind_the_end_of_a_text_are_refused(said, tmp_path):
+    fit = pg.fit("conditional_transformer", said, width=16, max_steps=2, seed=0, progress=False)
+    values = said.values.copy()
+    values[4, :2] = [said.schema.columns[0].cardinality - 1, 0]
+    with pytest.raises(pg.DataError, match=r"Row 4 .* behind the end"):
+        fit.compress(said.with_values(values), tmp_path / "t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_cannot_be_listed_are_refused_cell_by_cell(said, tmp_path):
+    frame = pd.DataFrame({"a": np.arange(40) / 7, "b": list("xy") * 20})
+    fit = pg.fit("conditional_transformer", frame, width=16, max_steps=2, seed=0, progress=False)
+    with pytest.raises(pg.CapabilityError, match="column 'a' is real"):
+        fit.compress(frame, tmp_path / "t")
+
+
 # -------------------------------------------------------------------------------------------------------- sequences
 @pytest.mark.parametrize("covariance", [None, "full"])
 def test_sequences_cost_what_the_forward_pass_says(covariance, tmp_path):

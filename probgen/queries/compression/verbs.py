@@ -18,6 +18,7 @@ from probgen.data.stored import Reading, Stored, dissected, rejoined
 from probgen.errors import CapabilityError, DataError
 from probgen.program import UserProgram
 from probgen.queries.compression.bits_back import BitsBack
+from probgen.queries.compression.cell_by_cell import CellByCell
 from probgen.queries.compression.chain_rule import ChainRule
 from probgen.queries.compression.coders import Coder, Empty, Meter, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
@@ -134,7 +135,7 @@ class Blocks:
 
     def __init__(self, fit: Any, readings: tuple[Reading | None, ...], told: Any) -> None:
         self.readings, self.told, self.elsewhere = readings, told, ~modelled(readings)
-        self.coder = coder_of(fit)(fit, readings)
+        self.coder, self.names = coder_of(fit)(fit, readings), fit.schema.names
 
     def written(self, stored: Stored, edges: np.ndarray) -> Block:
         """The bits of the rows (the sequences) between some edges."""
@@ -145,7 +146,13 @@ class Blocks:
             bits = self.coder.write(numbers, known, lambda stack: self.holes(stack, known))
             return Block(check, bits)
         writer = Writer()
-        self.coder.code(writer, numbers, self.holes(writer, known))
+        coded = self.coder.code(writer, numbers, self.holes(writer, known))
+        lost = np.argwhere((coded != numbers) & known & ~self.elsewhere)
+        if len(lost):
+            raise DataError(
+                f"Row {lost[0][0]} of a block has a cell in column {self.names[lost[0][1]]!r} that the model rules out: letters behind the end of a text;"
+                " correct the row."
+            )
         return Block(check, writer.finish())
 
     def read(self, block: Block, edges: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +196,8 @@ def strayed(at: int) -> DataError:
 
 def coder_of(fit: Any) -> type:
     """How blocks are coded."""
+    if CellByCell.takes(fit):
+        return CellByCell
     if fit.traits.density == "lower_bound":
         return BitsBack
     return HiddenStates if fit.traits.sequences else ChainRule
@@ -257,7 +266,8 @@ def check_model(fit: Any) -> None:
     if isinstance(fit.program, UserProgram) or traits.density not in CODED or bound_of_sequences:
         raise CapabilityError(
             f"{fit.name!r} cannot compress: its density is {traits.density.replace('_', ' ')}{' of sequences' if traits.sequences else ''}."
-            " Models of rows whose density is exact can, those with latents of rows under a guide, and hidden_markov."
+            " Models of rows whose density is exact can, those with latents of rows under a guide, those that say cells one after another, and"
+            " hidden_markov."
         )
     if fit.program.inputs:
         raise CapabilityError(f"{fit.name!r} says nothing of its inputs {list(fit.program.inputs)}; fit one without.")
