@@ -165,3 +165,8 @@ def patches(photo: np.ndarray, size: int, step: int) -> np.ndarray:
     """``(N, size, size, C)``, row by row."""
     windows = np.lib.stride_tricks.sliding_window_view(photo, (size, size), (0, 1))[::step, ::step]
     return windows.reshape(-1, photo.shape[2], size, size).transpose(0, 2, 3, 1)
+
+
+def turned(squares: np.ndarray) -> np.ndarray:
+    """``(8 N, size, size, ...)``: turned by quarters, and mirrored."""
+    return np.concatenate([np.rot90(some, k, (1, 2)) for some in (squares, squares[:, ::-1]) for k in range(4)])

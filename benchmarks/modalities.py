@@ -26,6 +26,7 @@ from benchmarks._modalities import (
     pronunciations,
     quarter,
     small_digits,
+    turned,
 )
 
 Line = dict[str, Any]
@@ -162,20 +163,23 @@ def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Lin
 
 def super_resolution() -> Iterator[Line]:
     """The eight by eight pixels in the middle of sixteen by sixteen, from eight by eight of half the size; the right third of two photographs is held out."""
-    from scipy.ndimage import zoom
+    from PIL import Image
     from scipy.stats import multivariate_normal
 
     rng = np.random.default_rng(0)
     parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
     for photo in photographs():
         grey, cut = photo.mean(2, keepdims=True), photo.shape[1] * 2 // 3
-        parts["train"].append(patches(grey[:, :cut], 16, 5))
+        parts["train"].append(turned(patches(grey[:, :cut], 16, 10)))
         parts["test"].append(patches(grey[:, cut:], 16, 8))
     told, bicubic = {}, {}
     for name, found in parts.items():
         whole = np.concatenate(found)[..., 0]
         small, large = np.round(whole.reshape(-1, 8, 2, 8, 2).mean((2, 4))), whole[:, 4:12, 4:12]
-        bicubic[name] = np.stack([zoom(one, 2, order=3, mode="nearest", grid_mode=True)[4:12, 4:12] for one in small])
+        enlarged = [
+            Image.fromarray(one.astype(np.float32)).resize((16, 16), Image.Resampling.BICUBIC) for one in small
+        ]
+        bicubic[name] = np.stack([np.asarray(one)[4:12, 4:12] for one in enlarged])
         told[name] = (small + rng.uniform(-0.5, 0.5, small.shape), large + rng.uniform(-0.5, 0.5, large.shape), large)
     tables = {
         name: pg.Table.from_parts({"small": pg.Pictures(small, kind="real"), "large": pg.Pictures(large, kind="real")})
