@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -170,3 +171,55 @@ def patches(photo: np.ndarray, size: int, step: int) -> np.ndarray:
 def turned(squares: np.ndarray) -> np.ndarray:
     """``(8 N, size, size, ...)``: turned by quarters, and mirrored."""
     return np.concatenate([np.rot90(some, k, (1, 2)) for some in (squares, squares[:, ::-1]) for k in range(4)])
+
+
+class Enlarged(NamedTuple):
+    """Patches of two sizes: as a table with even noise of one grey level, the large ones with it and without, and by bicubic interpolation."""
+
+    table: pg.Table
+    noisy: np.ndarray
+    clean: np.ndarray
+    bicubic: np.ndarray
+
+
+def enlarging() -> dict[str, Enlarged]:
+    """Patches to learn from, in all orientations, and those of the right third, row by row."""
+    from PIL import Image
+
+    rng, found = np.random.default_rng(0), {}
+    for name, parts in {
+        "train": [turned(patches(left(photo).mean(2, keepdims=True), 16, 10)) for photo in photographs()],
+        "test": [patches(right(photo).mean(2, keepdims=True), 16, 8) for photo in photographs()],
+    }.items():
+        whole = np.concatenate(parts)[..., 0]
+        small, large = np.round(whole.reshape(-1, 8, 2, 8, 2).mean((2, 4))), whole[:, 4:12, 4:12]
+        scaled = [Image.fromarray(one.astype(np.float32)).resize((16, 16), Image.Resampling.BICUBIC) for one in small]
+        noisy, dim = (values + rng.uniform(-0.5, 0.5, values.shape) for values in (large, small))
+        table = pg.Table.from_parts({"small": pg.Pictures(dim, kind="real"), "large": pg.Pictures(noisy, kind="real")})
+        found[name] = Enlarged(table, noisy, large, np.stack([np.asarray(one)[4:12, 4:12] for one in scaled]))
+    return found
+
+
+def colouring() -> tuple[dict[str, pg.Table], dict[str, np.ndarray]]:
+    """Patches of eight by eight pixels, grey and in colours, with even noise of one level; and as they are."""
+    rng, tables = np.random.default_rng(0), {}
+    clean = {
+        "train": np.concatenate([patches(left(photo), 8, 5) for photo in photographs()]),
+        "test": np.concatenate([patches(right(photo), 8, 8) for photo in photographs()]),
+    }
+    for name, found in clean.items():
+        grey, coloured = (values + rng.uniform(-0.5, 0.5, values.shape) for values in (np.round(found.mean(3)), found))
+        tables[name] = pg.Table.from_parts({
+            "grey": pg.Pictures(grey, kind="real"), "coloured": pg.Pictures(coloured, kind="real"),
+        })  # fmt: skip
+    return tables, clean
+
+
+def left(photo: np.ndarray) -> np.ndarray:
+    """What is learnt from."""
+    return photo[:, : photo.shape[1] * 2 // 3]
+
+
+def right(photo: np.ndarray) -> np.ndarray:
+    """What is held out."""
+    return photo[:, photo.shape[1] * 2 // 3 :]

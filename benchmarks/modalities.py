@@ -18,15 +18,14 @@ from benchmarks._modalities import (
     STYLES,
     WORDS,
     Voices,
+    colouring,
     composed,
     distance,
+    enlarging,
     nearest,
-    patches,
-    photographs,
     pronunciations,
     quarter,
     small_digits,
-    turned,
 )
 
 Line = dict[str, Any]
@@ -163,34 +162,16 @@ def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Lin
 
 def super_resolution() -> Iterator[Line]:
     """The eight by eight pixels in the middle of sixteen by sixteen, from eight by eight of half the size; the right third of two photographs is held out."""
-    from PIL import Image
     from scipy.stats import multivariate_normal
 
-    rng = np.random.default_rng(0)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for photo in photographs():
-        grey, cut = photo.mean(2, keepdims=True), photo.shape[1] * 2 // 3
-        parts["train"].append(turned(patches(grey[:, :cut], 16, 10)))
-        parts["test"].append(patches(grey[:, cut:], 16, 8))
-    told, bicubic = {}, {}
-    for name, found in parts.items():
-        whole = np.concatenate(found)[..., 0]
-        small, large = np.round(whole.reshape(-1, 8, 2, 8, 2).mean((2, 4))), whole[:, 4:12, 4:12]
-        enlarged = [
-            Image.fromarray(one.astype(np.float32)).resize((16, 16), Image.Resampling.BICUBIC) for one in small
-        ]
-        bicubic[name] = np.stack([np.asarray(one)[4:12, 4:12] for one in enlarged])
-        told[name] = (small + rng.uniform(-0.5, 0.5, small.shape), large + rng.uniform(-0.5, 0.5, large.shape), large)
-    tables = {
-        name: pg.Table.from_parts({"small": pg.Pictures(small, kind="real"), "large": pg.Pictures(large, kind="real")})
-        for name, (small, large, _) in told.items()
-    }
-    test, (_, large, clean) = tables["test"], told["test"]
-    residual = (told["train"][1] - bicubic["train"]).reshape(-1, 64)
+    told = enlarging()
+    tables, test = {name: part.table for name, part in told.items()}, told["test"].table
+    large, clean, bicubic = told["test"].noisy, told["test"].clean, told["test"].bicubic
+    residual = (told["train"].noisy - told["train"].bicubic).reshape(-1, 64)
     for title, spread in (("one normal a pixel", np.diag(residual.var(0))), ("one normal of all", np.cov(residual.T))):
-        density = multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic["test"]).reshape(-1, 64)) / 64
+        density = multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic).reshape(-1, 64)) / 64
         yield {
-            "large": f"bicubic, {title}", "psnr": psnr(bicubic["test"], clean), "nats": float(density.mean()), "error": error_of(density),
+            "large": f"bicubic, {title}", "psnr": psnr(bicubic, clean), "nats": float(density.mean()), "error": error_of(density),
         }  # fmt: skip
     for components in (1, 5, 10):
         fit, seconds = fitted(
@@ -221,21 +202,10 @@ def psnr(said: np.ndarray, right: np.ndarray) -> float:
 
 def colours() -> Iterator[Line]:
     """Patches of eight by eight grey pixels to their colours; the right third of two photographs is held out."""
-    rng = np.random.default_rng(0)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for photo in photographs():
-        cut = photo.shape[1] * 2 // 3
-        parts["train"].append(patches(photo[:, :cut], 8, 5))
-        parts["test"].append(patches(photo[:, cut:], 8, 8))
-    tables, clean = {}, np.concatenate(parts["test"])
-    for name, found in parts.items():
-        coloured = np.concatenate(found)
-        grey = np.round(coloured.mean(3)) + rng.uniform(-0.5, 0.5, coloured.shape[:3])
-        tables[name] = pg.Table.from_parts({
-            "grey": pg.Pictures(grey, kind="real"), "coloured": pg.Pictures(coloured + rng.uniform(-0.5, 0.5, coloured.shape), kind="real"),
-        })  # fmt: skip
+    tables, found = colouring()
+    clean = found["test"]
     test = tables["test"]
-    mean = np.concatenate(parts["train"]).mean((0, 1, 2))
+    mean = found["train"].mean((0, 1, 2))
     grey = test.images("grey")
     yield {"coloured": "grey", "psnr": psnr(np.repeat(grey, 3, 3), clean)}
     yield {"coloured": "grey and the mean colour", "psnr": psnr(grey + mean - mean.mean(), clean)}
