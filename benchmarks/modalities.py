@@ -97,13 +97,13 @@ def speech() -> Iterator[Line]:
 def captions() -> Iterator[Line]:
     """What two digits of MNIST are, how bright, and where; pictures of digits that were never seen."""
     told: dict[str, pg.Table] = {}
-    for split, rows in (("train", int(os.environ.get("ROWS", 20_000))), ("test", 1000)):
+    for split, rows in (("train", int(os.environ.get("ROWS", 40_000))), ("test", 1000)):
         found, texts = composed(*small_digits(split, 14), rows, 0)
         grey = pg.Pictures(np.round(15 * found), levels=16)
         told[split] = pg.Table.from_parts({"picture": grey, "caption": pg.Texts(texts, tokens="words")})
     fit, seconds = fitted(
         "conditional_transformer", told["train"], inputs="picture", width=64, layers=2, dropout=0.1, batch_size=64, learning_rate=2e-3,
-        max_steps=steps(3000),
+        max_steps=steps(6000),
     )  # fmt: skip
     said, right = fit.most_probable(told["test"].hide("caption")).texts("caption"), told["test"].texts("caption")
     pairs = [
