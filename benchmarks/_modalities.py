@@ -117,7 +117,9 @@ def altered(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 STYLES = {"bright": 1.0, "dim": 0.45}
 
 
-def composed(pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int) -> tuple[np.ndarray, list[str]]:
+def composed(
+    pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int, above: bool = True
+) -> tuple[np.ndarray, list[str]]:
     """Pictures of two digits, beside or above each other, and what is to be seen.
 
     Args:
@@ -125,17 +127,18 @@ def composed(pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int) -> 
         digits: ``(N,)`` which they are.
         rows: how many.
         seed: of the choice.
+        above: some of them; else all are beside each other, in half of the height.
     """
     side = pictures.shape[1]
     rng, made, told = np.random.default_rng(seed), np.zeros((rows, 2 * side, 2 * side)), []
     for row in range(rows):
         pair, style = rng.integers(0, len(pictures), 2), rng.choice(list(STYLES), 2)
-        beside = bool(rng.integers(2))
+        beside = bool(rng.integers(2)) or not above
         for place, (at, how) in enumerate(zip(pair, style, strict=True)):
             made[row][quarter(beside, place, side)] = STYLES[how] * pictures[at]
         parts = [f"a {how} {WORDS[digits[at]]}" for at, how in zip(pair, style, strict=True)]
         told.append(f"{parts[0]} {'beside' if beside else 'above'} {parts[1]}")
-    return made, told
+    return made if above else made[:, side // 2 : side // 2 + side], told
 
 
 def quarter(beside: bool, place: int, side: int) -> tuple[slice, slice]:
@@ -145,13 +148,14 @@ def quarter(beside: bool, place: int, side: int) -> tuple[slice, slice]:
 
 
 def small_digits(split: str, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(N, side, side)`` pictures of MNIST from 0 to 1, made smaller, and which digits they are."""
+    """``(N, side, side)`` pictures of MNIST, made smaller, whose brightest pixel is 1, and which digits they are."""
     with np.load(folder() / "images" / "mnist.npz", allow_pickle=False) as found:
         pictures, digits = found[f"{split}_x"] / 255.0, found[f"{split}_y"].astype(int)
     times = -(-pictures.shape[1] // side)
     margin = (times * side - pictures.shape[1]) // 2
     framed = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin)))
-    return framed.reshape(-1, side, times, side, times).mean((2, 4)), digits
+    small = framed.reshape(-1, side, times, side, times).mean((2, 4))
+    return small / small.max((1, 2), keepdims=True), digits
 
 
 # -- photographs -------------------------------------------------------------------------------------------------------
