@@ -1,0 +1,1 @@
+"""The topics of an introductory course in generative models, one short function each."""
