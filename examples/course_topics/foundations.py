@@ -94,19 +94,19 @@ def latent_class(restarts=10):
     points=20,
 )
 def kernel_density(points=400):
-    penguins = pg.load_dataset("penguins").select(["flipper_length_mm"])
+    penguins = pg.load_dataset("penguins").select(["bill_length_mm"])
     penguins = penguins.take(penguins.known[:, 0])
     train, test = penguins.split(0.7, 0.3, seed=0)
-    at = np.linspace(165, 240, points)
+    at = np.linspace(30, 62, points)
     figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
-    axes.hist(penguins.values[:, 0], bins=38, density=True, color="#e3e7ec")
+    axes.hist(penguins.values[:, 0], bins=36, density=True, color="#e3e7ec")
     scores = {}
     for width in (0.03, "cross_validation", 0.8):  # in standard deviations
         fit = pg.fit("kernel_density", train, bandwidth=width, progress=False)
-        line = np.exp(fit.log_prob(pg.Table({"flipper_length_mm": at}, schema=penguins.schema)).value)
+        line = np.exp(fit.log_prob(pg.Table({"bill_length_mm": at}, schema=penguins.schema)).value)
         scores[f"nats a row, width {width}"] = fit.log_prob(test).mean().value
         axes.plot(at, line, linewidth=3 if width == "cross_validation" else 1.2, label=f"bandwidth {width}")
-    axes.set(xlabel="flipper length (mm)", ylabel="density")
+    axes.set(xlabel="bill length (mm)", ylabel="density")
     axes.legend(frameon=False)
     return figure, scores
 
