@@ -12,7 +12,7 @@ import argparse
 import time
 from pathlib import Path
 
-from course_topics import PARTS, TOPICS
+from course_topics import FURTHER, PARTS, TOPICS
 from course_topics.pages import LANGUAGES, page
 from matplotlib import pyplot
 
@@ -28,7 +28,7 @@ def main() -> None:
     if given.pages:
         for language, names in LANGUAGES.items():
             place = Path(given.pages) / names["file"]
-            place.write_text(page(PARTS, language), encoding="utf-8")
+            place.write_text(page(PARTS, FURTHER, language), encoding="utf-8")
             print(place)
         return
     Path(given.out).mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """A generator, and a critic that tells its rows from the data's."""
 
 import numpy as np
-from course_topics.register import topic
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 
@@ -49,7 +49,10 @@ def conditional_gan(steps=2500):
     levels = digits.schema["target"].levels
     drawn = np.stack([fit.sample(10, given={"target": level}, seed=1).images()[..., 0] for level in levels], axis=1)
     axes = plots.picture_rows(drawn, columns=list(levels), title="Drawn given the digit")
-    return axes.figure, {"energy distance": fit.diagnostics["energy_distance"], "coverage": fit.diagnostics["coverage"]}
+    return axes.figure, {
+        "energy distance": fit.diagnostics["energy_distance"],
+        "coverage": fit.diagnostics["coverage"],
+    }
 
 
 def edges(pictures):

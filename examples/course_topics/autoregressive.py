@@ -1,10 +1,10 @@
 """One cell after another: perceptrons with masks, recurrent networks, transformers, convolutions."""
 
 import numpy as np
-from course_topics.register import topic
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 
@@ -88,7 +88,7 @@ def transformer(steps=700, draws=100):
     right = np.mean([text in {in_words(number) for number in range(1, 1000)} for text in made_up])
     return figure, {
         "share of made-up texts that are numbers": right,
-        "bits a letter": pg.text_score(fit, unseen).bits_a_character,
+        "bits a letter": pg.text_score(fit, unseen).bits_per_character,
     }
 
 
@@ -106,7 +106,13 @@ def masked_transformer(steps=400, draws=5):
     digits = pg.Table.from_images(pg.load_dataset("digits").images() > 7.5)
     train, test = digits.split(0.8, 0.2, seed=0)
     fit = pg.fit(
-        "masked_transformer", train, hidden=(32, 32), learning_rate=3e-3, batch_size=64, max_steps=steps, progress=False
+        "masked_transformer",
+        train,
+        hidden=(32, 32),
+        learning_rate=3e-3,
+        batch_size=64,
+        max_steps=steps,
+        progress=False,
     )
     holes, hidden = pg.ampute(test.take(range(6)), 0.5, seed=0)
     filled = fit.fill(holes, draws=draws, seed=0)
@@ -147,7 +153,7 @@ def pixel_cnn(steps=250, each=6):
 )
 def conditional_transformer(steps=300):
     digits = pg.load_dataset("digits")
-    names = "zero one two three four five six seven eight nine".split()
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     words = [names[int(digit)] for digit in digits.column("target")]
     table = pg.Table.from_parts({"photo": pg.Pictures(digits.images(), levels=17), "word": pg.Texts(words)})
     train, test = table.split(0.8, 0.2, seed=0)
@@ -156,5 +162,7 @@ def conditional_transformer(steps=300):
     )
     said = fit.most_probable(test.hide("word"), beams=3).texts("word")
     right = np.mean([one == other for one, other in zip(said, test.texts("word"), strict=True)])
-    axes = plots.picture_rows(test.images()[None, :9, ..., 0], columns=said[:9], title="Read, and said letter by letter")
+    axes = plots.picture_rows(
+        test.images()[None, :9, ..., 0], columns=said[:9], title="Read, and said letter by letter"
+    )
     return axes.figure, {"names that are right": right}

@@ -1,10 +1,10 @@
 """Densities known up to a factor."""
 
 import numpy as np
-from course_topics.register import topic
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 
@@ -17,11 +17,12 @@ from probgen import plots
     source="Smolensky (1986); Hinton (2002)",
     steps=3,
     draws=10,
+    hidden=4,
 )
-def boltzmann_machine(steps=1500, draws=64):
+def boltzmann_machine(steps=1500, draws=64, hidden=64):
     digits = pg.Table.from_images(pg.load_dataset("digits").images() > 7.5)
     train, test = digits.split(0.8, 0.2, seed=0)
-    fit = pg.fit("boltzmann_machine", train, hidden=64, max_steps=steps, seed=0, progress=False)
+    fit = pg.fit("boltzmann_machine", train, hidden=hidden, max_steps=steps, seed=0, progress=False)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
     plots.images(train.take(range(64)), columns=8, title="Digits", axes=left)
     plots.images(fit.sample(draws, seed=1), columns=8, title="Drawn by Gibbs sampling", axes=right)
@@ -37,11 +38,13 @@ def boltzmann_machine(steps=1500, draws=64):
     source="LeCun et al. (2006); Gutmann and Hyvärinen (2010)",
     steps=3,
     points=8,
+    hidden=(8,),
+    toys=("two_moons",),
 )
-def energy(steps=1200, points=80):
-    options = {"hidden": (64, 64), "base": "independent", "batch_size": 256, "learning_rate": 3e-3}
+def energy(steps=1200, points=80, hidden=(64, 64), toys=("two_moons", "eight_normals", "rings")):
+    options = {"hidden": hidden, "base": "independent", "batch_size": 256, "learning_rate": 3e-3}
     how = {"rows": 4000, "points": points, "max_steps": steps, "seed": 0, "progress": False}
-    study = pg.toy_study({"energy": options}, ["two_moons", "eight_normals", "rings"], **how)
+    study = pg.toy_study({"energy": options}, toys, **how)
     return plots.toy_gallery(study), {f"nats below the truth, {s['toy']}": s["kl"] for s in study.scores}
 
 

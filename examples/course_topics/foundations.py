@@ -1,10 +1,10 @@
 """Networks, naive Bayes, mixtures, kernels, factors."""
 
 import numpy as np
-from course_topics.register import topic
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 

@@ -1,10 +1,10 @@
 """Codes of pictures, and pictures out of codes."""
 
 import numpy as np
-from course_topics.register import topic
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from probgen import plots
 
 FAST = bool(os.environ.get("PROBGEN_FAST"))
-TOPICS: dict[str, "Topic"] = {}
-"""By name, in the order of the course."""
+REGISTERED: list["Topic"] = []
+"""Of all files, in the order in which they were imported."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def topic(
     """Register a function as a topic; ``fast`` are its arguments in the fast mode."""
 
     def registered(function: Callable) -> Callable:
-        TOPICS[function.__name__] = Topic(function, title, titulo, sentence, frase, tuple(models), source, fast)
+        REGISTERED.append(Topic(function, title, titulo, sentence, frase, tuple(models), source, fast))
         return function
 
     return registered

@@ -1,9 +1,9 @@
 """Series with hidden states."""
 
 import numpy as np
-from course_topics.register import topic
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 # fmt: off

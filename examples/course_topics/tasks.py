@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from course_topics.register import topic
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.register import topic
 from probgen import plots
 
 
@@ -19,11 +19,12 @@ from probgen import plots
     models=["gaussian_mixture", "kernel_density"],
     source="Good (1952)",
     points=10,
+    rows=200,
 )
-def density(points=100):
+def density(points=100, rows=1000):
     models = {"gaussian_mixture": {"components": 24}, "kernel_density": {}, "factor_analysis": {"latent": 1}}
     toys = ["two_moons", "two_spirals", "rings", "banana"]
-    study = pg.toy_study(models, toys, rows=1000, points=points, restarts=1, seed=0, progress=False)
+    study = pg.toy_study(models, toys, rows=rows, points=points, restarts=1, seed=0, progress=False)
     return plots.toy_gallery(study), {
         f"nats below the truth, {name}": study.score("two_moons", name)["kl"] for name in models
     }
@@ -198,7 +199,7 @@ def anomalies(restarts=5):
     "Una densidad conjunta clasifica con la regla de Bayes y admite datos faltantes; la regresión logística aprende solo la etiqueta.",
     models=["naive_bayes", "gaussian_mixture"],
     source="Ng and Jordan (2002)",
-    rows=(40,),
+    rows=(40, 80),
     repeats=1,
     holes=(0.3,),
 )
