@@ -72,7 +72,7 @@ def edges(pictures):
     steps=3,
     rows=100,
 )
-def image_to_image_gan(steps=600, rows=1797):
+def image_to_image_gan(steps=400, rows=1797):
     pictures = pg.load_dataset("digits").images()[:rows, ..., 0]
     table = pg.Table.from_parts({"edges": pg.Pictures(edges(pictures)), "digit": pg.Pictures(pictures, levels=17)})
     train, test = table.split(0.9, 0.1, seed=0)

@@ -46,10 +46,11 @@ def diffusion(steps=700, draws=64):
     models=["diffusion"],
     source="Ho and Salimans (2022)",
     steps=2,
+    hidden=(16,),
 )
-def conditional_diffusion(steps=2000):
+def conditional_diffusion(steps=2000, hidden=(256, 256)):
     digits = pg.load_dataset("digits")
-    fit = pg.fit("diffusion", digits, hidden=(256, 256), max_steps=steps, seed=0, progress=False)
+    fit = pg.fit("diffusion", digits, hidden=hidden, max_steps=steps, seed=0, progress=False)
     levels = list(digits.schema["target"].levels)
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
     spread = {}
@@ -91,9 +92,10 @@ def discrete_diffusion(steps=1500, rows=1797):
     steps=3,
     points=6,
     test_rows=50,
+    draws=10,
 )
-def score_sde(steps=1300, points=60, test_rows=1000):
+def score_sde(steps=1300, points=60, test_rows=1000, draws=1000):
     options = {"hidden": (128, 128), "max_steps": steps, "batch_size": 256, "learning_rate": 3e-3}
-    how = {"rows": 4000, "test_rows": test_rows, "points": points, "seed": 0, "progress": False}
+    how = {"rows": 4000, "test_rows": test_rows, "points": points, "draws": draws, "seed": 0, "progress": False}
     study = pg.toy_study({"score_sde": options}, ["two_moons", "pinwheel"], **how)
     return plots.toy_gallery(study), {f"nats below the truth, {s['toy']}": s["kl"] for s in study.scores}

@@ -39,11 +39,12 @@ def boltzmann_machine(steps=1500, draws=64, hidden=64):
     steps=3,
     points=8,
     hidden=(8,),
+    draws=10,
     toys=("two_moons",),
 )
-def energy(steps=1200, points=80, hidden=(64, 64), toys=("two_moons", "eight_normals", "rings")):
+def energy(steps=1200, points=80, hidden=(64, 64), draws=1000, toys=("two_moons", "eight_normals", "rings")):
     options = {"hidden": hidden, "base": "independent", "batch_size": 256, "learning_rate": 3e-3}
-    how = {"rows": 4000, "points": points, "max_steps": steps, "seed": 0, "progress": False}
+    how = {"rows": 4000, "points": points, "draws": draws, "max_steps": steps, "seed": 0, "progress": False}
     study = pg.toy_study({"energy": options}, toys, **how)
     return plots.toy_gallery(study), {f"nats below the truth, {s['toy']}": s["kl"] for s in study.scores}
 

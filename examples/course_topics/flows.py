@@ -65,9 +65,10 @@ def spline_flow(steps=1200, points=80):
     steps=3,
     points=6,
     test_rows=50,
+    draws=10,
 )
-def continuous_flow(steps=1300, points=60, test_rows=1000):
+def continuous_flow(steps=1300, points=60, test_rows=1000, draws=1000):
     options = {"hidden": (128, 128), "max_steps": steps, "batch_size": 256, "learning_rate": 3e-3}
-    how = {"rows": 4000, "test_rows": test_rows, "points": points, "seed": 0, "progress": False}
+    how = {"rows": 4000, "test_rows": test_rows, "points": points, "draws": draws, "seed": 0, "progress": False}
     study = pg.toy_study({"continuous_flow": options}, TOYS, **how)
     return plots.toy_gallery(study), {f"nats below the truth, {s['toy']}": s["kl"] for s in study.scores}

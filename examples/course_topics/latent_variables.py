@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib import pyplot
 
 import probgen as pg
+from course_topics.drawing import coloured_digits
 from course_topics.register import topic
 from probgen import plots
 
@@ -21,12 +22,12 @@ def autoencoder(steps=3000):
     digits = pg.load_dataset("digits")
     pictures = pg.Table.from_images(digits.images(), levels=17)
     fit = pg.fit("autoencoder", pictures, latent=2, hidden=(128, 64), max_steps=steps, seed=0, progress=False)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained", width_ratios=[2, 3])
     shown = pictures.take(range(10))
     again = fit.decode(fit.embed(shown))
-    both = np.stack([shown.images(), again.images()], axis=1)[..., 0]  # (10, 2, 8, 8)
-    plots.picture_rows(both, left, columns=["digit", "decoded"], limits=(0, 16), title="Through two numbers and back")
-    plots.embedding_plane(fit.embed(pictures), np.array(digits.column("target")).astype(str), right, "The codes")
+    figure, (above, below) = pyplot.subplots(2, 1, figsize=(6.4, 6.4), layout="constrained", height_ratios=[1, 3])
+    both = np.stack([shown.images(), again.images()])[..., 0]  # (2, 10, 8, 8)
+    plots.picture_rows(both, above, rows=["digit", "decoded"], limits=(0, 16), title="Through two numbers and back")
+    coloured_digits(fit.embed(pictures), digits.column("target"), below, "The two numbers of every digit")
     return figure, {"mean absolute error in grey levels": np.abs(again.values - shown.values).mean()}
 
 
@@ -40,7 +41,7 @@ def autoencoder(steps=3000):
     steps=3,
     side=3,
 )
-def vae(steps=4000, side=16):
+def vae(steps=4000, side=10):
     digits = pg.Table.from_images(pg.load_dataset("digits").images() > 7.5)
     train, test = digits.split(0.8, 0.2, seed=0)
     fit = pg.fit("vae", train, latent=2, hidden=(128, 128), max_steps=steps, seed=0, progress=False)
@@ -61,14 +62,13 @@ def vae(steps=4000, side=16):
     source="Kingma, Mohamed, Rezende and Welling (2014)",
     steps=3,
 )
-def conditional_vae(steps=3000):
+def conditional_vae(steps=2500):
     digits = pg.load_dataset("digits")
-    pictures = pg.Table.from_images(digits.images() > 7.5, others={"digit": digits.column("target")}, target="digit")
-    fit = pg.fit("conditional_vae", pictures, latent=8, hidden=(128,), max_steps=steps, seed=0, progress=False)
-    levels = pictures.schema["digit"].levels
-    drawn = np.stack([fit.sample(10, given={"digit": level}, seed=1).images()[..., 0] for level in levels], axis=1)
+    fit = pg.fit("conditional_vae", digits, latent=8, hidden=(128,), max_steps=steps, seed=0, progress=False)
+    levels = digits.schema["target"].levels
+    drawn = np.stack([fit.sample(10, given={"target": level}, seed=1).images()[..., 0] for level in levels], axis=1)
     axes = plots.picture_rows(drawn, columns=[str(level) for level in levels], title="Drawn given the digit")
-    return axes.figure, {"nats a picture, at least": fit.log_prob(pictures, draws=5).mean().value}
+    return axes.figure, {"nats a picture, at least": fit.log_prob(digits, draws=5).mean().value}
 
 
 @topic(
@@ -81,7 +81,7 @@ def conditional_vae(steps=3000):
     steps=3,
     rows=64,
 )
-def hierarchical_vae(steps=1500, rows=4000):
+def hierarchical_vae(steps=3000, rows=20000):
     shapes, _ = pg.sprites(rows, seed=0)
     fit = pg.fit("hierarchical_vae", shapes, latent=(12, 4), hidden=(128,), max_steps=steps, seed=0, progress=False)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
@@ -99,7 +99,7 @@ def hierarchical_vae(steps=1500, rows=4000):
     source="van den Oord, Vinyals and Kavukcuoglu (2017)",
     steps=3,
 )
-def vq_vae(steps=2500):
+def vq_vae(steps=1400):
     digits = pg.Table.from_images(pg.load_dataset("digits").images() > 7.5)
     train, test = digits.split(0.8, 0.2, seed=0)
     fit = pg.fit("vq_vae", train, slots=6, codes=16, hidden=(128,), max_steps=steps, seed=0, progress=False)

@@ -3,7 +3,6 @@
 import ast
 import inspect
 import os
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,10 +55,34 @@ class Topic:
         return figure, {name: float(np.asarray(value)) for name, value in numbers.items()}
 
     def code(self) -> str:
-        """The function as a student types it, without what is registered."""
-        source = textwrap.dedent(inspect.getsource(self.function))
-        first = ast.parse(source).body[0].lineno  # of def, behind the decorator
-        return "\n".join(source.splitlines()[first - 1 :])
+        """The function as a student types it, without what is registered, behind all of these files that it uses."""
+        source = inspect.getsource(self.function)
+        first = ast.parse(source).body[0].lineno  # of def, below the decorator
+        own = "\n".join(source.splitlines()[first - 1 :])
+        used = {node.id for node in ast.walk(ast.parse(own)) if isinstance(node, ast.Name)}
+        return "\n\n\n".join(
+            [*(definition(self.function, name) for name in sorted(used) if ours(self.function, name)), own]
+        )
+
+
+def ours(function: Callable, name: str) -> bool:
+    """Whether a global name is a helper or data of these files."""
+    found = function.__globals__.get(name)
+    return name.isupper() or getattr(found, "__module__", "").startswith("course_topics")
+
+
+def definition(function: Callable, name: str) -> str:
+    """The lines that define a helper, or data of the function's own file."""
+    found = function.__globals__[name]
+    if inspect.isfunction(found):
+        return inspect.getsource(found).rstrip()
+    source = inspect.getsource(inspect.getmodule(function))
+    lines = next(
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name
+    )
+    return ast.get_source_segment(source, lines)
 
 
 def topic(

@@ -44,10 +44,13 @@ def hidden_markov(restarts=10):
     models=["linear_state_space"],
     source="Kalman (1960); Harvey (1989)",
     steps=5,
+    months=36,
 )
-def linear_state_space(steps=200):
-    rng, month = np.random.default_rng(0), np.arange(96)
-    sales = 50 + np.cumsum(rng.normal(0.4, 0.8, 96)) + 9 * np.sin(2 * np.pi * month / 12) + rng.normal(0, 1.5, 96)
+def linear_state_space(steps=200, months=120):
+    rng, month = np.random.default_rng(0), np.arange(months)
+    sales = (
+        50 + np.cumsum(rng.normal(0.4, 0.3, months)) + 9 * np.sin(2 * np.pi * month / 12) + rng.normal(0, 2, months)
+    )
     table = pg.Table.from_sequences([sales[:, None]], kind="real", names=["sales"])
     fit = pg.fit("linear_state_space", table, structure="local_trend+seasonal:12", max_steps=steps, progress=False)
     axes = plots.forecast(fit, table, 24, first=0)
