@@ -14,20 +14,26 @@ from probgen import plots
     "A generator turns noise into rows, a critic tells them from the data's; the loss decides how they play.",
     "Un generador convierte ruido en filas y un crítico las distingue de los datos; la pérdida fija las reglas del juego.",
     models=["gan"],
-    source="Goodfellow et al. (2014); Arjovsky, Chintala and Bottou (2017)",
+    source="Goodfellow et al. (2014); Lim and Ye (2017); Jolicoeur-Martineau (2019)",
     steps=3,
     rows=100,
 )
-def gan(steps=2500, rows=2000):
+def gan(steps=2000, rows=2000):
     ring, scores = pg.toy("eight_normals", rows), {}
     figure, panels = pyplot.subplots(1, 4, figsize=(11, 3), layout="constrained")
     plots.point_cloud(ring.values, 3, panels[0]).set_title("data")
-    for axes, objective in zip(panels[1:], ("non_saturating", "hinge", "wasserstein"), strict=True):
-        critic_steps = 3 if objective == "wasserstein" else 1
+    for axes, objective in zip(panels[1:], ("non_saturating", "hinge", "relativistic"), strict=True):
         fit = pg.fit(
-            "gan", ring, objective=objective, latent=4, hidden=(64, 64), masks=0, critic_steps=critic_steps,
-            max_steps=steps // critic_steps, seed=0, progress=False,
-        )  # fmt: skip
+            "gan",
+            ring,
+            objective=objective,
+            latent=4,
+            hidden=(64, 64),
+            masks=0,
+            max_steps=steps,
+            seed=0,
+            progress=False,
+        )
         new = fit.sample(1000, seed=1).values
         plots.point_cloud(new, 3, axes, "#1f6fb4").set_title(objective.replace("_", "-"))
         scores[f"energy distance, {objective}"] = pg.energy_distance(ring.values, new).value
@@ -87,20 +93,31 @@ def image_to_image_gan(steps=400, rows=1797):
 @topic(
     "Unpaired translation (CycleGAN)",
     "Traducción sin pares (CycleGAN)",
-    "Two kinds of pictures that are never seen together; what is translated and translated back must return.",
-    "Dos clases de imágenes que nunca se ven juntas; lo que se traduce y se vuelve a traducir debe regresar.",
+    "Two kinds of rows that are never seen together; what is translated and translated back must return.",
+    "Dos clases de filas que nunca se ven juntas; lo que se traduce y se vuelve a traducir debe regresar.",
     models=["cycle_gan"],
     source="Zhu, Park, Isola and Efros (2017)",
     steps=3,
     rows=100,
 )
-def cycle_gan(steps=1000, rows=1797):
-    pictures = pg.load_dataset("digits").images()[:rows, ..., 0]
-    lines, greys, half = edges(pictures), pictures.copy(), len(pictures) // 2
-    lines[half:], greys[:half] = np.nan, np.nan  # no row knows both
-    table = pg.Table.from_parts({"edges": pg.Pictures(lines), "digit": pg.Pictures(greys, levels=17)})
-    fit = pg.fit("cycle_gan", table, masks=0, hidden=(16, 32), max_steps=steps, seed=0, progress=False)
-    made = fit.fill(table.take(range(10)), draws=1)[0]
-    rows = np.stack([made.images("edges") * 16, made.images("digit"), pictures[:10, ..., None]])[..., 0]
-    axes = plots.picture_rows(rows, rows=["edges", "translated", "truth"], limits=(0, 16))
-    return axes.figure, {"mean absolute error in grey levels": np.abs(rows[1] - rows[2]).mean()}
+def cycle_gan(steps=1500, rows=2000):
+    rng = np.random.default_rng(0)
+    litres, other = 4 + rng.gamma(1.5, 2.0, (2, rows))  # of two sets of cars, in litres per 100 km
+    nothing = np.full(rows, np.nan)  # the second set is measured in miles per gallon: no car has both
+    table = pg.Table({"litres": np.r_[litres, nothing], "miles": np.r_[nothing, 235.2 / other]})
+    sides = (["litres"], ["miles"])
+    fit = pg.fit("cycle_gan", table, sides=sides, masks=0, hidden=(64, 64), max_steps=steps, seed=0, progress=False)
+    said = fit.fill(table.take(range(rows)), draws=1, seed=0)[0].values[:, 1]
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    left.hist(235.2 / other, bins=40, density=True, color="#b9c2cc", label="the second set")
+    left.hist(
+        said, bins=40, density=True, histtype="step", color="#1f6fb4", linewidth=2, label="the first, translated"
+    )
+    left.set(xlabel="miles per gallon", yticks=[])
+    left.legend(frameon=False)
+    line = np.linspace(4, litres.max(), 100)
+    right.plot(line, 235.2 / line, color="#66717e", linewidth=1.5, label="the truth, never seen")
+    right.plot(litres, said, ".", color="#1f6fb4", markersize=3, label="translated")
+    right.set(xlabel="litres per 100 km", ylabel="miles per gallon", ylim=(0, 70))
+    right.legend(frameon=False)
+    return figure, {"mean error in miles per gallon": np.abs(said - 235.2 / litres).mean()}

@@ -21,7 +21,7 @@ def made(steps=1500):
     digits = pg.Table.from_images(pg.load_dataset("digits").images() > 7.5)
     train, test = digits.split(0.8, 0.2, seed=0)
     fit = pg.fit("made", train, hidden=(256,), learning_rate=3e-3, max_steps=steps, seed=0, progress=False)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
     plots.images(train.take(range(64)), columns=8, title="Digits", axes=left)
     plots.images(fit.sample(64, seed=1), columns=8, title="Drawn pixel by pixel", axes=right)
     return figure, {"nats a picture": fit.log_prob(test).mean().value}
@@ -116,7 +116,7 @@ def masked_transformer(steps=400, draws=5):
     )
     holes, hidden = pg.ampute(test.take(range(6)), 0.5, seed=0)
     filled = fit.fill(holes, draws=draws, seed=0)
-    axes = plots.inpainting(holes, filled, test.take(range(6)), title="Half of the pixels, five guesses, the truth")
+    axes = plots.inpainting(holes, filled, test.take(range(6)))
     return axes.figure, {"hidden pixels that are right": (filled[0].values == test.values[:6])[hidden].mean()}
 
 

@@ -30,7 +30,7 @@ def diffusion(steps=700, draws=64):
         seed=0,
         progress=False,
     )
-    figure, panels = pyplot.subplots(1, 3, figsize=(11, 4), layout="constrained")
+    figure, panels = pyplot.subplots(1, 3, figsize=(12.6, 4), layout="constrained")
     plots.images(digits.take(range(64)), columns=8, title="Digits", axes=panels[0])
     for axes, draw_steps in zip(panels[1:], (4, 50), strict=True):
         fit.program.process.draw_steps = draw_steps
@@ -48,11 +48,11 @@ def diffusion(steps=700, draws=64):
     steps=2,
     hidden=(16,),
 )
-def conditional_diffusion(steps=2000, hidden=(256, 256)):
+def conditional_diffusion(steps=1300, hidden=(256, 256)):
     digits = pg.load_dataset("digits")
     fit = pg.fit("diffusion", digits, hidden=hidden, max_steps=steps, seed=0, progress=False)
     levels = list(digits.schema["target"].levels)
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(11.5, 3.2), layout="constrained")
     spread = {}
     for axes, guidance in zip(panels, (0.0, 4.0), strict=True):
         fit.program.process.guidance = guidance
@@ -78,7 +78,7 @@ def discrete_diffusion(steps=1500, rows=1797):
     asked = digits.take(range(5)).hide(*digits.names[32:])  # the lower half
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
     plots.images(fit.sample(49, seed=1), columns=7, title="Drawn out of nothing", axes=left)
-    plots.inpainting(asked, fit.fill(asked, draws=5), digits.take(range(5)), title="Lower halves", axes=right)
+    plots.inpainting(asked, fit.fill(asked, draws=5), digits.take(range(5)), axes=right)
     return figure, {"nats a picture, at least": fit.log_prob(digits.take(range(60)), draws=10).mean().value}
 
 

@@ -84,7 +84,7 @@ def conditional_vae(steps=2500):
 def hierarchical_vae(steps=3000, rows=20000):
     shapes, _ = pg.sprites(rows, seed=0)
     fit = pg.fit("hierarchical_vae", shapes, latent=(12, 4), hidden=(128,), max_steps=steps, seed=0, progress=False)
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(8, 4.2), layout="constrained")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")
     plots.images(shapes.take(range(64)), columns=8, title="Shapes", axes=left)
     plots.images(fit.sample(64, seed=1), columns=8, title="Drawn through two layers of latents", axes=right)
     return figure, {"nats a picture, at least": fit.log_prob(shapes.take(range(64)), draws=5).mean().value}
