@@ -98,26 +98,21 @@ def image_to_image_gan(steps=400, rows=1797):
     models=["cycle_gan"],
     source="Zhu, Park, Isola and Efros (2017)",
     steps=3,
-    rows=100,
 )
-def cycle_gan(steps=1500, rows=2000):
-    rng = np.random.default_rng(0)
-    litres, other = 4 + rng.gamma(1.5, 2.0, (2, rows))  # of two sets of cars, in litres per 100 km
-    nothing = np.full(rows, np.nan)  # the second set is measured in miles per gallon: no car has both
-    table = pg.Table({"litres": np.r_[litres, nothing], "miles": np.r_[nothing, 235.2 / other]})
-    sides = (["litres"], ["miles"])
+def cycle_gan(steps=1500):
+    columns = ["flipper_length_mm", "body_mass_g"]
+    penguins = pg.load_dataset("penguins").select(columns)
+    pairs = penguins.take(penguins.known.all(1)).values
+    apart = pairs.copy()
+    apart[::2, 1], apart[1::2, 0] = np.nan, np.nan  # of every bird one of the two is told, never both
+    table = pg.Table.from_codes(apart, penguins.schema)
+    sides = (columns[:1], columns[1:])
     fit = pg.fit("cycle_gan", table, sides=sides, masks=0, hidden=(64, 64), max_steps=steps, seed=0, progress=False)
-    said = fit.fill(table.take(range(rows)), draws=1, seed=0)[0].values[:, 1]
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
-    left.hist(235.2 / other, bins=40, density=True, color="#b9c2cc", label="the second set")
-    left.hist(
-        said, bins=40, density=True, histtype="step", color="#1f6fb4", linewidth=2, label="the first, translated"
-    )
-    left.set(xlabel="miles per gallon", yticks=[])
-    left.legend(frameon=False)
-    line = np.linspace(4, litres.max(), 100)
-    right.plot(line, 235.2 / line, color="#66717e", linewidth=1.5, label="the truth, never seen")
-    right.plot(litres, said, ".", color="#1f6fb4", markersize=3, label="translated")
-    right.set(xlabel="litres per 100 km", ylabel="miles per gallon", ylim=(0, 70))
-    right.legend(frameon=False)
-    return figure, {"mean error in miles per gallon": np.abs(said - 235.2 / litres).mean()}
+    made = fit.fill(table, draws=1, seed=0)[0].values
+    figure, axes = pyplot.subplots(figsize=(6.4, 4), layout="constrained")
+    axes.plot(*pairs.T, ".", color="#b9c2cc", label="true pairs, never shown")
+    axes.plot(*made[::2].T, ".", color="#1f6fb4", label="mass written from the flipper")
+    axes.plot(*made[1::2].T, ".", color="#dd7a1c", label="flipper written from the mass")
+    axes.set(xlabel="flipper length (mm)", ylabel="body mass (g)")
+    axes.legend(frameon=False)
+    return figure, {"mean error (g)": np.abs(made[::2, 1] - pairs[::2, 1]).mean(), "spread (g)": pairs[:, 1].std()}
