@@ -62,7 +62,7 @@ def vae(steps=4000, side=10):
     source="Kingma, Mohamed, Rezende and Welling (2014)",
     steps=3,
 )
-def conditional_vae(steps=2500):
+def conditional_vae(steps=2000):
     digits = pg.load_dataset("digits")
     fit = pg.fit("conditional_vae", digits, latent=8, hidden=(128,), max_steps=steps, seed=0, progress=False)
     levels = digits.schema["target"].levels
@@ -81,7 +81,7 @@ def conditional_vae(steps=2500):
     steps=3,
     rows=64,
 )
-def hierarchical_vae(steps=3000, rows=20000):
+def hierarchical_vae(steps=2500, rows=20000):
     shapes, _ = pg.sprites(rows, seed=0)
     fit = pg.fit("hierarchical_vae", shapes, latent=(12, 4), hidden=(128,), max_steps=steps, seed=0, progress=False)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")

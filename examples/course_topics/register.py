@@ -77,12 +77,12 @@ def definition(function: Callable, name: str) -> str:
     if inspect.isfunction(found):
         return inspect.getsource(found).rstrip()
     source = inspect.getsource(inspect.getmodule(function))
-    lines = next(
+    at = next(
         node
         for node in ast.parse(source).body
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name
     )
-    return ast.get_source_segment(source, lines)
+    return "\n".join(source.splitlines()[at.lineno - 1 : at.end_lineno])
 
 
 def topic(
