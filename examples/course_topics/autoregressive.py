@@ -102,7 +102,7 @@ def transformer(steps=700, draws=100):
     steps=2,
     draws=1,
 )
-def masked_transformer(steps=400, draws=5):
+def masked_transformer(steps=300, draws=5):
     digits = pg.Table.from_images(pg.load_dataset("digits").images() > 7.5)
     train, test = digits.split(0.8, 0.2, seed=0)
     fit = pg.fit(

@@ -67,8 +67,8 @@ def spline_flow(steps=1200, points=80):
     test_rows=50,
     draws=10,
 )
-def continuous_flow(steps=1200, points=50, test_rows=500, draws=1000):
-    options = {"hidden": (128, 128), "max_steps": steps, "batch_size": 256, "learning_rate": 5e-3}
+def continuous_flow(steps=1100, points=50, test_rows=500, draws=1000):
+    options = {"hidden": (128, 128), "conditioning": 0.0, "max_steps": steps, "batch_size": 256, "learning_rate": 3e-3}
     how = {"rows": 4000, "test_rows": test_rows, "points": points, "draws": draws, "seed": 0, "progress": False}
     study = pg.toy_study({"continuous_flow": options}, ["two_moons", "eight_normals"], **how)
     return plots.toy_gallery(study), {f"nats below the truth, {s['toy']}": s["kl"] for s in study.scores}

@@ -81,7 +81,7 @@ def conditional_vae(steps=2000):
     steps=3,
     rows=64,
 )
-def hierarchical_vae(steps=2500, rows=20000):
+def hierarchical_vae(steps=2200, rows=20000):
     shapes, _ = pg.sprites(rows, seed=0)
     fit = pg.fit("hierarchical_vae", shapes, latent=(12, 4), hidden=(128,), max_steps=steps, seed=0, progress=False)
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 4.2), layout="constrained")

@@ -195,7 +195,7 @@ def anomalies(restarts=5):
     repeats=1,
     holes=(0.3,),
 )
-def generative_classifier(rows=(20, 40, 80, 160), repeats=4, holes=(0.0, 0.4)):
+def generative_classifier(rows=(20, 40, 80, 160), repeats=3, holes=(0.0, 0.4)):
     penguins = pg.load_dataset("penguins").drop(["island", "year"])
     models = {
         "naive_bayes": {},
