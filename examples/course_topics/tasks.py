@@ -104,7 +104,7 @@ def conditional_generation(restarts=5):
     "Representación",
     "Codes judged by what they tell of a label that no model saw: by a linear reader and by neighbours.",
     "Códigos evaluados por lo que dicen de una etiqueta que ningún modelo vio: con un lector lineal y con vecinos.",
-    models=["probabilistic_pca", "autoencoder", "vae"],
+    models=["autoencoder", "vae"],
     source="Bengio, Courville and Vincent (2013)",
     steps=3,
     rows=120,
