@@ -47,10 +47,11 @@ def diffusion(steps=700, draws=64):
     source="Ho and Salimans (2022)",
     steps=2,
     hidden=(16,),
+    draw_steps=3,
 )
-def conditional_diffusion(steps=1300, hidden=(256, 256)):
+def conditional_diffusion(steps=1300, hidden=(256, 256), draw_steps=50):
     digits = pg.load_dataset("digits")
-    fit = pg.fit("diffusion", digits, hidden=hidden, max_steps=steps, seed=0, progress=False)
+    fit = pg.fit("diffusion", digits, hidden=hidden, draw_steps=draw_steps, max_steps=steps, seed=0, progress=False)
     levels = list(digits.schema["target"].levels)
     figure, panels = pyplot.subplots(1, 2, figsize=(11.5, 3.2), layout="constrained")
     spread = {}

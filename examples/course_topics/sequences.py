@@ -43,14 +43,15 @@ def hidden_markov(restarts=10):
     source="Kalman (1960); Harvey (1989)",
     steps=5,
     months=36,
+    draws=5,
 )
-def linear_state_space(steps=200, months=120):
+def linear_state_space(steps=200, months=120, draws=1000):
     rng, month = np.random.default_rng(0), np.arange(months)
     sales = 50 + np.cumsum(rng.normal(0, 1, months)) + 9 * np.sin(2 * np.pi * month / 12) + rng.normal(0, 2, months)
     table = pg.Table.from_sequences([sales[:, None]], kind="real", names=["sales"])
     fit = pg.fit("linear_state_space", table, structure="local_level+seasonal:12", max_steps=steps, progress=False)
-    axes = plots.forecast(fit, table, 24, first=0)
-    ahead = fit.forecast(table, 24)
+    axes = plots.forecast(fit, table, 24, draws=draws)
+    ahead = fit.forecast(table, 24, draws=draws)
     low, high = ahead.quantiles([0.05, 0.95])
     return axes[0].figure, {
         "log likelihood": fit.log_prob(table).mean().value,
