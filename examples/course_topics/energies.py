@@ -40,11 +40,12 @@ def boltzmann_machine(steps=1500, draws=64, hidden=64):
     points=8,
     hidden=(8,),
     draws=10,
+    rows=100,
     toys=("two_moons",),
 )
-def energy(steps=2200, points=80, hidden=(128, 128), draws=1000, toys=("two_moons", "eight_normals")):
+def energy(steps=2200, points=80, hidden=(128, 128), draws=1000, rows=4000, toys=("two_moons", "eight_normals")):
     options = {"hidden": hidden, "base": "independent", "batch_size": 256, "learning_rate": 5e-3}
-    how = {"rows": 4000, "points": points, "draws": draws, "max_steps": steps, "seed": 0, "progress": False}
+    how = {"rows": rows, "points": points, "draws": draws, "max_steps": steps, "seed": 0, "progress": False}
     study = pg.toy_study({"energy": options}, toys, **how)
     return plots.toy_gallery(study), {f"nats below the truth, {s['toy']}": s["kl"] for s in study.scores}
 
