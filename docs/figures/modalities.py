@@ -11,11 +11,15 @@ from matplotlib import pyplot
 import probgen as pg
 from benchmarks._modalities import WORDS, Voices, colouring, composed, enlarging, photographs, right, small_digits
 
-HERE, KEPT = Path(__file__).parent, Path(sys.argv[1])
+HERE, KEPT, SPEAKER = Path(__file__).parent, Path(sys.argv[1]), "conditional_gan"
 ASKED = (
-    "a bright seven beside a dim three", "a dim seven beside a bright three", "a bright seven above a dim three",
-    "a bright zero above a bright eight", "a dim five beside a dim two", "a bright four above a dim nine",
-)  # fmt: skip
+    "a bright seven beside a dim three",
+    "a dim seven beside a bright three",
+    "a bright zero beside a bright eight",
+    "a dim five beside a dim two",
+    "a bright four beside a dim nine",
+    "a dim six beside a bright one",
+)
 
 
 def fits(case):
@@ -31,43 +35,31 @@ def shown(axes, picture, title="", below="", **how):
 
 
 def pictures():
-    """Six captions and what is drawn of each; six pictures and what is said of each."""
+    """Six captions and what is drawn of each; twelve pictures and what is said of each."""
     (draws,), (says,) = fits("pictures"), fits("captions")
-    draws.program.process.guidance = 1.0
-    figure, axes = pyplot.subplots(5, 6, figsize=(9, 8), layout="constrained")
+    figure, axes = pyplot.subplots(6, 6, figsize=(9, 8), layout="constrained", height_ratios=(1, 1, 1, 1, 2, 2))
     asked = pg.Table.from_parts({"caption": pg.Texts(ASKED)}, schema=draws.schema)
-    for row, drawn in enumerate(draws.fill(asked, 3, seed=1)):
-        for at, picture in enumerate(drawn.images("picture")[..., 0]):
-            shown(
-                axes[row, at],
-                picture,
-                ASKED[at].replace(" beside ", "\nbeside ").replace(" above ", "\nabove ") if row == 0 else "",
-            )
+    for row, drawn in enumerate(draws.fill(asked, 4, seed=1)):
+        for at, picture in enumerate(drawn.images("picture")[..., 0] / 3):
+            shown(axes[row, at], picture, ASKED[at].replace(" beside ", "\nbeside ") if row == 0 else "")
     found, texts = composed(*small_digits("test", 14), 12, 5)
     table = pg.Table.from_parts({"picture": pg.Pictures(np.round(15 * found), levels=16)}, schema=says.schema)
     said = says.most_probable(table).texts("caption")
     for at, (picture, text, truth) in enumerate(zip(found, said, texts, strict=True)):
         words = text.replace(" beside ", "\nbeside ").replace(" above ", "\nabove ")
-        shown(axes[3 + at // 6, at % 6], picture, "", words if text == truth else f"{words}\n(wrong)")
-    axes[0, 0].set_ylabel("drawn of the caption", fontsize=8)
-    axes[3, 0].set_ylabel("said of the picture", fontsize=8)
+        shown(axes[4 + at // 6, at % 6], picture, "", words if text == truth else f"{words}\n(wrong)")
+    axes[0, 0].set_ylabel("drawn of\nthe caption", fontsize=8)
+    axes[4, 0].set_ylabel("said of\nthe picture", fontsize=8)
     figure.savefig(HERE / "captions.png", dpi=100)
 
 
-def mosaic(tiles, number):
-    """Patches of eight by eight put together: of the first or the second photograph."""
-    height, width = np.array(right(photographs()[0]).shape[:2])
-    rows, columns = len(range(0, height - tiles.size_of + 1, 8)), len(range(0, width - tiles.size_of + 1, 8))
-    some = tiles.values[number * rows * columns : (number + 1) * rows * columns]
+def mosaic(tiles, number, window):
+    """Patches of eight by eight, the middle of windows of some size, put together: of the first or the second photograph."""
+    height, width = right(photographs()[0]).shape[:2]
+    rows, columns = ((size - window) // 8 + 1 for size in (height, width))
+    some = tiles[number * rows * columns : (number + 1) * rows * columns]
     whole = some.reshape(rows, columns, 8, 8, *some.shape[3:]).swapaxes(1, 2)
     return whole.reshape(rows * 8, columns * 8, *some.shape[3:]).clip(0, 255) / 255
-
-
-class Tiles:
-    """Patches, and how large the windows were that they are the middle of."""
-
-    def __init__(self, values, size_of):
-        self.values, self.size_of = values, size_of
 
 
 def drawn_of(fit, table, name, draws=20):
@@ -88,7 +80,7 @@ def enlarged():
         "one draw": draw[..., 0],
         "as it was": told.clean,
     }
-    return {title: mosaic(Tiles(values, 16), 0)[40:200, 20:180] for title, values in found.items()}
+    return {title: mosaic(values, 0, 16)[40:200, 20:180] for title, values in found.items()}
 
 
 def coloured():
@@ -101,7 +93,7 @@ def coloured():
         "one draw": draw,
         "as it was": clean["test"],
     }
-    return {title: mosaic(Tiles(values, 8), 1)[100:300, :200] for title, values in found.items()}
+    return {title: mosaic(values, 1, 8)[100:300, :200] for title, values in found.items()}
 
 
 def photographs_of_two():
@@ -118,22 +110,16 @@ def photographs_of_two():
 
 
 def sounds():
-    """Words as they were recorded and as they are drawn; digits that are heard."""
+    """Words as they were recorded and as they are drawn."""
     from scipy.io import wavfile
 
-    listener, model = fits("voices")
-    assert listener.name == "conditional_transformer"
-    voices = Voices()
-    model.program.process.guidance = 1.0
+    model, voices = next(fit for fit in fits("voices") if fit.name == SPEAKER), Voices()
     asked = pg.Table.from_parts({"word": pg.Texts(WORDS), "speaker": ["jackson"] * 10}, schema=model.schema)
     drawn = model.fill(asked, 1, seed=3)[0]
-    real = [
-        next(at for at in range(len(voices.digit)) if voices.digit[at] == digit and voices.speaker[at] == "jackson")
-        for digit in range(10)
-    ]
-    recorded = pg.Table.from_parts({
-        "speech": pg.Sounds([voices.recordings[at][: int(0.8 * voices.rate)] for at in real], voices.rate, bands=32, seconds=0.8, step=0.0125, floor=-60.0),
-    }, schema=model.schema)  # fmt: skip
+    real = [np.flatnonzero((voices.digit == digit) & (voices.speaker == "jackson"))[0] for digit in range(10)]
+    cut = [voices.recordings[at][: int(0.8 * voices.rate)] for at in real]
+    heard = pg.Sounds(cut, voices.rate, bands=32, seconds=0.8, step=0.0125, floor=-60.0)
+    recorded = pg.Table.from_parts({"speech": heard}, schema=model.schema)
     figure, axes = pyplot.subplots(2, 10, figsize=(12, 3.4), layout="constrained", sharey=True)
     for row, (title, table) in zip(axes, {"recorded": recorded, "drawn": drawn}.items(), strict=True):
         for word, axis, picture in zip(WORDS, row, table.images("speech")[..., 0], strict=True):
