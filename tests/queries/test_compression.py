@@ -131,6 +131,9 @@ def test_rows_of_some_blocks_are_read_alone(mixture, frame, tmp_path, monkeypatc
     assert asked == [100]
     with pytest.raises(pg.DataError, match="without a step"):
         pg.decompress(tmp_path / "t", mixture, rows=slice(0, 10, 2))
+    for odd in (5, slice(0.5, 2), slice("a")):
+        with pytest.raises(pg.DataError, match="slice of whole numbers"):
+            pg.decompress(tmp_path / "t", mixture, rows=odd)
 
 
 def test_a_saved_model_reads_it_and_threads_change_nothing(classes, binary, tmp_path):
@@ -279,6 +282,36 @@ def test_nothing_is_written_or_replaced_unasked(classes, binary, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(pg.DataError, match="There is no file"):
         pg.decompress(tmp_path / "none", classes)
+
+
+def test_files_of_others_stay_and_nothing_half_written_does(classes, binary, tmp_path, monkeypatch):
+    path = tmp_path / "t"
+    (tmp_path / "t.part").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(pg.DataError, match="is a folder"):
+        classes.compress(binary, tmp_path / "folder", overwrite=True)
+    classes.compress(binary, path)
+    whole, replace = path.read_bytes(), type(path).replace
+    monkeypatch.setattr(type(path), "replace", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        classes.compress(binary.take(range(9)), path, overwrite=True)
+    monkeypatch.setattr(type(path), "replace", replace)
+    assert path.read_bytes() == whole
+    assert (tmp_path / "t.part").read_text() == "mine"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["folder", "t", "t.part"]
+
+
+def test_levels_that_are_numbers_are_not_those_that_look_like_them(tmp_path):
+    frame = pd.DataFrame({"u": [1, 2, 1, 2, 2] * 9, "v": [0, 3, 3, 0, 3] * 9})
+    fits = []
+    for cells, u, v in ((frame, [1, 2], [0, 3]), (frame.astype(str), ["1", "2"], ["0", "3"])):
+        schema = pg.Table(cells).schema.with_kind("u", "categorical", u).with_kind("v", "categorical", v)
+        fits.append(pg.fit("naive_bayes", pg.Table(cells, schema=schema), progress=False))
+    fits[0].compress(pg.Table(frame, schema=fits[0].schema), tmp_path / "t")
+    fits[0].save(tmp_path / "m.probgen")
+    assert pg.decompress(tmp_path / "t", pg.load(tmp_path / "m.probgen")).to_pandas()["u"][0] == 1
+    with pytest.raises(pg.DataError, match="another model"):
+        pg.decompress(tmp_path / "t", fits[1])
 
 
 def test_models_without_a_density_of_rows_are_refused(binary, tmp_path):
