@@ -183,7 +183,7 @@ def test_the_greatest_doubles_come_back_without_a_warning():
     frame = frame_of(a=[1e308, -1e308, np.finfo(float).max, 5e-324])
     schema = pg.Table(frame_of(a=[1.5, 2.5])).schema
     assert both_ways(frame, schema).readings == (None,)
-    assert both_ways(frame.abs()[:3], schema).readings[0].how == "float"
+    assert both_ways(frame_of(a=[1.1e308, np.finfo(float).max]), schema).readings[0].how == "float"
 
 
 def test_a_table_keeps_the_order_of_its_columns_and_loses_none():
