@@ -182,7 +182,7 @@ def test_arrays_in_cells_come_back():
 def test_the_greatest_doubles_come_back_without_a_warning():
     frame = frame_of(a=[1e308, -1e308, np.finfo(float).max, 5e-324])
     schema = pg.Table(frame_of(a=[1.5, 2.5, -3.0])).schema
-    assert both_ways(frame, schema).readings == (None,)  # they have too many ranks between them
+    assert both_ways(frame, schema).readings[0].how == "listed"
     assert both_ways(frame[2:3], schema).readings[0].how == "float"
 
 
