@@ -88,6 +88,15 @@ def test_identity_chooses_the_direction(seed):
     assert fit.history["identity"][-1] < 0.15
 
 
+@pytest.mark.parametrize("options", [{}, {"masks": 0.0}, {"masks": 0.0, "cycle": 0.0}, {"objective": "wasserstein"}])
+def test_minibatches_of_one_side_teach_what_they_can(options):
+    """The last of an epoch may be a single row, and few rows may know one side."""
+    fit = quick(normals(rows=5), batch_size=3, max_steps=12, **options)
+    assert np.isfinite(fit.history["generator"]).all()
+    lonely = quick(normals(rows=5), batch_size=1, max_steps=12, **options)
+    assert np.isfinite(lonely.history["critic"]).all()
+
+
 # ------------------------------------------------------------------------------------------------------------ points
 def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
     """Which point becomes which is open: a ring is its own image under turns and mirrors."""
