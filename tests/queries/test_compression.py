@@ -11,7 +11,7 @@ from probgen.data.stored import Reading, dissected
 from probgen.queries.compression.bits_back import parts
 from probgen.queries.compression.chain_rule import ChainRule
 from probgen.queries.compression.coders import Meter, Reader, Recorder, Stack, Writer
-from probgen.queries.compression.container import packed, unpacked
+from probgen.queries.compression.container import checksum, packed, unpacked
 from probgen.queries.compression.densities import Piecewise, first_knots, fitted_density
 from probgen.queries.compression.holes import code_holes, describe_holes
 from probgen.queries.compression.texts import packed_texts, pieces, symbols_of, unpacked_texts, walk
@@ -255,6 +255,34 @@ def test_another_model_is_refused(classes, binary, tmp_path):
         assert identity(other) != identity(classes)
         with pytest.raises(pg.DataError, match="another model"):
             pg.decompress(tmp_path / "t", other)
+
+
+def test_the_units_of_columns_are_part_of_a_model():
+    """Twice the unit leaves the weights as they are, to the last bit."""
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    first, second = (pg.fit("gaussian_mixture", pg.Table(k * x), components=1, progress=False) for k in (1, 2))
+    states = [fit.posterior.theta() for fit in (first, second)]
+    assert all(
+        (states[0][name][key] == value).all() for name, part in states[1].items() for key, value in part.items()
+    )
+    assert identity(first) != identity(second)
+
+
+def test_a_checksum_is_of_holes_as_well():
+    numbers, known = np.zeros((3, 2), np.int64), np.ones((3, 2), bool)
+    holed = known & (np.arange(2) < 1)
+    assert len({checksum(numbers, known), checksum(numbers, holed), checksum(numbers + 1, known)}) == 3
+
+
+def test_noughts_of_a_semicontinuous_column_cost_their_own_probability(tmp_path):
+    rng = np.random.default_rng(13)
+    amount = np.where(rng.random(3000) < 0.9, 0.0, np.round(rng.exponential(20, 3000) + 0.01, 2))
+    frame = pd.DataFrame({"amount": amount, "other": rng.normal(size=3000).round(1)})
+    schema = pg.Table(frame).schema.with_kind("amount", "semicontinuous")
+    fit = pg.fit("latent_class", pg.Table(frame, schema=schema), components=1, progress=False)
+    fit.compress(frame, tmp_path / "t")
+    coded = sum(len(block.bits) for block in unpacked(tmp_path / "t").blocks)
+    assert 0.98 <= coded / bytes_said(fit, dissected(frame, schema)) <= 1.01
 
 
 def test_rows_that_a_decoder_gets_wrong_are_told(classes, binary, tmp_path):
