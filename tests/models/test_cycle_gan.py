@@ -13,6 +13,7 @@ from scipy import stats
 import probgen as pg
 from probgen.data import Column, Schema, Table
 from probgen.inference.collapse import energy_distance
+from probgen.models.cycle_gan import CycleGAN
 
 NORMAL = stats.norm()
 
@@ -88,6 +89,15 @@ def test_identity_chooses_the_direction(seed):
     assert fit.history["identity"][-1] < 0.15
 
 
+@pytest.mark.parametrize("options", [{}, {"masks": 0.0}, {"masks": 0.0, "cycle": 0.0}, {"objective": "wasserstein"}])
+def test_minibatches_of_one_side_teach_what_they_can(options):
+    """The last of an epoch may be a single row, and few rows may know one side."""
+    fit = quick(normals(rows=5), batch_size=3, max_steps=12, **options)
+    assert np.isfinite(fit.history["generator"]).all()
+    lonely = quick(normals(rows=5), batch_size=1, max_steps=12, **options)
+    assert np.isfinite(lonely.history["critic"]).all()
+
+
 # ------------------------------------------------------------------------------------------------------------ points
 def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
     """Which point becomes which is open: a ring is its own image under turns and mirrors."""
@@ -100,6 +110,19 @@ def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
     drawn, real = (torch.tensor(rows) for rows in (there.values[:, 2:], 5 + 2 * rings[1]))
     assert float(energy_distance(real, drawn)) < 0.1
     assert np.abs(fit.fill(there.hide("a", "b"), 1)[0].values[:, :2] - rings[2]).mean() < 0.05
+
+
+@pytest.mark.parametrize("side", [1, 3, 49, 400])
+def test_the_way_back_is_as_loud_as_a_critic_of_slope_one(side):
+    """And no louder than in pictures; of a weight of 10 on two numbers a side the critic is not heard."""
+    program = CycleGAN(Schema(tuple(Column(f"x{i}", "real") for i in range(2 * side))))
+    rows, known = torch.randn(4, 2 * side, requires_grad=True), torch.ones(4, 2 * side, dtype=torch.bool)
+    program.generators.translated = lambda shown, at: torch.zeros_like(shown)
+    apart = program.generators.returned(rows, known & program.generators.sides[0])
+    (slopes,) = torch.autograd.grad(program.weights["cycle"] * apart.sum(), rows)
+    loud = slopes.norm(dim=1)
+    torch.testing.assert_close(loud, torch.full_like(loud, 1.0 if side < 100 else 0.5))
+    assert CycleGAN(program.schema, cycle=3.0).weights["cycle"] == 3.0
 
 
 # ----------------------------------------------------------------------------------------------------------- levels
