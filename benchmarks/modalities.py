@@ -15,6 +15,7 @@ import numpy as np
 
 import probgen as pg
 from benchmarks._modalities import (
+    STYLES,
     WORDS,
     Voices,
     colouring,
@@ -122,19 +123,26 @@ def pictures() -> Iterator[Line]:
     table = pg.Table.from_parts({
         "caption": pg.Texts(texts, tokens="words"), "picture": pg.Pictures(np.round(3 * found), levels=4),
     })  # fmt: skip
-    judge = MLPClassifier((256,), max_iter=20, random_state=0).fit(
-        np.round(3 * digits["train"][0]).reshape(-1, side**2) / 3, digits["train"][1]
-    )
+    seen = [np.round(3 * style * digits["train"][0]) for style in STYLES.values()]
+    judge = MLPClassifier((256,), max_iter=15, random_state=0)
+    judge.fit(np.concatenate([brightened(some) for some in seen]), np.tile(digits["train"][1], len(seen)))
     fit, seconds = fitted(
         "conditional_transformer", table, inputs="caption", width=64, layers=2, batch_size=32, learning_rate=2e-3, max_steps=steps(5000),
     )  # fmt: skip
     real, asked = composed(*digits["test"], 1000, 1, above=False)
     yield {"pictures": "of test rows", **judged(judge, np.round(3 * real), asked, side), "seconds": seconds}
-    before = time.process_time()
-    drawn = fit.fill(pg.Table.from_parts({"caption": pg.Texts(asked)}, schema=table.schema), 1, seed=0)[0]
-    yield {
-        "pictures": "drawn", **judged(judge, drawn.images("picture")[..., 0], asked, side), "seconds": time.process_time() - before,
-    }  # fmt: skip
+    for temperature in (1.0, 0.8, 0.6, 0.4):
+        fit.program.temperature, before = temperature, time.process_time()
+        drawn = fit.fill(pg.Table.from_parts({"caption": pg.Texts(asked)}, schema=table.schema), 1, seed=0)[0]
+        yield {
+            "pictures": f"temperature {temperature:g}", **judged(judge, drawn.images("picture")[..., 0], asked, side),
+            "seconds": time.process_time() - before,
+        }  # fmt: skip
+
+
+def brightened(digits: np.ndarray) -> np.ndarray:
+    """``(N, pixels)`` pictures whose brightest pixel is 1."""
+    return (digits / np.maximum(digits.max((1, 2), keepdims=True), 1)).reshape(len(digits), -1)
 
 
 def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Line:
@@ -144,7 +152,7 @@ def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Lin
         words = caption.split()
         for place, (style, digit_word) in enumerate((words[1:3], words[5:7])):
             part = picture[:, place * side : (place + 1) * side]
-            said = judge.predict((part / max(part.max(), 1)).reshape(1, -1))[0]
+            said = judge.predict(brightened(part[None]))[0]
             digit.append(WORDS[said] == digit_word)
             bright.append((part.max() > 2) == (style == "bright"))
     both = np.reshape(digit, (-1, 2)).all(1) & np.reshape(bright, (-1, 2)).all(1)

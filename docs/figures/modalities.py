@@ -37,6 +37,7 @@ def shown(axes, picture, title="", below="", **how):
 def pictures():
     """Six captions and what is drawn of each; twelve pictures and what is said of each."""
     (draws,), (says,) = fits("pictures"), fits("captions")
+    draws.program.temperature = 0.6
     figure, axes = pyplot.subplots(6, 6, figsize=(9, 8), layout="constrained", height_ratios=(1, 1, 1, 1, 2, 2))
     asked = pg.Table.from_parts({"caption": pg.Texts(ASKED)}, schema=draws.schema)
     for row, drawn in enumerate(draws.fill(asked, 4, seed=1)):

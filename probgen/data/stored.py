@@ -200,8 +200,8 @@ def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     lengths = stored.layout.get("lengths")
     if lengths is not None and rows is not None:
         lengths = lengths[rows]
-    made = frame[list(schema.names)].to_numpy(dtype=float)
-    table = Table.from_codes(made, schema, lengths=None if lengths is None else np.array(lengths))
+    codes = frame[list(schema.names)].to_numpy(dtype=float)
+    table = Table.from_codes(codes, schema, lengths=None if lengths is None else np.array(lengths))
     return table if tuple(columns) == schema.names else table.select(columns)
 
 
@@ -279,9 +279,9 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
     x = cells.to_numpy(dtype=np.float64)
     if not np.isfinite(x).all():
         return None
-    found = decimals(x, dtype) or ranked(x, dtype)
+    read = decimals(x, dtype) or ranked(x, dtype)
     negative = bool((np.signbit(x) & (x == 0)).any())
-    return found if negative else listed(x, dtype, found) or found
+    return read if negative else listed(x, dtype, read) or read
 
 
 def listed(x: np.ndarray, dtype: str, found: tuple[Reading, np.ndarray] | None) -> tuple[Reading, np.ndarray] | None:

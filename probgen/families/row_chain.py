@@ -20,6 +20,7 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
 from probgen.families.cell_heads import CellHeads, LevelHead
+from probgen.families.pixel_chain import drawn_at
 from probgen.nn.translation import Decoder, Heard
 
 __all__ = ["RowCells", "RowChain"]
@@ -166,17 +167,24 @@ class RowChain(Observable):
     Args:
         cells: what says them.
         heard: what was read of each, or None.
+        temperature: of draws.
     """
 
-    def __init__(self, cells: RowCells, heard: Heard | None = None, batch_shape: torch.Size | None = None) -> None:
-        self.cells, self.heard = cells, heard
+    def __init__(
+        self,
+        cells: RowCells,
+        heard: Heard | None = None,
+        temperature: float = 1.0,
+        batch_shape: torch.Size | None = None,
+    ) -> None:
+        self.cells, self.heard, self.temperature = cells, heard, temperature
         own = torch.Size() if heard is None else heard[1].shape[:1]
         super().__init__(
             own if batch_shape is None else batch_shape, torch.Size([len(cells.schema)]), validate_args=False
         )
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> RowChain:
-        return RowChain(self.cells, self.heard, torch.Size(batch_shape))
+        return RowChain(self.cells, self.heard, self.temperature, torch.Size(batch_shape))
 
     def told(self, rows: int) -> Heard | None:
         """What was read, for so many rows: those of the batch, again and again."""
@@ -203,7 +211,7 @@ class RowChain(Observable):
         heard = self.told(len(rows))
         for some in torch.arange(len(rows), device=x.device).split(self.cells.together):
             own = None if heard is None else (heard[0][some], heard[1][some])
-            rows[some] = Walk(self.cells, own).filled(rows[some])
+            rows[some] = Walk(self.cells, own, self.temperature).filled(rows[some])
         return torch.where(x.isnan(), rows.view(x.shape), x)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
@@ -241,10 +249,11 @@ class Walk:
     Args:
         cells: what says the cells of a row.
         heard: what was read of every row.
+        temperature: of draws.
     """
 
-    def __init__(self, cells: RowCells, heard: Heard | None) -> None:
-        self.cells = cells
+    def __init__(self, cells: RowCells, heard: Heard | None, temperature: float = 1.0) -> None:
+        self.cells, self.temperature = cells, temperature
         self.offered, self.there = cells.net.offered(heard), None if heard is None else heard[1]
         self.memory: Any = None
         self.read: list[int] = []  # columns whose state is known
@@ -266,7 +275,7 @@ class Walk:
 
     def drawn(self, said: Tensor, at: int, over: Tensor) -> Tensor:
         """``(B,)`` cells of one column by what is said of them; whatever of rows that are over."""
-        return self.cells.heads.of[at].sample(said)
+        return drawn_at(self.temperature, self.cells.heads.of[at], self.cells.schema.columns[at], said)
 
     def filled(self, x: Tensor) -> Tensor:
         """Rows with the unknown cells drawn."""
