@@ -131,8 +131,9 @@ def pictures() -> Iterator[Line]:
     )  # fmt: skip
     real, asked = composed(*digits["test"], 1000, 1, above=False)
     yield {"pictures": "of test rows", **judged(judge, np.round(3 * real), asked, side), "seconds": seconds}
+    program: Any = fit.program
     for temperature in (1.0, 0.8, 0.6, 0.4):
-        fit.program.temperature, before = temperature, time.process_time()
+        program.temperature, before = temperature, time.process_time()
         drawn = fit.fill(pg.Table.from_parts({"caption": pg.Texts(asked)}, schema=table.schema), 1, seed=0)[0]
         yield {
             "pictures": f"temperature {temperature:g}", **judged(judge, drawn.images("picture")[..., 0], asked, side),
