@@ -190,7 +190,10 @@ def test_pictures_become_their_negatives_and_come_back():
     ("options", "message"),
     [
         ({"sides": ("a", "c")}, "there is no column 'c'"),
+        ({"sides": 7}, "sides must be the names of two images"),
         ({"cycle": -1.0}, "cycle must be a weight of at least 0"),
+        ({"cycle": "loud"}, "cycle must be a weight of at least 0"),
+        ({"identity": float("inf")}, "identity must be a weight of at least 0"),
         ({"identity": float("nan")}, "identity must be a weight of at least 0"),
         ({"masks": 1.0}, "masks is the share of rows"),
         ({"latent": 0}, "latent must be whole numbers"),
