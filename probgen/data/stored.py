@@ -200,8 +200,8 @@ def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     lengths = stored.layout.get("lengths")
     if lengths is not None and rows is not None:
         lengths = lengths[rows]
-    codes = frame[list(schema.names)].to_numpy(dtype=float)
-    table = Table.from_codes(codes, schema, lengths=None if lengths is None else np.array(lengths))
+    values = frame[list(schema.names)].to_numpy(dtype=float)
+    table = Table.from_codes(values, schema, lengths=None if lengths is None else np.array(lengths))
     return table if tuple(columns) == schema.names else table.select(columns)
 
 
@@ -268,8 +268,8 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
         unit = np.datetime_data(cells.dt.tz_localize(None).dtype if dtype.count(",") else cells.dtype)[0]
         stamps = cells.astype("int64").to_numpy()
         step = int(np.gcd.reduce(np.append(stamps, DAY[unit])))
-        found = reading_of("date", stamps // step, DAY[unit] // step, dtype)
-        return found if found[0].span < MOST else None
+        dated = reading_of("date", stamps // step, DAY[unit] // step, dtype)
+        return dated if dated[0].span < MOST else None
     if kind in "iu":
         whole = cells.to_numpy()
         if len(whole) and (int(whole.max()) > EXACT or int(whole.min()) < -EXACT):
@@ -279,9 +279,9 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
     x = cells.to_numpy(dtype=np.float64)
     if not np.isfinite(x).all():
         return None
-    read = decimals(x, dtype) or ranked(x, dtype)
+    found = decimals(x, dtype) or ranked(x, dtype)
     negative = bool((np.signbit(x) & (x == 0)).any())
-    return read if negative else listed(x, dtype, read) or read
+    return found if negative else listed(x, dtype, found) or found
 
 
 def listed(x: np.ndarray, dtype: str, found: tuple[Reading, np.ndarray] | None) -> tuple[Reading, np.ndarray] | None:

@@ -98,6 +98,6 @@ class CycleGAN(Model):
 def checked_weights(**weights):
     """The weights of differences."""
     for name, weight in weights.items():
-        if not weight >= 0:
+        if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise CapabilityError(f"{name} must be a weight of at least 0, got {weight!r}.")
     return weights

@@ -166,7 +166,7 @@ def masses_of(fit: Any, stored: Stored) -> float:
         column, reading, known = fit.schema[place], stored.readings[place], np.nonzero(stored.known[:, place])[0]
         if reading is None or not column.is_continuous or column.kind == "semicontinuous":
             continue
-        for rows in np.split(known, range(ASKED, len(known), ASKED)):
+        for rows in (known[at : at + ASKED] for at in range(0, len(known), ASKED)):
             numbers, order = stored.numbers[rows, place], np.arange(len(fit.schema))
             before, upto = (np.where(order < end, table.values[rows], np.nan) for end in (place, place + 1))
             edges = reading.edges(np.stack([numbers, numbers + 1], 1))

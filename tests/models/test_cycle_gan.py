@@ -12,6 +12,7 @@ from scipy import stats
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.families.sides import ShownSides
 from probgen.inference.collapse import energy_distance
 from probgen.models.cycle_gan import CycleGAN
 
@@ -98,6 +99,23 @@ def test_minibatches_of_one_side_teach_what_they_can(options):
     assert np.isfinite(lonely.history["critic"]).all()
 
 
+# ---------------------------------------------------------------------------------------------- what stands beside
+def test_both_sides_weigh_the_same_and_rows_by_their_weights():
+    """However many rows know a side; and one of twice the weight stands beside twice as many."""
+    torch.manual_seed(0)
+    shown = ShownSides(normals(rows=2).schema, (("a",), ("b",)), 0.0)
+    own = torch.arange(1000) >= 900
+    weights = torch.where(torch.arange(1000) % 2 == 0, 2.0, 1.0)
+    by = shown.compare(torch.stack([~own, own], 1), weights / weights.sum())
+    shares = [float(by.share[side].sum()) for side in (~own, own)]
+    assert shares == pytest.approx([0.5, 0.5])
+    assert float(by.share[0] / by.share[1]) == pytest.approx(2.0)
+    assert (own[by.beside] != own).all()
+    assert (by.known == torch.stack([~own, own], 1)).all()  # what is shown of a row is its own side,
+    assert (by.seen == ~by.known).all()  # and what is looked at is the other
+    assert float((by.beside[~own] % 2 == 0).double().mean()) == pytest.approx(2 / 3, abs=0.01)
+
+
 # ------------------------------------------------------------------------------------------------------------ points
 def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
     """Which point becomes which is open: a ring is its own image under turns and mirrors."""
@@ -172,7 +190,10 @@ def test_pictures_become_their_negatives_and_come_back():
     ("options", "message"),
     [
         ({"sides": ("a", "c")}, "there is no column 'c'"),
+        ({"sides": 7}, "sides must be the names of two images"),
         ({"cycle": -1.0}, "cycle must be a weight of at least 0"),
+        ({"cycle": "loud"}, "cycle must be a weight of at least 0"),
+        ({"identity": float("inf")}, "identity must be a weight of at least 0"),
         ({"identity": float("nan")}, "identity must be a weight of at least 0"),
         ({"masks": 1.0}, "masks is the share of rows"),
         ({"latent": 0}, "latent must be whole numbers"),

@@ -310,7 +310,13 @@ def test_a_byte_changed_or_lost_is_refused(classes, binary, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(pg.DataError, match="damaged"):
             pg.decompress(path, classes)
-    for content, said in ((b"", "no table"), (b"PK" + whole, "no table"), (b"pgz\x09" + whole[4:], "format 9")):
+    for content, said in (
+        (b"", "no table"),
+        (whole[:3], "no table"),
+        (whole + b"\0", "damaged"),
+        (b"PK" + whole, "no table"),
+        (b"pgz\x09" + whole[4:], "format 9"),
+    ):
         path.write_bytes(content)
         with pytest.raises(pg.DataError, match=said):
             pg.decompress(path, classes)

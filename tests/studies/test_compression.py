@@ -78,3 +78,5 @@ def test_a_spike_in_a_wide_cell_is_a_mass_and_no_density():
         bits -= count * np.log2(np.trapezoid(np.exp(np.asarray(fit.log_prob(rows))), value + steps))
     assert found.said * 8 == pytest.approx(bits, rel=1e-3)
     assert found.said * 0.98 <= found.coded <= found.said * 1.01 + 4
+    holed = pg.compression_study(fit, frame.assign(x=np.nan), columns=False)
+    assert holed.coded == pytest.approx(holed.said, abs=8)
