@@ -11,6 +11,7 @@ import pytest
 
 import probgen as pg
 from probgen import cli
+from probgen.estimate import Estimate
 from probgen.studies.compare import ground_of
 from probgen.studies.compare_entries import Entry
 from probgen.studies.compare_task import FINAL, Task
@@ -145,6 +146,32 @@ def test_marginal_and_leave_one_out_are_those_of_the_fit():
     assert bic["log_marginal"] == pytest.approx(-0.5 * fitted.criteria(train).bic, abs=1e-3)
     assert laplace["log_marginal"] != bic["log_marginal"]
     assert "elpd_loo" not in bic
+
+
+def test_a_fit_that_diverged_has_no_place(monkeypatch):
+    from probgen.queries.fit import Fit
+
+    train, test = pg.Table(rows(60)).split(0.7, 0.3)
+    task = Task(Entry("em", "gaussian_mixture", {"components": 1}), FINAL)
+    monkeypatch.setattr(Fit, "log_prob", lambda self, rows, **_: Estimate(np.r_[-1.0, np.nan, np.zeros(16)]))
+    found = ground_of(train, test, 0, 0, "bic").run(task)
+    assert found.record["status"] == "failed"
+    assert "1 of 18 rows is not a number (first: row 1)" in found.record["message"]
+
+
+@pytest.mark.parametrize("name", ["log_marginal_likelihood", "leave_one_out"])
+def test_a_score_stands_without_what_training_rows_say(monkeypatch, name):
+    def broken(*_):
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(f"probgen.studies.compare_task.{'loo' if name == 'leave_one_out' else name}", broken)
+    train, test = pg.Table(rows(60)).split(0.7, 0.3)
+    gibbs = {"components": 1, "method": "gibbs", "draws": 10, "tune": 5, "chains": 2}
+    options = gibbs if name == "leave_one_out" else {"components": 1}
+    options = {k: v for k, v in options.items() if k in accepted("gaussian_mixture", options)}
+    found = ground_of(train, test, 0, 0, "laplace").run(Task(Entry("em", "gaussian_mixture", options), FINAL))
+    assert found.done
+    assert found.record["no_loo" if name == "leave_one_out" else "no_marginal"] == "singular"
 
 
 def accepted(model, options):
