@@ -21,7 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 from probgen.data.records import write_parquet
-from probgen.errors import DataError
+from probgen.errors import DataError, DataWarning
 from probgen.queries.persistence import plain
 from probgen.studies.compare_task import FINAL, Result
 
@@ -61,11 +61,11 @@ class Records:
         """All that was finished; files that were being written, or cannot be read, are no results."""
         for path in sorted(folder.glob("*.npz")):
             try:
-                with np.load(path, allow_pickle=False) as file:
+                with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
                     arrays = {name: file[name] for name in file.files}
                 record = json.loads(str(arrays.pop("record")))
             except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-                warnings.warn(f"{path} is damaged ({error}); what it held is fitted again.", stacklevel=2)
+                warnings.warn(f"{path} is damaged ({error}); what it held is fitted again.", DataWarning, stacklevel=2)
                 continue
             self.spent = max(self.spent, record["clock"])
             if (record["status"] == "stopped" or record.get("cut")) and longer(self.minutes, record["minutes"]):
