@@ -151,6 +151,18 @@ def test_rows_without_a_label_are_learnt_from_by_em():
     np.testing.assert_array_equal(alone.class_probabilities(table), kept.class_probabilities(table))
 
 
+def test_rows_without_a_label_may_count_for_less():
+    x, label = three_classes()
+    unknown = np.arange(240) % 2 == 1
+    table = rows_of(x, np.where(unknown, np.nan, label))
+    options = {"components": 1, "rounds": 2, "progress": False}
+    one = pg.class_conditional("gaussian_mixture", table, "y", unlabelled=0.3, **options)
+    other = pg.class_conditional("gaussian_mixture", table.with_weights(np.where(unknown, 0.3, 1.0)), "y", **options)
+    np.testing.assert_allclose(one.class_probabilities(table), other.class_probabilities(table), atol=1e-12)
+    whole = pg.class_conditional("gaussian_mixture", table, "y", **options)
+    assert np.abs(one.shares - whole.shares).max() > 1e-4
+
+
 @pytest.mark.stats
 def test_fills_and_rows_follow_bayes_rule():
     fit = fitted()

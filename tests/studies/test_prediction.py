@@ -155,6 +155,20 @@ def test_the_test_is_not_learnt_from():
         assert one.answer.shape == (72, 2)
 
 
+def test_labels_of_rows_without_a_label_are_not_looked_at():
+    """They stand in the table all the same; others in their place change nothing."""
+    cell = cell_of(mixed_rows(), "y", (0, 0.0, 24), 0.3, 2, 100, 200, 0)
+    assert len(cell.extra) == 100
+    values = cell.table.values.copy()
+    values[cell.extra, 3] = 1 - values[cell.extra, 3]
+    moved = replace(cell, table=cell.table.with_values(values))
+    by_class = {"model": "latent_class", "components": 1, "by_class": True, "rounds": 2, "restarts": 1, "max_steps": 5}
+    for name, options in (("naive_bayes", {}), ("by class", by_class)):
+        one, other = (judged_model(c, name, options) for c in (cell, moved))
+        np.testing.assert_array_equal(one.answer, other.answer)
+        np.testing.assert_array_equal(one.out, other.out)
+
+
 def test_a_row_is_judged_by_what_has_not_seen_it():
     """Features that are the row's own number: whoever has seen it knows its label, others know nothing."""
     rng = np.random.default_rng(1)
