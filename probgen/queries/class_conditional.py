@@ -26,13 +26,19 @@ from probgen.errors import CapabilityError, DataError
 from probgen.estimate import Estimate
 from probgen.inference.runtime import seeded
 from probgen.program import find
-from probgen.queries.ensemble import checked_weights, log_weights, mixed, refuse_impossible
+from probgen.queries.ensemble import (
+    CLASSES,
+    checked_weights,
+    folder_of_fits,
+    log_weights,
+    mixed,
+    own_seed,
+    refuse_impossible,
+)
 from probgen.queries.fit import Fit, same_coding
 from probgen.whole import check_whole
 
 __all__ = ["ClassConditional", "check_density", "load_class_conditional"]
-
-DESCRIPTION = "class_conditional.json"
 
 
 class ClassConditional:
@@ -78,7 +84,7 @@ class ClassConditional:
         rows = self.read(table)
         label, features = rows.values[:, rows.schema.index(self.target)], rows.drop([self.target])
         joint, errors = np.full((len(self.members), len(rows)), -np.inf), np.zeros((len(self.members), len(rows)))
-        kinds = []
+        shapes, shared, kinds = np.full(joint.shape, -np.inf), 0.0, []
         for code, (member, weight) in enumerate(zip(self.members, log_weights(self.shares), strict=True)):
             places = np.flatnonzero(np.isnan(label) | (label == code))
             if len(places):
@@ -86,13 +92,16 @@ class ClassConditional:
                 joint[code, places] = weight + np.asarray(found.value)
                 if found.standard_error is not None:
                     errors[code, places] = np.asarray(found.standard_error)
+                if found.k_hat is not None:
+                    shapes[code, places] = np.asarray(found.k_hat)
+                shared = max(shared, found.shared_error)
                 kinds.append(found.kind)
         kind = next((kind for kind in kinds if kind != "exact"), "exact")
-        value = mixed(joint, np.ones(len(joint)))
+        value, shape = mixed(joint, np.ones(len(joint))), None if np.isneginf(shapes).all() else shapes.max(0)
         if not errors.any():
-            return Estimate(value, kind)
+            return Estimate(value, kind, k_hat=shape)
         spread = np.sqrt(((np.exp(joint - np.where(np.isfinite(value), value, 0.0)) * errors) ** 2).sum(0))
-        return Estimate(value, kind, spread)
+        return Estimate(value, kind, spread, shared_error=shared, k_hat=shape)
 
     def class_probabilities(self, table: Any, **how: Any) -> np.ndarray:
         """``(N, L)``: p(y | the known cells beside it), by Bayes' rule; the target's own cells are not looked at.
@@ -132,7 +141,7 @@ class ClassConditional:
             places = np.flatnonzero(wanted.any(0))
             if len(places):
                 asked = rows.take(places).drop([self.target])
-                drawn = np.stack([one.values for one in member.fill(asked, draws, seed=seed)])
+                drawn = np.stack([one.values for one in member.fill(asked, draws, seed=own_seed(seed, code))])
                 own = np.ix_(np.arange(draws), places, np.flatnonzero(beside))
                 values[own] = np.where(wanted[:, places, None], drawn, values[own])
         return [rows.with_values(one) for one in values]
@@ -153,7 +162,7 @@ class ClassConditional:
         for code, member in enumerate(self.members):
             own = np.flatnonzero(label == code)
             if len(own):
-                values[np.ix_(own, beside)] = member.sample(len(own), seed=seed).values
+                values[np.ix_(own, beside)] = member.sample(len(own), seed=own_seed(seed, code)).values
         return Table.from_codes(values, self.schema)
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
@@ -162,14 +171,11 @@ class ClassConditional:
         Raises:
             DataError: the folder exists.
         """
-        folder = Path(path)
-        if folder.exists() and not overwrite:
-            raise DataError(f"{folder} exists; give another path, or overwrite=True to replace what is in it.")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder_of_fits(path, overwrite)
         for number, member in enumerate(self.members):
             member.save(folder / f"class_{number:02d}.probgen", overwrite=overwrite)
         told = {"target": self.target, "shares": self.shares.tolist(), "schema": json.loads(self.schema.to_json())}
-        (folder / DESCRIPTION).write_text(json.dumps({**told, "history": self.history}), encoding="utf-8")
+        (folder / CLASSES).write_text(json.dumps({**told, "history": self.history}), encoding="utf-8")
 
 
 def load_class_conditional(folder: Path) -> ClassConditional:
@@ -177,7 +183,7 @@ def load_class_conditional(folder: Path) -> ClassConditional:
     from probgen.queries.persistence import load
 
     try:
-        told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        told = json.loads((folder / CLASSES).read_text(encoding="utf-8"))
         schema = Schema.from_json(json.dumps(told["schema"]))
         members = [load(folder / f"class_{number:02d}.probgen") for number in range(len(told["shares"]))]
         return ClassConditional(schema, told["target"], members, told["shares"], told["history"])

@@ -20,13 +20,13 @@ import torch
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
 from probgen.estimate import Estimate
-from probgen.inference.runtime import seeded
+from probgen.inference.runtime import seed_of, seeded
 from probgen.queries.fit import Fit, same_coding
 from probgen.whole import check_whole
 
 __all__ = ["Ensemble", "ensemble", "load_ensemble"]
 
-WEIGHTS = "weights.json"
+WEIGHTS, CLASSES = "weights.json", "class_conditional.json"  # what says how the fits of a folder belong together
 ITERATIONS = 1000
 
 
@@ -92,16 +92,15 @@ class Ensemble:
             wanted = chosen == number
             places = np.nonzero(wanted.any(0))[0]
             if len(places):
-                drawn = np.stack([one.values for one in fit.fill(rows.take(places), draws, seed=seed)])
+                drawn = np.stack(
+                    [one.values for one in fit.fill(rows.take(places), draws, seed=own_seed(seed, number))]
+                )
                 values[:, places] = np.where(wanted[:, places, None], drawn, values[:, places])
         return [rows.with_values(one) for one in values]
 
     def save(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
         """A folder with a file for each member and their weights; ``pg.load`` reads it."""
-        folder = Path(path)
-        if folder.exists() and not overwrite:
-            raise DataError(f"{folder} exists; give another path, or overwrite=True to replace what is in it.")
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder_of_fits(path, overwrite)
         for number, fit in enumerate(self.members):
             fit.save(folder / f"member_{number:02d}.probgen", overwrite=overwrite)
         (folder / WEIGHTS).write_text(json.dumps(self.weights.tolist()), encoding="utf-8")
@@ -116,9 +115,29 @@ class Ensemble:
         with seeded(seed, "members"):
             counts = torch.multinomial(torch.as_tensor(self.weights), n, replacement=True)
         sizes = np.bincount(counts.numpy(), minlength=len(self.members))
-        parts = [f.sample(int(k), seed=seed).values for f, k in zip(self.members, sizes, strict=True) if k]
+        parts = [
+            fit.sample(int(k), seed=own_seed(seed, number)).values
+            for number, (fit, k) in enumerate(zip(self.members, sizes, strict=True))
+            if k
+        ]
         order = np.random.default_rng(seed).permutation(n)
         return Table.from_codes(np.concatenate(parts)[order], self.schema)
+
+
+def own_seed(seed: int, number: int) -> int:
+    """Of one member: noise that several had in common would tie rows together."""
+    return seed_of(seed, "member", number) % 2**31
+
+
+def folder_of_fits(path: str | os.PathLike, overwrite: bool) -> Path:
+    """A folder to save fits in; what an older one says of its fits is gone, so that half of each is never read as a whole."""
+    folder = Path(path)
+    if folder.exists() and not overwrite:
+        raise DataError(f"{folder} exists; give another path, or overwrite=True to replace what is in it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, CLASSES):
+        (folder / name).unlink(missing_ok=True)
+    return folder
 
 
 def load_ensemble(folder: Path) -> Ensemble:

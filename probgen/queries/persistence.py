@@ -21,9 +21,9 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.posterior import Posterior
 from probgen.program import UserProgram, find
-from probgen.queries.class_conditional import DESCRIPTION, load_class_conditional
+from probgen.queries.class_conditional import load_class_conditional
 from probgen.queries.column_families import check_families, families_of
-from probgen.queries.ensemble import load_ensemble
+from probgen.queries.ensemble import CLASSES, load_ensemble
 from probgen.queries.fit import Fit
 from probgen.structure.graph import Graph
 
@@ -88,7 +88,7 @@ def load(path: str | Path) -> Any:
     """
     folder = Path(path)
     if folder.is_dir():
-        return load_class_conditional(folder) if (folder / DESCRIPTION).exists() else load_ensemble(folder)
+        return load_class_conditional(folder) if (folder / CLASSES).exists() else load_ensemble(folder)
     if not Path(path).exists():
         raise DataError(f"There is no file {path}.")
     return from_bytes(Path(path).read_bytes(), str(path))

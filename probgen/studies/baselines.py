@@ -94,7 +94,7 @@ def measures(values: np.ndarray, schema: Schema) -> np.ndarray:
     found = values.copy()
     for at, column in enumerate(schema):
         if column.kind == "positive":
-            found[:, at] = np.log(np.maximum(found[:, at], np.nanmin(found[:, at][found[:, at] > 0])))
+            found[:, at] = np.log(found[:, at])
     return found
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.runtime import seed_of
 from probgen.studies.compare_entries import Entry, entries_of
-from probgen.studies.compare_records import Records
+from probgen.studies.compare_records import Records, alone
 from probgen.studies.compare_task import FINAL, Ground, Result, Task, failed
 from probgen.studies.halving import Rung, rungs_of, survivors
 from probgen.studies.leaderboard import Leaderboard, leaderboard
@@ -103,14 +104,15 @@ def compare(
     entries = entries_of(models, train, target, options)
     ground = ground_of(train, held_out, folds, seed, marginal)
     plan = {"halve": halve, "rungs": rungs, "eta": eta, "finalists": finalists}
-    kept = Records(folder, description(ground, plan, entries), minutes)
     halved = [entry for entry in entries if halve == "all" or (halve == "deep" and entry.by_gradient)]
-    with Workers(ground, workers) as pool:
-        left_out = Sitting(kept, minutes, workers, progress).play(
-            pool, entries, halved, rungs_of(len(halved), rungs, eta, finalists), folds
-        )
-    board = board_of(ground, entries, kept.results, left_out, minutes=minutes, folds=folds, seconds=kept.spent)
-    kept.publish(board.results)
+    with alone(folder):
+        kept = Records(folder, description(ground, plan, entries), minutes)
+        with Workers(ground, workers) as pool:
+            left_out = Sitting(kept, minutes, workers, progress).play(
+                pool, entries, halved, rungs_of(len(halved), rungs, eta, finalists), folds
+            )
+        board = board_of(ground, entries, kept.results, left_out, minutes=minutes, folds=folds, seconds=kept.spent)
+        kept.publish(board.results)
     return board.scored()
 
 
@@ -125,8 +127,13 @@ def check_settings(halve: str, marginal: str | None, minutes: float | None, **nu
         raise CapabilityError(f"halve must be one of {', '.join(HALVED)}, got {halve!r}.")
     if marginal not in MARGINALS:
         raise CapabilityError(f"marginal must be 'bic', 'laplace' or None, got {marginal!r}.")
-    if minutes is not None and (isinstance(minutes, bool | str) or not minutes > 0):
+    if minutes is not None and not (is_number(minutes) and minutes > 0):
         raise CapabilityError(f"minutes must be a positive number, or None for no limit, got {minutes!r}.")
+
+
+def is_number(value: Any) -> bool:
+    """Of any library, and no truth value."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def divided(table: Any, test: Any, fraction: float, target: str | None, seed: int) -> tuple[Table, Table]:
@@ -138,7 +145,7 @@ def divided(table: Any, test: Any, fraction: float, target: str | None, seed: in
         if isinstance(test, Table) and test.names != source.names:
             raise DataError(f"test has columns {list(test.names)}, the table has {list(source.names)}.")
         return source, Table(test, schema=source.schema)
-    if not 0 < fraction < 1:
+    if not (is_number(fraction) and 0 < fraction < 1):
         raise CapabilityError(f"test_fraction must lie between 0 and 1, got {fraction!r}.")
     labelled = target is not None and source.schema[target].is_discrete and source.lengths is None
     parts = source.split(

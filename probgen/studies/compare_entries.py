@@ -83,9 +83,15 @@ def named(models: Models) -> dict[str, Mapping[str, Any]]:
         wrong = [key for key, own in models.items() if not isinstance(own, Mapping)]
         if wrong:
             raise CapabilityError(f"models[{wrong[0]!r}] must be a mapping of options, got {models[wrong[0]]!r}.")
-        return dict(models)
-    keys: Sequence[str] = ["all"] if models is None else [models] if isinstance(models, str) else list(models)
-    return {key: {} for key in keys}
+        given = dict(models)
+    else:
+        several = isinstance(models, Iterable) and not isinstance(models, str)
+        keys: Iterable[Any] = models if several else ["all"] if models is None else [models]  # type: ignore[assignment]
+        given = {key: {} for key in keys}
+    for key in given:
+        if not isinstance(key, str):
+            raise CapabilityError(f"Models are given by their names, and titles are words; got {key!r}.")
+    return given
 
 
 def of_group(group: str, own: Mapping[str, Any], table: Table) -> list[Entry]:

@@ -6,17 +6,26 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 from probgen.data.records import write_parquet
-from probgen.errors import DataError
+from probgen.errors import DataError, DataWarning
+from probgen.queries.persistence import plain
 from probgen.studies.compare_task import FINAL, Result
 
-__all__ = ["Records"]
+__all__ = ["Records", "alone"]
 
 MARK, FITS, RESULTS, ROWS = "comparison.json", "fits", "results.parquet", "rows.parquet"
 
@@ -43,17 +52,21 @@ class Records:
         check_folder(self.folder)
         mark = self.folder / MARK
         if mark.exists():
-            about = agreed(json.loads(mark.read_text(encoding="utf-8")), about, self.folder)
+            about = agreed(marked(mark), about, self.folder)
             self.read(self.folder / FITS)
         (self.folder / FITS).mkdir(parents=True, exist_ok=True)
-        written(mark, json.dumps(about, indent=1).encode())
+        written(mark, json.dumps(about, indent=1, default=plain).encode())
 
     def read(self, folder: Path) -> None:
-        """All that was finished; files that were being written are no results."""
+        """All that was finished; files that were being written, or cannot be read, are no results."""
         for path in sorted(folder.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            record = json.loads(str(arrays.pop("record")))
+            try:
+                with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+                    arrays = {name: file[name] for name in file.files}
+                record = json.loads(str(arrays.pop("record")))
+            except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                warnings.warn(f"{path} is damaged ({error}); what it held is fitted again.", DataWarning, stacklevel=2)
+                continue
             self.spent = max(self.spent, record["clock"])
             if (record["status"] == "stopped" or record.get("cut")) and longer(self.minutes, record["minutes"]):
                 continue
@@ -68,16 +81,24 @@ class Records:
             path = self.folder / FITS / f"{file_name(*made.key)}.npz"
             beside = path.with_name(path.name + ".part")
             with beside.open("wb") as file:
-                np.savez(file, **{**made.arrays, "record": np.array(json.dumps(made.record))})  # type: ignore[arg-type]
+                np.savez(file, **{**made.arrays, "record": np.array(json.dumps(made.record, default=plain))})  # type: ignore[arg-type]
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
 
     def publish(self, results: list[dict[str, Any]]) -> None:
-        """``results.parquet``, one row a fit, and ``rows.parquet``, the test rows' log densities under every finalist."""
+        """``results.parquet``, one row a fit, and ``rows.parquet``, the test rows' log densities under every finalist.
+
+        Args:
+            results: to begin with; those of models that are not compared this time follow.
+        """
         if self.folder is None:
             return
-        write_parquet(results, self.folder / RESULTS)
+        told = {(record["model"], record["stage"]) for record in results}
+        write_parquet(
+            [*results, *(found.record for key, found in self.results.items() if key not in told)],
+            self.folder / RESULTS,
+        )
         rows: list[dict[str, Any]] = []
         for (title, stage), result in self.results.items():
             if stage == FINAL and result.done:
@@ -104,8 +125,47 @@ def file_name(title: str, stage: str) -> str:
 
 def written(path: Path, content: bytes) -> None:
     beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     beside.replace(path)
+
+
+def marked(path: Path) -> dict[str, Any]:
+    """What the folder's comparison is of."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}); remove its folder, or give another one.") from error
+
+
+@contextmanager
+def alone(folder: str | Path | None) -> Iterator[None]:
+    """Nobody else compares into the folder meanwhile: a lock of the system, which ends with the process; where there is none, nothing.
+
+    Raises:
+        DataError: the folder holds something else, or another process is at it.
+    """
+    if folder is None or fcntl is None:
+        yield
+        return
+    place = Path(folder)
+    check_folder(place)
+    place.mkdir(parents=True, exist_ok=True)
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"Another comparison is at work in {place}; wait for it, or give another folder."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from probgen.data.table import Table
-from probgen.errors import ProbgenError
+from probgen.errors import FitError, ProbgenError
 from probgen.estimate import Estimate
 from probgen.inference.fit import find_method
 from probgen.inference.pareto import GOOD_ENOUGH
@@ -134,6 +134,7 @@ class Ground:
                 )
                 fitted = time.perf_counter() - began
                 found = made.log_prob(scored, seed=seed, progress=False)
+                check_numbers(found)
                 more = self.criteria(made) if task.stage == FINAL else {}
             except Exception as error:  # one model's failure is a line of the table
                 told = str(error) if isinstance(error, ProbgenError) else f"{type(error).__name__}: {error}"
@@ -150,6 +151,15 @@ class Ground:
     def criteria(self, made: Fit) -> dict[str, Any]:
         """What the training rows themselves say of a fit to them."""
         return {**leave_one_out(made, self.train), **marginal(made, self.train, self.marginal)}
+
+
+def check_numbers(found: Estimate) -> None:
+    """Refuse densities that are no numbers, beside which nothing can be ranked."""
+    wrong = np.flatnonzero(np.isnan(np.asarray(found.value, float)))
+    if len(wrong):
+        raise FitError(
+            f"the log density of {len(wrong)} of {len(found)} rows is not a number (first: row {wrong[0]}); its fit has diverged"
+        )
 
 
 class Until:
@@ -193,7 +203,7 @@ def leave_one_out(made: Fit, train: Table) -> dict[str, Any]:
         return {}
     try:
         found = loo(made, train)
-    except (ProbgenError, RuntimeError) as error:
+    except Exception as error:  # the score stands without it
         return {"no_loo": str(error)}
     return {"elpd_loo": found.elpd, "loo_se": found.standard_error, "loo_bad_rows": len(found.bad_rows)}
 
@@ -217,5 +227,5 @@ def marginal(made: Fit, train: Table, how: str | None) -> dict[str, Any]:
             "log_marginal": total - 0.5 * free_parameters(made) * math.log(known_rows(made, train)),
             "marginal": "bic",
         }
-    except (ProbgenError, RuntimeError, NotImplementedError, AttributeError) as error:
+    except Exception as error:  # the score stands without it
         return {"no_marginal": str(error)}

@@ -12,8 +12,8 @@ from probgen.data.table import Table
 from probgen.errors import ProbgenError
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit
-from probgen.studies.comparison import paired
 from probgen.studies.models import Models, fit_models
+from probgen.studies.paired import paired
 from probgen.studies.sample_comparison import Features, SampleComparison, chosen, compare_samples, complete_rows
 
 __all__ = ["DensityStudy", "compare_densities", "density_study"]

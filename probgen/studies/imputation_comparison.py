@@ -22,9 +22,9 @@ from probgen.data.native import from_mapping
 from probgen.data.table import Table
 from probgen.errors import CapabilityError, DataError, ProbgenError
 from probgen.inference.runtime import seed_of
-from probgen.studies.comparison import paired
 from probgen.studies.hidable import Hidable, hidable
 from probgen.studies.multiple_imputation import impute
+from probgen.studies.paired import paired
 from probgen.studies.scoring import Encoding, energy_score, energy_terms
 from probgen.whole import check_whole
 

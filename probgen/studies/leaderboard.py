@@ -14,7 +14,7 @@ from probgen.queries.loo import stacking_weights
 from probgen.queries.reading import aligned
 from probgen.studies.compare_entries import Entry
 from probgen.studies.compare_task import FINAL, Result
-from probgen.studies.comparison import Paired, paired
+from probgen.studies.paired import Paired, paired
 from probgen.studies.standing import MARKS, is_open, order_notes, places, shown_place
 
 __all__ = ["Leaderboard"]
@@ -149,7 +149,7 @@ def leaderboard(
     titles = [entry.title for entry in entries]
     mine = {key: result for key, result in results.items() if key[0] in titles}
     done = {t: mine[t, FINAL] for t in titles if (t, FINAL) in mine and mine[t, FINAL].done}
-    order = sorted(done, key=lambda title: -nan_last(done[title].record["mean"]))
+    order = sorted(done, key=lambda title: standing_of(done[title].arrays["log_prob"]), reverse=True)
     scores = [score_of(done[title], done[order[0]]) for title in order]
     if scores:
         add_places(scores)
@@ -163,8 +163,10 @@ def leaderboard(
     return Leaderboard(scores, others, told_results, rows, **facts, notes=notes(scores, others, weighted))
 
 
-def nan_last(value: float) -> float:
-    return -np.inf if np.isnan(value) else value
+def standing_of(rows: np.ndarray) -> tuple[float, int, float]:
+    """What models are ordered by: the mean; of those to whom some rows are impossible, how few these are, then the mean of the others."""
+    possible = np.isfinite(rows)
+    return float(rows.mean()), int(possible.sum()), float(rows[possible].mean()) if possible.any() else -np.inf
 
 
 def place_of(key: tuple[str, str], titles: Sequence[str]) -> tuple[int, int, str]:
@@ -185,7 +187,7 @@ def score_of(result: Result, best: Result) -> Record:
     return {
         **{key: value for key, value in result.record.items() if key not in ("status", "message", "stage", "clock", "minutes")},
         "status": FINAL, "difference": difference, "difference_se": error,
-        "within_noise": gap is not None and abs(difference) < 2 * error,
+        "within_noise": gap is not None and abs(difference) <= 2 * error,
     }  # fmt: skip
 
 
@@ -193,9 +195,12 @@ def beside(rows: np.ndarray, best: np.ndarray) -> Paired:
     """The paired difference; rows that are impossible to both say nothing, and to one of them take its error away."""
     possible = np.isfinite(rows) | np.isfinite(best)
     one, other = rows[possible], best[possible]
+    if not possible.any():
+        return Paired(float("nan"), float("nan"))
     if np.isfinite(one).all() and np.isfinite(other).all():
         return paired(one, other)
-    return Paired(float((one - other).mean()), float("nan"))
+    with np.errstate(invalid="ignore"):  # each is the only one to whom some row is impossible
+        return Paired(float((one - other).mean()), float("nan"))
 
 
 def add_places(scores: list[Record]) -> None:

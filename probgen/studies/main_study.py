@@ -17,11 +17,11 @@ from probgen.errors import CapabilityError, DataError, FitError
 from probgen.program import find
 from probgen.queries import Fit
 from probgen.studies.classification import ClassificationStudy, classification_study
-from probgen.studies.comparison import Paired
 from probgen.studies.density import DensityStudy, compare_densities, compare_draws
 from probgen.studies.filled_cells import BASELINE, FillStudy, fill_study
 from probgen.studies.latent_paths import LatentPictures, latent_pictures
 from probgen.studies.models import Models, fit_models
+from probgen.studies.paired import Paired
 from probgen.studies.representation import RepresentationStudy, representation_study
 from probgen.studies.sample_comparison import Features
 

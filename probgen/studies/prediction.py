@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from probgen.errors import CapabilityError, DataError, FitError
 from probgen.inference.runtime import seed_of
 from probgen.studies.baselines import BASELINES
 from probgen.studies.classification import reliability
-from probgen.studies.comparison import Paired, paired
+from probgen.studies.paired import Paired, paired
 from probgen.studies.prediction_checks import check_sizes, checked
 from probgen.studies.prediction_scores import Answer, answer_scores, area_under_risk, risk_coverage
 from probgen.studies.predictors import (
@@ -26,6 +27,7 @@ from probgen.studies.predictors import (
     Tried,
     attempted,
     judged_baseline,
+    judged_model,
     shares_alone,
     stacked,
     tempered,
@@ -85,15 +87,19 @@ class PredictionStudy:
         Raises:
             CapabilityError: a method, measure, number of rows or share of holes that the study does not have.
         """
+        return np.array(list(self.by_repeat(method, measure, rows, holes).values()))
+
+    def by_repeat(self, method: str, measure: str, rows: int | None, holes: float | None) -> dict[int, float]:
+        """One measure, of the repeats in which the method got to an answer."""
         rows, holes = self.rows[-1] if rows is None else rows, self.holes[-1] if holes is None else holes
         cells = [r for r in self.records if (r["method"], r["rows"], r["holes"]) == (method, rows, holes)]
-        found = [record[measure] for record in cells if measure in record]
+        found = {record["repeat"]: record[measure] for record in cells if measure in record}
         if not found:
             have = f"methods {', '.join(self.methods)}; rows {self.rows}; holes {self.holes}"
             raise CapabilityError(
                 f"The study has no {measure!r} of {method!r} with {rows} rows and {holes} holes; it has {have}."
             )
-        return np.array(found)
+        return found
 
     def curve(
         self, method: str, measure: str = "log_loss", holes: float | None = None
@@ -109,8 +115,16 @@ class PredictionStudy:
     def difference(
         self, one: str, other: str, measure: str = "log_loss", rows: int | None = None, holes: float | None = None
     ) -> Paired:
-        """Mean of a measure of one method minus another's, paired over repeats, with its standard error."""
-        return paired(*(self.values(name, measure, rows, holes) for name in (one, other)))
+        """Mean of a measure of one method minus another's, paired over the repeats that both have, with its standard error.
+
+        Raises:
+            CapabilityError: as of ``values``, or no repeat in which both got to an answer.
+        """
+        first, second = (self.by_repeat(name, measure, rows, holes) for name in (one, other))
+        both = [repeat for repeat in first if repeat in second]
+        if not both:
+            raise CapabilityError(f"There is no repeat with answers of both {one!r} and {other!r}; see failures.")
+        return paired(*(np.array([own[repeat] for repeat in both]) for own in (first, second)))
 
     def pooled(
         self, method: str, rows: int | None = None, holes: float | None = None
@@ -213,16 +227,18 @@ def try_all(
     """Put every method of one cell into the study, or why it failed."""
     repeat, share, n = which
     found.truth[repeat] = cell.label[cell.test]
-    models: list[Tried] = []
-    for name, options in candidates.items():
-        tried = attempted(cell, name, options)
-        if isinstance(tried, str):
-            found.failures[f"{name}, {n} rows, {share:.0%} holes, repeat {repeat}"] = tried
-        else:
-            models.append(tried)
     alone = shares_alone(cell)
-    for family in (models, [judged_baseline(cell, name, BASELINES[name]) for name in chosen]):
-        ready = [tempered(cell, one) for one in family]
+    for family in (
+        {name: partial(judged_model, cell, name, options) for name, options in candidates.items()},
+        {name: partial(judged_baseline, cell, name, BASELINES[name]) for name in chosen},
+    ):
+        ready: list[Tried] = []
+        for name, judged in family.items():
+            tried = attempted(cell, judged)
+            if isinstance(tried, str):
+                found.failures[f"{name}, {n} rows, {share:.0%} holes, repeat {repeat}"] = tried
+            else:
+                ready.append(tempered(cell, tried))
         for one in [*ready, *(stacked(cell, ready, alone) if len(ready) > 1 else [])]:
             record(found, cell, one, which)
     record(found, cell, alone, which)

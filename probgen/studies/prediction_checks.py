@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -26,6 +26,8 @@ def checked(
     column = source.schema[target]
     if source.lengths is not None:
         raise CapabilityError("Rows that stand in sequences are not told one by one; give one row a sequence.")
+    if source.n_columns < 2:
+        raise DataError(f"There is no column beside {target!r}; it is told by at least one.")
     source = source.take(source.known[:, source.schema.index(target)])
     values = np.unique(source.values[:, source.schema.index(target)])
     if len(values) < 2:
@@ -33,7 +35,8 @@ def checked(
     if models is None:
         candidates = default_candidates(source, target)
     else:
-        given = models if isinstance(models, Mapping) else {name: {} for name in models}
+        named = [models] if isinstance(models, str) else models
+        given = named if isinstance(named, Mapping) else {name: {} for name in named}
         candidates = {name: dict(own) for name, own in given.items()}
     for name, own in candidates.items():
         traits = find(own.get("model", name)).traits
@@ -44,7 +47,7 @@ def checked(
                 else f"cannot be fitted by class: {target!r} is {column.kind}"
             )
             raise CapabilityError(f"{name!r} {why}; leave it out.")
-    chosen = list(BASELINES) if baselines is None else list(baselines)
+    chosen = list(BASELINES) if baselines is None else [baselines] if isinstance(baselines, str) else list(baselines)
     for name in chosen:
         if name not in BASELINES:
             near = get_close_matches(str(name), list(BASELINES), 1)
@@ -71,6 +74,11 @@ def check_sizes(
             raise CapabilityError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     if isinstance(test_fraction, bool) or not isinstance(test_fraction, int | float) or not 0 < test_fraction < 1:
         raise CapabilityError(f"test_fraction must lie between 0 and 1, got {test_fraction!r}.")
+    if not round(test_fraction * len(source)):
+        raise DataError(f"test_fraction={test_fraction} of {len(source)} rows with a target is no row; give more.")
+    for name, given in (("rows", rows), ("holes", holes)):
+        if not isinstance(given, Iterable) or isinstance(given, str):
+            raise CapabilityError(f"{name} must be several numbers, such as ({given!r},); got {given!r}.")
     for share in holes:
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise CapabilityError(f"holes must be shares from 0 to below 1, got {share!r}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from probgen.data.table import Table
-from probgen.errors import CapabilityError, FitError, ProbgenError
+from probgen.errors import CapabilityError, DataError, FitError, ProbgenError
 from probgen.inference.runtime import seed_of
 from probgen.program import accepted_options, find
 from probgen.queries import class_probabilities, fit
@@ -145,6 +145,8 @@ def model_answer(cell: Cell, name: str, options: Mapping[str, Any], learn: np.nd
     rows = rows.with_values(values)
     rows = rows.take(rows.known.any(1))
     left = silent(rows, cell.target)
+    if len(left) == rows.n_columns - 1:
+        raise DataError(f"None of the features has cells in the {len(rows)} rows that something can be learnt from.")
     rows, asked = rows.drop(left), cell.table.take(ask).drop(left)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # told by diagnostics
@@ -272,13 +274,17 @@ def stacked(cell: Cell, tried: Sequence[Tried], alone: Tried) -> list[Tried]:
     ]
 
 
-def attempted(cell: Cell, name: str, options: Mapping[str, Any]) -> Tried | str:
-    """A model's answers, or why there are none; what cannot be asked for at all is raised."""
+def attempted(cell: Cell, judged: Callable[[], Tried]) -> Tried | str:
+    """A method's answers, or why there are none; what cannot be asked for at all is raised."""
     try:
-        found = judged_model(cell, name, options)
+        found = judged()
     except CapabilityError:
         raise
-    except (ProbgenError, RuntimeError) as error:  # RuntimeError: a matrix that cannot be decomposed
+    except (
+        ProbgenError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # a matrix that cannot be decomposed; what scikit-learn refuses
         return str(error)
     if not np.isfinite(found.held_out(cell)).all():
         return str(FitError("held-out log densities are not finite"))

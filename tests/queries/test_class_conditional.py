@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from scipy.special import logsumexp
 import probgen as pg
 from probgen.data import Column, Schema, Table
 from probgen.errors import CapabilityError, DataError, SchemaError
+from probgen.estimate import Estimate
+from probgen.queries.class_conditional import ClassConditional
 
 SCHEMA = Schema((*(Column(f"x{at}", "real") for at in range(3)), Column("y", "categorical", levels=("a", "b", "c"))))
 
@@ -148,6 +151,18 @@ def test_rows_without_a_label_are_learnt_from_by_em():
     np.testing.assert_array_equal(alone.class_probabilities(table), kept.class_probabilities(table))
 
 
+def test_rows_without_a_label_may_count_for_less():
+    x, label = three_classes()
+    unknown = np.arange(240) % 2 == 1
+    table = rows_of(x, np.where(unknown, np.nan, label))
+    options = {"components": 1, "rounds": 2, "progress": False}
+    one = pg.class_conditional("gaussian_mixture", table, "y", unlabelled=0.3, **options)
+    other = pg.class_conditional("gaussian_mixture", table.with_weights(np.where(unknown, 0.3, 1.0)), "y", **options)
+    np.testing.assert_allclose(one.class_probabilities(table), other.class_probabilities(table), atol=1e-12)
+    whole = pg.class_conditional("gaussian_mixture", table, "y", **options)
+    assert np.abs(one.shares - whole.shares).max() > 1e-4
+
+
 @pytest.mark.stats
 def test_fills_and_rows_follow_bayes_rule():
     fit = fitted()
@@ -169,6 +184,67 @@ def test_fills_and_rows_follow_bayes_rule():
     assert np.abs((known - fit.shares) / np.sqrt(fit.shares * (1 - fit.shares) / 4000)).max() < 4
     own = new.values[new.values[:, 3] == 1, :3]
     assert np.abs((own.mean(0) - x[label == 1].mean(0)) / (own.std(0) / np.sqrt(len(own)))).max() < 4
+
+
+@pytest.mark.parametrize("kind", ["classes", "ensemble"])
+def test_rows_of_different_members_share_no_noise(kind):
+    """Two members of one law, each asked for every other row: the draws are independent, and no row is drawn twice."""
+    x = three_classes()[0]
+    law = pg.fit("gaussian_mixture", pg.Table({"x": x[:, 0]}), components=1, progress=False)
+    schema = Schema((Column("x", "real"), Column("y", "binary", levels=("a", "b"))))
+    if kind == "classes":
+        made = ClassConditional(schema, "y", [law, law], [0.5, 0.5])
+        asked = Table.from_codes(np.column_stack([np.full(400, np.nan), np.arange(400) % 2]), schema)
+        filled = made.fill(asked, 1, seed=1)[0].values[:, 0]
+        assert abs(np.corrcoef(filled[::2], filled[1::2])[0, 1]) < 4 / np.sqrt(200)
+    else:
+        made = pg.ensemble([law, law])
+        filled = made.fill(Table.from_codes(np.full((400, 1), np.nan), law.schema), 1, seed=1)[0].values[:, 0]
+        assert len(np.unique(filled)) == 400
+    drawn = made.sample(400, seed=1).values[:, 0]
+    assert len(np.unique(drawn)) == 400
+
+
+def test_folders_are_of_what_was_saved_last(tmp_path):
+    law = pg.fit("gaussian_mixture", pg.Table({"x": three_classes()[0][:, 0]}), components=1, progress=False)
+    schema = Schema((Column("x", "real"), Column("y", "binary", levels=("a", "b"))))
+    ClassConditional(schema, "y", [law, law], [0.5, 0.5]).save(tmp_path / "one")
+    pg.ensemble([law, law]).save(tmp_path / "one", overwrite=True)
+    assert type(pg.load(tmp_path / "one")).__name__ == "Ensemble"
+    ClassConditional(schema, "y", [law, law], [0.5, 0.5]).save(tmp_path / "one", overwrite=True)
+    assert type(pg.load(tmp_path / "one")).__name__ == "ClassConditional"
+
+
+def test_what_members_say_of_their_errors_is_kept(monkeypatch):
+    """Errors of single rows, the one of a normaliser that all rows have in common, and whether weights can be trusted."""
+    told = Estimate([-1.0, -2.0], "annealed", np.array([0.5, 0.5]), shared_error=0.4, k_hat=np.array([0.1, 0.9]))
+    monkeypatch.setattr(type(fitted().members[0]), "log_prob", lambda self, rows, **_: told.take(np.arange(len(rows))))
+    known = fitted().log_prob(rows_of(np.zeros((2, 3)), [0, 0]))
+    assert (known.kind, known.shared_error) == ("annealed", 0.4)
+    np.testing.assert_allclose(known.standard_error, 0.5)
+    np.testing.assert_allclose(known.k_hat, [0.1, 0.9])
+    assert known.mean().standard_error == pytest.approx(np.hypot(0.4, 0.3 / np.sqrt(2)))
+
+
+def test_discrete_rows_are_one_in_all_with_holes_and_labels_unknown():
+    """All rows there are, written down: probabilities sum to one, and Bayes' rule is theirs."""
+    rng = np.random.default_rng(8)
+    frame = {
+        name: rng.choice(list(levels), 90).astype(object)
+        for name, levels in {"a": "pqr", "b": "uv", "y": "klm"}.items()
+    }
+    frame["y"][:20], frame["a"][10:40] = None, None
+    fit = pg.class_conditional(
+        "latent_class", frame, "y", components=2, restarts=1, max_steps=4, shared=0.2, progress=False
+    )
+    codes = np.array(list(itertools.product(range(3), range(2), range(3))), float)
+    p = np.exp(fit.log_prob(Table.from_codes(codes, fit.schema)).value).reshape(6, 3)
+    assert p.sum() == pytest.approx(1.0, abs=1e-9)
+    asked = codes[::3].copy()
+    asked[:, 2] = np.nan
+    hidden = Table.from_codes(asked, fit.schema)
+    np.testing.assert_allclose(np.exp(fit.log_prob(hidden).value), p.sum(1), rtol=1e-9)
+    np.testing.assert_allclose(fit.class_probabilities(hidden), p / p.sum(1, keepdims=True), rtol=1e-9)
 
 
 def test_other_frequencies_of_classes():

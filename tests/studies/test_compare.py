@@ -11,9 +11,10 @@ import pytest
 
 import probgen as pg
 from probgen import cli
-from probgen.studies.compare import ground_of
+from probgen.estimate import Estimate
+from probgen.studies.compare import enough_to_vary, ground_of
 from probgen.studies.compare_entries import Entry
-from probgen.studies.compare_task import FINAL, Task
+from probgen.studies.compare_task import FINAL, Task, with_effort
 from probgen.studies.timed_workers import Ended, Overdue, Workers
 
 MODELS = {
@@ -131,6 +132,34 @@ def test_rungs_see_no_validation_and_no_test_row():
     assert sorted(map(tuple, np.concatenate(folds))) == sorted(map(tuple, train.values))
 
 
+def test_rungs_take_fewer_steps_of_networks_alone():
+    network, search = Entry("made", "made", {"max_steps": 900}), Entry("em", "gaussian_mixture", {"max_steps": 900})
+    steps = [
+        with_effort(Task(network, stage, effort))["max_steps"] for stage, effort in (("rung 1", 1 / 9), (FINAL, 1.0))
+    ]
+    assert steps == [100, 900]
+    assert with_effort(Task(search, "rung 1", 1 / 9))["max_steps"] == 900
+    assert (
+        with_effort(Task(Entry("made", "made", {"max_steps": 30}), "rung 1", 1 / 9))["max_steps"] == 30
+    )  # all few of them
+
+
+def test_a_rung_has_two_values_of_every_column():
+    """The first rows of the order are alike in one column; fits refuse a constant."""
+    frame = rows(400)
+    frame["flag"] = np.where(np.arange(400) == 399, "yes", "no")
+    frame.loc[:5, "x"] = np.nan
+    table, order = pg.Table(frame), np.arange(400)
+    assert enough_to_vary(table, order) == 400
+    assert enough_to_vary(table, order[::-1]) == 2
+    assert enough_to_vary(table.drop(["flag"]), order) == 8  # six holes, then two numbers
+    ground = ground_of(table, table.take(np.arange(9)), 0, 0, None)
+    small = ground.parts(Task(Entry("made", "made", {}), "rung 1", 0.1))[0]
+    rare = 399 in ground.order
+    assert len(small) == (int(np.flatnonzero(ground.order == 399)[0]) + 1 if rare else len(ground.order))
+    assert not rare or len(np.unique(small.values[:, 2])) == 2
+
+
 def test_marginal_and_leave_one_out_are_those_of_the_fit():
     table = pg.Table(rows(60))
     train, test = table.split(0.7, 0.3)
@@ -143,8 +172,37 @@ def test_marginal_and_leave_one_out_are_those_of_the_fit():
     bic, laplace = (ground_of(train, test, 0, 0, how).run(task).record for how in ("bic", "laplace"))
     fitted = pg.fit("gaussian_mixture", train, components=1, progress=False)
     assert bic["log_marginal"] == pytest.approx(-0.5 * fitted.criteria(train).bic, abs=1e-3)
+    weighted = ground_of(train.with_weights(np.arange(42) % 3 + 0.5), test, 0, 0, "bic")
+    found = pg.fit("gaussian_mixture", weighted.train, components=1, progress=False).criteria(weighted.train).bic
+    assert weighted.run(task).record["log_marginal"] == pytest.approx(-0.5 * found, abs=1e-3)
     assert laplace["log_marginal"] != bic["log_marginal"]
     assert "elpd_loo" not in bic
+
+
+def test_a_fit_that_diverged_has_no_place(monkeypatch):
+    from probgen.queries.fit import Fit
+
+    train, test = pg.Table(rows(60)).split(0.7, 0.3)
+    task = Task(Entry("em", "gaussian_mixture", {"components": 1}), FINAL)
+    monkeypatch.setattr(Fit, "log_prob", lambda self, rows, **_: Estimate(np.r_[-1.0, np.nan, np.zeros(16)]))
+    found = ground_of(train, test, 0, 0, "bic").run(task)
+    assert found.record["status"] == "failed"
+    assert "1 of 18 rows is not a number (first: row 1)" in found.record["message"]
+
+
+@pytest.mark.parametrize("name", ["log_marginal_likelihood", "leave_one_out"])
+def test_a_score_stands_without_what_training_rows_say(monkeypatch, name):
+    def broken(*_):
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(f"probgen.studies.compare_task.{'loo' if name == 'leave_one_out' else name}", broken)
+    train, test = pg.Table(rows(60)).split(0.7, 0.3)
+    gibbs = {"components": 1, "method": "gibbs", "draws": 10, "tune": 5, "chains": 2}
+    options = gibbs if name == "leave_one_out" else {"components": 1}
+    options = {k: v for k, v in options.items() if k in accepted("gaussian_mixture", options)}
+    found = ground_of(train, test, 0, 0, "laplace").run(Task(Entry("em", "gaussian_mixture", options), FINAL))
+    assert found.done
+    assert found.record["no_loo" if name == "leave_one_out" else "no_marginal"] == "singular"
 
 
 def accepted(model, options):

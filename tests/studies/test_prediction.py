@@ -13,7 +13,7 @@ from scipy import stats
 import probgen as pg
 from probgen import plots
 from probgen.data import Column, Schema, Table
-from probgen.errors import CapabilityError, DataError, SchemaError
+from probgen.errors import CapabilityError, DataError, FitError, SchemaError
 from probgen.inference.runtime import seed_of
 from probgen.studies.baselines import BASELINES, Inputs
 from probgen.studies.classification import (
@@ -153,6 +153,20 @@ def test_the_test_is_not_learnt_from():
         one, other = (tempered(c, judged(c)) for c in (cell, moved))
         np.testing.assert_array_equal(one.answer, other.answer)
         assert one.answer.shape == (72, 2)
+
+
+def test_labels_of_rows_without_a_label_are_not_looked_at():
+    """They stand in the table all the same; others in their place change nothing."""
+    cell = cell_of(mixed_rows(), "y", (0, 0.0, 24), 0.3, 2, 100, 200, 0)
+    assert len(cell.extra) == 100
+    values = cell.table.values.copy()
+    values[cell.extra, 3] = 1 - values[cell.extra, 3]
+    moved = replace(cell, table=cell.table.with_values(values))
+    by_class = {"model": "latent_class", "components": 1, "by_class": True, "rounds": 2, "restarts": 1, "max_steps": 5}
+    for name, options in (("naive_bayes", {}), ("by class", by_class)):
+        one, other = (judged_model(c, name, options) for c in (cell, moved))
+        np.testing.assert_array_equal(one.answer, other.answer)
+        np.testing.assert_array_equal(one.out, other.out)
 
 
 def test_a_row_is_judged_by_what_has_not_seen_it():
@@ -339,6 +353,43 @@ def test_a_model_that_fails_is_told_and_the_others_go_on():
     assert "large" not in found.methods
 
 
+def test_a_baseline_that_fails_is_told_and_the_others_go_on():
+    """A class of one row cannot be divided, which the sigmoid of the support vectors needs."""
+    codes = np.random.default_rng(7).normal(size=(90, 2))
+    codes[:, 1] = np.arange(90) % 2
+    codes[45, 1] = 2  # stands in the middle of the order: neither first nor last
+    table = Table.from_codes(codes, Schema((Column("x", "real"), Column("y", "categorical", levels=("a", "b", "c")))))
+    found = pg.prediction_study(
+        table, "y", ["naive_bayes"], ["support_vector_machine", "logistic_regression"], rows=(60,), holes=(0.0,), repeats=1,
+        folds=2, progress=False,
+    )  # fmt: skip
+    assert [name.split(",")[0] for name in found.failures] == ["support_vector_machine"]
+    assert "logistic_regression" in found.methods
+    assert np.isfinite(found.values("logistic_regression")).all()
+
+
+def test_nothing_known_is_told():
+    """Of few rows with nearly everything unknown."""
+    given = {"rows": (6,), "holes": (0.99,), "repeats": 1, "progress": False}
+    with pytest.raises(FitError, match="None of the features has cells"):
+        pg.prediction_study(mixed_rows(), "y", ["naive_bayes"], ["logistic_regression"], **given)
+    found = pg.prediction_study(mixed_rows(), "y", [], ["logistic_regression"], **given)
+    assert "0 feature" in found.failures["logistic_regression, 6 rows, 99% holes, repeat 0"]
+    assert found.methods == ["labels alone"]
+
+
+def test_differences_are_of_the_repeats_that_both_have():
+    study = replace(studied(), records=[
+        {"method": name, "rows": 9, "holes": 0.0, "repeat": repeat, "log_loss": value}
+        for name, repeat, value in (("a", 0, 5.0), ("a", 2, 2.0), ("a", 3, 4.0), ("b", 1, 9.0), ("b", 2, 1.0), ("b", 3, 1.0), ("c", 1, 1.0))
+    ])  # fmt: skip
+    found = study.difference("a", "b")
+    assert found.difference == pytest.approx(2.0)
+    assert found.standard_error == pytest.approx(np.std([1.0, 3.0], ddof=1) / np.sqrt(2))
+    with pytest.raises(CapabilityError, match="no repeat with answers of both 'a' and 'c'"):
+        study.difference("a", "c")
+
+
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(CapabilityError, match=r"probgen\[sklearn\]"):
@@ -374,6 +425,12 @@ def test_a_class_may_be_absent_from_the_test():
         ({"rows": (500,)}, DataError, "168 rows to learn from .* 500 were asked"),
         ({"rows": (3,)}, CapabilityError, "at least 6"),
         ({"rows": ()}, CapabilityError, "at least one number"),
+        ({"rows": 24}, CapabilityError, r"rows must be several numbers, such as \(24,\)"),
+        ({"holes": 0.5}, CapabilityError, "holes must be several numbers"),
+        ({"test_fraction": 0.001}, DataError, "is no row"),
+        ({"alone": True}, DataError, "no column beside 'y'"),
+        ({"models": "naive_baes"}, CapabilityError, "There is no model 'naive_baes'"),
+        ({"baselines": "random_forrest"}, CapabilityError, "Did you mean 'random_forest'"),
         ({"holes": (1.0,)}, CapabilityError, r"below 1, got 1\.0"),
         ({"test_fraction": 1}, CapabilityError, "test_fraction"),
         ({"folds": 1}, CapabilityError, "folds must be a whole number of at least 2"),
@@ -383,6 +440,8 @@ def test_a_class_may_be_absent_from_the_test():
 )
 def test_bad_requests(change, error, message):
     table = mixed_rows()
+    if change.pop("alone", False):
+        table = table.drop(["a", "b", "colour"])
     if change.pop("one", False):
         table = table.take(table.values[:, 3] == 1)
     given = {"target": "y", "models": ["naive_bayes"], "baselines": [], "rows": (24,), "progress": False, **change}

@@ -5,8 +5,8 @@ import pytest
 from scipy.stats import norm
 
 from probgen.studies.classification import calibration_error, confusion, reliability
-from probgen.studies.comparison import paired
 from probgen.studies.filled_cells import crps, numeric_scores
+from probgen.studies.paired import paired
 
 
 def gaussian_crps(mean, sd, y):

@@ -9,11 +9,11 @@ from scipy.special import logsumexp
 
 import probgen as pg
 from probgen import plots
-from probgen.errors import CapabilityError, DataError
+from probgen.errors import CapabilityError, DataError, DataWarning
 from probgen.report import render_comparison
 from probgen.studies.compare import Sitting
 from probgen.studies.compare_entries import Entry, entries_of
-from probgen.studies.compare_records import Records
+from probgen.studies.compare_records import Records, alone
 from probgen.studies.compare_task import FINAL, Result, failed
 from probgen.studies.halving import rungs_of
 from probgen.studies.leaderboard import leaderboard
@@ -221,6 +221,22 @@ def test_impossible_rows_do_not_spoil_the_table():
     assert "some rows are impossible" in [text.get_text() for text in plots.leaderboard(board).texts]
 
 
+def test_of_models_to_whom_all_rows_are_not_possible_the_more_possible_stands_first():
+    board = board_of(
+        result("a", [-1.0, -np.inf, -np.inf]), result("b", [-9.0, -9.0, -np.inf]), result("c", [-5.0, -5.0, -np.inf])
+    )
+    assert [score["model"] for score in board.scores] == ["c", "b", "a"]
+    assert [score["difference"] for score in board.scores] == [0.0, -4.0, -np.inf]
+    nowhere = board_of(*(result(name, [-np.inf, -np.inf]) for name in "ab"))
+    assert np.isnan(nowhere.scores[1]["difference"])
+
+
+def test_models_that_are_the_same_are_within_noise():
+    board = board_of(result("a", np.arange(9.0)), result("b", np.arange(9.0)))
+    assert board.scores[1]["within_noise"]
+    assert "within noise of it: b" in board.verdict()
+
+
 def test_cross_validation_pairs_rows_and_folds():
     rng = np.random.default_rng(3)
     fold = np.arange(30) % 3
@@ -262,6 +278,8 @@ TABLE = pg.Table({"x": np.arange(20.0), "y": np.arange(20.0) % 3, "c": ["a", "b"
         ({"spline_flow": {"inputs": ["x"]}, "made": {}}, {}, "different columns cannot be compared"),
         ({"a": 3}, {}, "must be a mapping"),
         ([], {}, "got no model"),
+        (int, {}, "given by their names"),
+        ({3: {"model": "made"}}, {}, "titles are words; got 3"),
     ],
 )
 def test_what_nobody_takes_is_refused(models, options, message):
@@ -289,6 +307,8 @@ def test_titles_groups_and_shared_options():
         ({"eta": 1}, "eta must be"),
         ({"minutes": 0}, "minutes must be"),
         ({"minutes": float("nan")}, "minutes must be"),
+        ({"minutes": [3]}, "minutes must be"),
+        ({"test_fraction": "a fifth"}, "test_fraction must"),
         ({"halve": "some"}, "halve must be"),
         ({"marginal": "smc"}, "marginal must be"),
         ({"test_fraction": 1.5}, "test_fraction must"),
@@ -307,7 +327,7 @@ ABOUT = {"train": "1", "entries": {"a": "made {}"}}
 def test_a_folder_is_of_one_comparison(tmp_path):
     records = Records(tmp_path / "new", ABOUT, None)
     records.add(result("a", [1.0, 2.0]), 3.0)
-    records.publish([{"model": "a", "mean": 1.5}])
+    records.publish([{"model": "a", "stage": FINAL, "mean": 1.5}])
     files = {path: path.read_bytes() for path in sorted((tmp_path / "new").rglob("*")) if path.is_file()}
     for about in ({**ABOUT, "train": "2"}, {**ABOUT, "entries": {"a": "made {hidden: 3}"}}):
         with pytest.raises(DataError, match="holds"):
@@ -323,6 +343,46 @@ def test_a_folder_is_of_one_comparison(tmp_path):
         Records(tmp_path / "other", ABOUT, None)
     with pytest.raises(DataError, match="is a file"):
         Records(tmp_path / "other" / "notes.txt", ABOUT, None)
+
+
+def test_a_file_that_cannot_be_read_is_fitted_again(tmp_path):
+    records = Records(tmp_path, ABOUT, None)
+    for title in ("a", "b", "c", "d"):
+        records.add(result(title, [1.0, 2.0]), 1.0)
+    files = {path.name.split("_")[1][0]: path for path in (tmp_path / "fits").glob("*.npz")}
+    files["a"].write_bytes(files["a"].read_bytes()[:200])
+    files["b"].write_bytes(b"")
+    np.savez(files["c"], log_prob=np.zeros(2))
+    with pytest.warns(DataWarning, match="is damaged .* fitted again") as told:
+        assert [key[0] for key in Records(tmp_path, ABOUT, None).results] == ["d"]
+    assert len(told) == 3
+    (tmp_path / "comparison.json").write_text('{"train":')
+    with pytest.raises(DataError, match=r"comparison.json is damaged .* remove its folder"):
+        Records(tmp_path, ABOUT, None)
+
+
+def test_a_folder_is_of_one_process_at_a_time(tmp_path):
+    pytest.importorskip("fcntl", reason="the system has no such locks")
+    with alone(tmp_path / "new"), pytest.raises(DataError, match="Another comparison is at work"):
+        pg.compare(TABLE, ["factor_analysis"], folder=tmp_path / "new", progress=False)
+    with alone(tmp_path / "new"), alone(None), alone(None):
+        pass
+    assert list((tmp_path / "new").iterdir()) == []  # nothing is left behind
+
+
+def test_numbers_of_other_libraries_are_kept(tmp_path):
+    records = Records(tmp_path, {**ABOUT, "seed": np.int64(3)}, np.float32(2.0))
+    records.add(result("a", [1.0, 2.0], steps=np.int64(3)), 1.0)
+    found = Records(tmp_path, {**ABOUT, "seed": 3}, 2.0)
+    assert found.results["a", FINAL].record["steps"] == 3
+
+
+def test_results_of_models_that_are_not_compared_this_time_stay_in_the_table(tmp_path):
+    records = Records(tmp_path, ABOUT, None)
+    for title in ("a", "b"):
+        records.add(result(title, [1.0, 2.0]), 1.0)
+    records.publish([records.results["b", FINAL].record])
+    assert pd.read_parquet(tmp_path / "results.parquet")["model"].tolist() == ["b", "a"]
 
 
 def test_more_minutes_try_again_what_had_too_few(tmp_path):

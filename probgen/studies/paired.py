@@ -23,8 +23,8 @@ class Paired:
 
     @property
     def within_noise(self) -> bool:
-        """True where the difference is smaller than two standard errors."""
-        return abs(self.difference) < 2 * self.standard_error
+        """True where the difference is at most two standard errors; of scores that are the same, too."""
+        return abs(self.difference) <= 2 * self.standard_error
 
     def __str__(self) -> str:
         note = " (within noise)" if self.within_noise else ""
