@@ -84,7 +84,7 @@ class Voices:
             sounds.append((altered(sound, rng) if change else sound)[: int(LONGEST * self.rate)])
             words.append(" ".join(WORDS[self.digit[at]] for at in chosen))
         return pg.Table.from_parts({
-            "speech": pg.Sounds(sounds, self.rate, bands=32, seconds=LONGEST + 0.03, step=0.0125),
+            "speech": pg.Sounds(sounds, self.rate, bands=32, seconds=LONGEST, step=0.0125),
             "words": pg.Texts([*words], tokens="words", length=most),
         })  # fmt: skip
 

@@ -13,7 +13,7 @@ from probgen.data.infer import UNKNOWN_TEXT
 from probgen.data.schema import Column
 from probgen.errors import DataError
 
-__all__ = ["code_of", "codes_of", "decode_column", "encode_column", "is_unknown", "not_held"]
+__all__ = ["code_of", "codes_of", "decode_column", "encode_column", "is_missing", "is_unknown", "not_held"]
 
 DAY = np.timedelta64(1, "D")
 EPOCH = pd.Timestamp("1970-01-01")
@@ -91,11 +91,12 @@ def number_in(value: Any) -> float | None:
 
 def is_unknown(value: Any) -> bool:
     """None, NaN, or a text that is a mark of an unknown cell."""
-    return (
-        value is None
-        or (isinstance(value, float) and np.isnan(value))
-        or (isinstance(value, str) and value.strip() in UNKNOWN_TEXT)
-    )
+    return is_missing(value) or (isinstance(value, str) and value.strip() in UNKNOWN_TEXT)
+
+
+def is_missing(value: Any) -> bool:
+    """None, NaN or pandas' mark of what there is not."""
+    return value is None or value is pd.NA or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
 def encode_dates(series: pd.Series, column: Column) -> np.ndarray:

@@ -96,7 +96,7 @@ class Sound(Image):
         floor: decibels below the loudest band of the recording, under which all is silence; a negative number.
 
     Example:
-        >>> Sound("word", (80, 40), rate=8000, window=200, step=80).seconds
+        >>> Sound("word", (81, 40), rate=8000, window=200, step=80).seconds
         0.8
     """
 
@@ -115,8 +115,8 @@ class Sound(Image):
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
-        return self.shape[0] * self.step / self.rate
+        """How long it is, from the middle of the first frame to that of the last."""
+        return (self.shape[0] - 1) * self.step / self.rate
 
     def describe(self) -> str:
         return f"sound of {self.shape[0]} frames ({self.seconds:g} s) x {self.shape[1]} bands"

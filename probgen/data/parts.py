@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from probgen.data.coding import is_missing
 from probgen.data.groups import Sound, Tokens
 from probgen.data.images import as_pictures, check_pixels, pixel_schema
 from probgen.data.schema import Column, Schema
@@ -51,16 +52,21 @@ class Texts(Part):
         (('word[0]', 'word[1]', 'word[2]', 'size'), ['hat', 'at'])
     """
 
-    texts: Sequence[Any]
+    texts: Iterable[Any]
     tokens: str | int = "characters"
     length: int | None = None
     rare: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise DataError(f"Expected a text a row, got the one string {self.texts!r}; give a list of strings.")
+        object.__setattr__(self, "texts", list(self.texts))
 
     def strings(self, tokenizer: str = "words") -> list[str | None]:
         """The texts as they are cut into tokens."""
         found: list[str | None] = []
         for number, text in enumerate(self.texts):
-            if text is None or (isinstance(text, float) and np.isnan(text)) or text is pd.NA:
+            if is_missing(text):
                 found.append(None)
             elif isinstance(text, str):
                 found.append(text)
@@ -87,7 +93,7 @@ class Texts(Part):
             check_whole("length", self.length, 1, SchemaError)
         strings = self.strings("words" if self.tokens == "words" else "")
         read = [text for text in strings if text is not None]
-        if not any(read):
+        if not any(text.split() if self.tokens == "words" else text for text in read):
             raise DataError(
                 f"Text {name!r}: there is nothing to read in {len(strings)} texts; give at least one token."
             )
@@ -145,7 +151,7 @@ class Sounds(Part):
     """A recording a row, as its loudness in decibels: frame by frame, in bands of the mel scale.
 
     Args:
-        recordings: samples ``(n,)`` of each, whole numbers or floats from -1 to 1; None = unknown.
+        recordings: samples ``(n,)`` of each, whole numbers or floats, however loud; None = unknown.
         rate: samples a second.
         bands: F.
         seconds: how long the longest may be; as long as it is where None.
@@ -161,18 +167,23 @@ class Sounds(Part):
     step: float = 0.01
     floor: float = -80.0
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "recordings", list(self.recordings))
+
     def schema(self, name: str) -> Schema:
         check_whole("bands", self.bands, 2, SchemaError)
         check_whole("rate", self.rate, 1, SchemaError)
+        for told, value in (("window", self.window), ("step", self.step), ("seconds", self.seconds)):
+            if value is not None and not 0 < value < math.inf:
+                raise SchemaError(f"Sounds {name!r}: {told} must be seconds above 0, got {value!r}.")
         window, step = max(1, round(self.window * self.rate)), max(1, round(self.step * self.rate))
         read = as_recordings(self.recordings)
-        told = [samples for samples in read if samples is not None]
-        if not told:
+        known = [samples for samples in read if samples is not None]
+        if not known:
             raise DataError(f"Sounds {name!r}: all {len(read)} recordings are unknown; give at least one.")
-        longest = max(frames_of(samples, step) for samples in told)
-        frames = longest if self.seconds is None else max(1, round(self.seconds / self.step))
-        group = Sound(name, (frames, self.bands), self.rate, window, step, self.floor)
-        incomplete = len(told) < len(read)
+        longest = max(map(len, known)) if self.seconds is None else round(self.seconds * self.rate)
+        group = Sound(name, (frames_of(longest, step), self.bands), self.rate, window, step, self.floor)
+        incomplete = len(known) < len(read)
         return Schema(tuple(Column(column, "real", incomplete=incomplete) for column in group.names), images=(group,))
 
     def values(self, name: str, schema: Schema) -> np.ndarray:
@@ -223,6 +234,8 @@ def read_parts(
             raise DataError(
                 f"{name!r} has {rows[name]} rows, and {next(iter(rows))!r} has {rows[next(iter(rows))]}; they must agree."
             )
+        if not rows[name]:
+            raise DataError(f"{name!r} has no rows; give at least one.")
     return side_by_side(found, schema)
 
 

@@ -162,6 +162,11 @@ class Schema:
             SchemaError: no such column; the message lists them.
         """
         if name not in self._places:
+            for group in self.groups:
+                if group.name == name:
+                    raise SchemaError(
+                        f"{name!r} is no column but a {group.describe()}, columns {group.names[0]!r} to {group.names[-1]!r}."
+                    )
             raise SchemaError(f"There is no column {name!r}. Columns: {', '.join(self._brief())}.")
         return self._places[name]
 
@@ -226,8 +231,9 @@ class Schema:
         """The schema in which these columns are incomplete, too."""
         return replace(self, columns=tuple(replace(c, incomplete=c.incomplete or c.name in names) for c in self))
 
-    def select(self, names: Sequence[str]) -> Schema:
-        """Some columns, in the order given; groups of which all are there, in order, stay groups."""
+    def select(self, names: str | Sequence[str]) -> Schema:
+        """Some columns, those of groups by the groups' names, in the order given; groups of which all are there, in order, stay groups."""
+        names = self.columns_named(names)
         images = tuple(image for image in self.images if image.start(names) is not None)
         tokens = tuple(text for text in self.tokens if text.start(names) is not None)
         text = self.text if self.text is not None and self.text.column in names else None
@@ -235,11 +241,9 @@ class Schema:
             tuple(self[name] for name in names), self.target if self.target in names else None, images, text, tokens
         )
 
-    def drop(self, names: Sequence[str]) -> Schema:
-        """All columns but these; a text is one name."""
-        names = [names] if isinstance(names, str) else names
-        for name in names:
-            self.index(name)
+    def drop(self, names: str | Sequence[str]) -> Schema:
+        """All columns but these, or those of these groups; a string is one name."""
+        names = self.columns_named(names)
         return self.select([name for name in self.names if name not in names])
 
     def to_json(self) -> str:

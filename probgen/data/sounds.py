@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from probgen.data.coding import is_missing
 from probgen.data.groups import Sound
 from probgen.data.images import pictures_of
 from probgen.data.schema import Schema
@@ -21,6 +22,7 @@ from probgen.errors import CapabilityError, DataError, SchemaError
 __all__ = ["as_recordings", "frames_of", "heard", "loudness"]
 
 ROUNDS = 60  # of the search for phases
+NOTHING = 1e-20  # power of a band, where the loudest sample is 1, that rounding alone makes
 
 
 def librosa() -> Any:
@@ -33,48 +35,56 @@ def librosa() -> Any:
 
 
 def as_recordings(recordings: Sequence[Any]) -> list[np.ndarray | None]:
-    """Samples ``(n,)`` of each recording as floats, whole numbers of sixteen bits from -1 to 1; None where unknown.
+    """Samples ``(n,)`` of each recording as floats, nought where it is still, those of whole numbers from -1 to 1; None where unknown.
 
     Raises:
         DataError: something else than numbers along one axis, no samples, an infinite or unknown one.
     """
     found: list[np.ndarray | None] = []
     for number, one in enumerate(recordings):
-        if one is None:
+        if is_missing(one):
             found.append(None)
             continue
         samples = np.asarray(one)
-        if samples.ndim != 1 or not len(samples) or not np.issubdtype(samples.dtype, np.number):
+        if samples.ndim != 1 or not len(samples) or samples.dtype.kind not in "iuf":
             raise DataError(
                 f"Recording {number}: expected numbers along one axis, its samples, got shape {samples.shape} of"
                 f" {samples.dtype}; take one channel."
             )
-        whole = np.issubdtype(samples.dtype, np.integer)
-        samples = samples / np.iinfo(samples.dtype).max if whole else samples.astype(np.float64)
+        samples = samples.astype(np.float64) if samples.dtype.kind == "f" else of_whole(samples)
         if not np.isfinite(samples).all():
             raise DataError(f"Recording {number}: sample {int(np.argmin(np.isfinite(samples)))} is no finite number.")
         found.append(samples)
     return found
 
 
-def frames_of(samples: np.ndarray, step: int) -> int:
-    """How many frames a recording has."""
-    return 1 + len(samples) // step
+def of_whole(samples: np.ndarray) -> np.ndarray:
+    """Whole numbers as floats from -1 to 1; those without a sign are still in the middle, as in files of eight bits."""
+    kind = np.iinfo(samples.dtype)
+    still = 0.0 if kind.min else (kind.max + 1) / 2
+    return (samples - still) / (kind.max - still)
+
+
+def frames_of(samples: int, step: int) -> int:
+    """How many frames a recording of so many samples has."""
+    return 1 + samples // step
 
 
 def loudness(samples: np.ndarray, sound: Sound) -> np.ndarray:
-    """``(T, F)``: one recording, silence behind it.
+    """``(T, F)``: one recording, silence behind it; one without a sound is silence everywhere.
 
     Raises:
         DataError: it is longer than T frames.
     """
     frames, bands = sound.shape[:2]
-    if frames_of(samples, sound.step) > frames:
-        raise DataError(f"it has {frames_of(samples, sound.step)} frames, and sounds of this schema have {frames}")
-    power = librosa().feature.melspectrogram(y=samples, n_mels=bands, fmax=sound.rate / 2, **setting(sound))
-    told = librosa().power_to_db(power, ref=max(float(power.max()), 1e-20), amin=1e-20, top_db=None).T
-    found = np.full((frames, bands), sound.floor)
-    found[: len(told)] = np.maximum(told, sound.floor)
+    if (own := frames_of(len(samples), sound.step)) > frames:
+        raise DataError(f"it has {own} frames, and sounds of this schema have {frames}")
+    found, options = np.full((frames, bands), sound.floor), setting(sound)
+    whole = np.pad(samples / (np.abs(samples).max() or 1.0), (0, max(0, options["n_fft"] - len(samples))))
+    power = librosa().feature.melspectrogram(y=whole, n_mels=bands, fmax=sound.rate / 2, **options)[:, :own]
+    if power.max() > NOTHING:
+        told = librosa().power_to_db(power, ref=np.max, amin=NOTHING, top_db=None)
+        found[:own] = np.maximum(told.T, sound.floor)
     return found
 
 
@@ -107,6 +117,7 @@ def waveforms(values: np.ndarray, sound: Sound, seed: int = 0) -> np.ndarray:
         power = librosa().db_to_power(np.clip(one, sound.floor, 0.0).T)
         power[sound.floor >= one.T] = 0.0
         heard = librosa().feature.inverse.mel_to_stft(power, sr=sound.rate, n_fft=sizes["n_fft"], fmax=sound.rate / 2)
-        samples = librosa().griffinlim(heard, n_iter=ROUNDS, random_state=seed, **sizes)
-        made.append(samples / max(np.abs(samples).max(), 1e-12))
+        long = np.pad(heard, ((0, 0), (0, max(0, 1 + -(-sizes["n_fft"] // sound.step) - len(one)))))
+        samples = librosa().griffinlim(long, n_iter=ROUNDS, random_state=seed, **sizes)[: (len(one) - 1) * sound.step]
+        made.append(samples / np.abs(samples).max(initial=1e-12))
     return np.stack(made)

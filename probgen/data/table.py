@@ -415,13 +415,14 @@ class Table:
         values = np.insert(self.values, places, np.nan, axis=0)
         return self._made(values, self.schema, self.weights, Native(self._native.kind), self.lengths + steps)
 
-    def select(self, names: Sequence[str]) -> Table:
-        """Some columns."""
-        places = [self.schema.index(name) for name in names]
-        return self._made(self.values[:, places], self.schema.select(names), self.weights, self._native, self.lengths)
+    def select(self, names: str | Sequence[str]) -> Table:
+        """Some columns, or texts, sounds and pictures."""
+        schema = self.schema.select(names)
+        places = [self.schema.index(name) for name in schema.names]
+        return self._made(self.values[:, places], schema, self.weights, self._native, self.lengths)
 
-    def drop(self, names: Sequence[str]) -> Table:
-        """All columns but these; a text is one name."""
+    def drop(self, names: str | Sequence[str]) -> Table:
+        """All columns, texts, sounds and pictures but these; a string is one name."""
         return self.select(self.schema.drop(names).names)
 
     def hide(self, *names: str) -> Table:

@@ -94,7 +94,11 @@ def counted(texts: Iterable[Iterable[str]], rare: int) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    kept = sorted(token for token, times in counts.items() if times >= rare)
+    if END in counts:
+        raise DataError(f"A text has the word {END!r}, which says that texts end; write it in another way.")
+    kept = sorted(token for token, times in counts.items() if times >= rare and not (rare and token == UNKNOWN))
+    if not kept:
+        raise DataError(f"Each of the {len(counts)} tokens comes fewer than {rare} times; take a smaller rare.")
     return (*kept, UNKNOWN) if rare else tuple(kept)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probgen.data.batches import read_column
-from probgen.data.schema import Schema
+from probgen.data.schema import Column, Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
 from probgen.families.cell_heads import CellHeads, LevelHead
@@ -26,7 +26,7 @@ from probgen.nn.translation import Decoder, Heard
 __all__ = ["RowCells", "RowChain"]
 
 NUMBERS = 2**25  # in the memories of the rows that are walked through together
-Walked = tuple[Tensor, Tensor]
+Pair = tuple[Tensor, Tensor]
 
 
 class RowCells(nn.Module):
@@ -54,8 +54,8 @@ class RowCells(nn.Module):
             for head in heads
         )
         self.biases = nn.ParameterList(head.start() for head in heads)
-        self.before, self.ends = behind(schema)
-        self.masked = any(at + 1 < len(schema) for at in self.last_tokens())
+        self.ends = ends_behind(schema)
+        self.masked = any(schema.index(text.names[-1]) + 1 < len(schema) for text in schema.tokens)
 
     def reader(self, at: int) -> nn.Module:
         """What makes vectors of a column's cells."""
@@ -71,16 +71,19 @@ class RowCells(nn.Module):
         """Rows that are walked through at once."""
         return max(1, NUMBERS // (len(self.schema) * self.width * 2 * len(self.net.layers)))
 
-    def last_tokens(self) -> list[int]:
-        """Where texts end."""
-        return [self.schema.index(text.names[-1]) for text in self.schema.tokens]
-
     # -- reading and saying ------------------------------------------------------------------------------------
     def alive(self, x: Tensor) -> Tensor:
         """``(..., D)``: the cells that no end stands before."""
         made = torch.ones_like(x, dtype=torch.bool)
         for at, end in self.ends.items():
             made[..., at] = x[..., at - 1] != end
+        return made
+
+    def going_on(self, x: Tensor) -> Tensor:
+        """``(..., D)``: the cells that are no end, because a known one behind them in their text is none."""
+        made = torch.zeros_like(x, dtype=torch.bool)
+        for at, end in reversed(self.ends.items()):
+            made[..., at - 1] = made[..., at] | ~x[..., at].isnan() & (x[..., at] != end)
         return made
 
     def read(self, x: Tensor, columns: list[int]) -> Tensor:
@@ -106,8 +109,13 @@ class RowCells(nn.Module):
         weight = look.weight if isinstance(look, nn.Embedding) else self.weights[kind]
         return functional.linear(heard, cast("Tensor", weight), self.biases[kind])
 
-    def log_probs(self, x: Tensor, heard: Heard | None) -> Tensor:
-        """``(B, D)`` log densities of cells given those before them, and what was read; whatever of unknown ones."""
+    @staticmethod
+    def without_end(said: Tensor, on: Tensor) -> Tensor:
+        """``(..., L)`` what is said of tokens, with no chance for the last of them, the end, where a text goes on."""
+        return torch.cat([said[..., :-1], said[..., -1:].masked_fill(on[..., None], -torch.inf)], -1)
+
+    def log_probs(self, x: Tensor, heard: Heard | None, on: Tensor | None = None) -> Tensor:
+        """``(B, D)`` log densities of cells given those before them, what was read, and which texts go on; whatever of unknown ones."""
         alive = self.alive(x)
         kept = torch.nonzero(alive.any(0))[:, 0].tolist()
         said = self.knows(x, kept, alive, heard)
@@ -117,7 +125,10 @@ class RowCells(nn.Module):
             columns = [kept[place] for place in places]
             some = alive[:, columns]
             cells = torch.where(x.isnan(), self.heads.filler.to(x), x)[:, columns][some]
-            values = self.heads.of[columns[0]].log_prob(self.say(said[:, places][some], columns[0]), cells)
+            told = self.say(said[:, places][some], columns[0])
+            if on is not None and bool(on[:, columns].any()):
+                told = self.without_end(told, on[:, columns][some])
+            values = self.heads.of[columns[0]].log_prob(told, cells)
             found[:, columns] = found[:, columns].masked_scatter(some, values.to(found))
         return torch.where(alive | x.isnan() | self.is_end(x), found, -torch.inf)
 
@@ -144,21 +155,20 @@ def alike(schema: Schema) -> list[list[int]]:
     for image in schema.images:
         first, channels = schema.index(image.names[0]), image.shape[2]
         colours += [list(range(first + c, first + image.pixels, channels)) for c in range(channels)]
-    kinds = {
-        (schema.columns[at].kind, schema.columns[at].levels, schema.columns[at].bounds)
-        for some in colours
-        for at in some
-    }
-    if len(kinds) > len(colours):
-        colours = [[at] for some in colours for at in some]
+    colours = [some for some in colours if len({looks(schema.columns[at]) for at in some}) == 1]
     taken = {at for some in (*texts, *colours) for at in some}
     return [*texts, *colours, *([at] for at in range(len(schema)) if at not in taken)]
 
 
-def behind(schema: Schema) -> tuple[list[int], dict[int, float]]:
-    """The places of cells that stand behind others of their text, and the code of its end."""
+def looks(column: Column) -> tuple:
+    """What columns that are said by the same weights have in common."""
+    return column.kind, column.levels, column.bounds
+
+
+def ends_behind(schema: Schema) -> dict[int, float]:
+    """The places, in order, of cells that stand behind others of their text, and the code of its end."""
     ends = {schema.index(name): len(schema[name].levels) - 1.0 for text in schema.tokens for name in text.names[1:]}
-    return sorted(ends), ends
+    return dict(sorted(ends.items()))
 
 
 class RowChain(Observable):
@@ -168,6 +178,7 @@ class RowChain(Observable):
         cells: what says them.
         heard: what was read of each, or None.
         temperature: of draws.
+        on: ``(B, D)`` cells of which it is known that their text goes on behind them, or None.
     """
 
     def __init__(
@@ -176,15 +187,20 @@ class RowChain(Observable):
         heard: Heard | None = None,
         temperature: float = 1.0,
         batch_shape: torch.Size | None = None,
+        on: Tensor | None = None,
     ) -> None:
-        self.cells, self.heard, self.temperature = cells, heard, temperature
+        self.cells, self.heard, self.temperature, self.on = cells, heard, temperature, on
         own = torch.Size() if heard is None else heard[1].shape[:1]
         super().__init__(
             own if batch_shape is None else batch_shape, torch.Size([len(cells.schema)]), validate_args=False
         )
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> RowChain:
-        return RowChain(self.cells, self.heard, self.temperature, torch.Size(batch_shape))
+        return RowChain(self.cells, self.heard, self.temperature, torch.Size(batch_shape), self.on)
+
+    def guessing(self, x: Tensor) -> RowChain:
+        """The same, knowing of rows ``(B, D)`` which texts go on: no guess before a known token is an end, which it could not follow."""
+        return RowChain(self.cells, self.heard, self.temperature, self.batch_shape, self.cells.going_on(x))
 
     def told(self, rows: int) -> Heard | None:
         """What was read, for so many rows: those of the batch, again and again."""
@@ -201,7 +217,8 @@ class RowChain(Observable):
         """``(..., D)`` log densities of cells given those before them; whatever of unknown ones."""
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         x = value.expand(*shape, -1).reshape(-1, value.shape[-1])
-        return self.cells.log_probs(x, self.told(len(x))).view(*shape, -1)
+        on = None if self.on is None else self.on.expand(*shape, -1).reshape(x.shape)
+        return self.cells.log_probs(x, self.told(len(x)), on).view(*shape, -1)
 
     # -- draws -------------------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -220,8 +237,8 @@ class RowChain(Observable):
         return self.fill(blank).reshape(*shape, -1)
 
     @torch.no_grad()
-    def most_probable(self, x: Tensor, beams: int) -> Tensor:
-        """``(B, D)`` rows with the unknown cells such that the row is as probable as can be found, B rows by so many beams each.
+    def most_probable(self, x: Tensor, beams: int) -> Pair:
+        """``(B, D)`` rows with the unknown cells such that the row is as probable as can be found, by so many beams each, and their scores ``(B,)``: minus infinity where none is possible.
 
         Raises:
             CapabilityError: a column without levels is unknown.
@@ -240,7 +257,7 @@ class RowChain(Observable):
         for some in torch.arange(len(x), device=x.device).split(each):
             own = None if heard is None else (heard[0][some], heard[1][some])
             found.append(Walk(self.cells, own).best(x[some], beams))
-        return torch.cat(found)
+        return torch.cat([rows for rows, _ in found]), torch.cat([score for _, score in found])
 
 
 class Walk:
@@ -279,28 +296,32 @@ class Walk:
 
     def filled(self, x: Tensor) -> Tensor:
         """Rows with the unknown cells drawn."""
-        x = x.clone()
+        x, on = x.clone(), self.cells.going_on(x)
         for at in torch.nonzero(x.isnan().any(0))[:, 0].tolist():
             over, unknown = self.over(x, at), x[:, at].isnan()
             cell = torch.full_like(x[:, at], self.cells.ends.get(at, 0.0))
             if not bool((over | ~unknown).all()):
-                drawn = self.drawn(self.cells.say(self.state(x, at), at), at, over)
+                said = self.cells.say(self.state(x, at), at)
+                if bool(on[:, at].any()):
+                    said = self.cells.without_end(said, on[:, at])
+                drawn = self.drawn(said, at, over)
                 cell = torch.where(over, cell, drawn.to(x))
             x[:, at] = torch.where(unknown, cell, x[:, at])
         return x
 
-    def best(self, x: Tensor, beams: int) -> Tensor:
-        """Rows with the unknown cells as the best of so many beams has them."""
+    def best(self, x: Tensor, beams: int) -> Pair:
+        """Rows with the unknown cells as the best of so many beams has them, and what ``(B,)`` their cells from the first unknown one on score."""
         rows, D = x.shape
         blank = torch.nonzero(x.isnan().any(0))[:, 0].tolist()
         if not blank:
-            return x
+            return x, x.new_zeros(rows)
         self.offered = None if self.offered is None else repeated(self.offered, beams)
         self.there = None if self.there is None else self.there.repeat_interleave(beams, 0)
         x, score = x.repeat_interleave(beams, 0), x.new_full((rows, beams), -torch.inf)
+        on = self.cells.going_on(x)  # alike in all beams of a row
         score[:, 0] = 0.0
         for at in range(blank[0], D):
-            options = self.options(x, at)  # (rows * beams, L), of which one is left where the cell is known
+            options = self.options(x, at, on[:, at])  # (rows * beams, L), of which one is left where the cell is known
             total = (score[..., None] + options.view(rows, beams, -1)).flatten(1)
             score, chosen = total.topk(beams, 1)
             levels = options.shape[1]
@@ -308,21 +329,21 @@ class Walk:
             x = x[parent]
             x[:, at] = torch.where(x[:, at].isnan(), (chosen % levels).flatten().to(x), x[:, at])
             self.memory = None if self.memory is None else [(key[parent], value[parent]) for key, value in self.memory]
-        return x.view(rows, beams, D)[:, 0]
+        return x.view(rows, beams, D)[:, 0], score[:, 0]
 
-    def options(self, x: Tensor, at: int) -> Tensor:
-        """``(B, L)`` log probabilities of what a cell can be: the end behind an end, itself where it is known, and any of its levels."""
-        over, known, head = self.over(x, at), ~x[:, at].isnan(), self.cells.heads.of[at]
-        levels = head.each if isinstance(head, LevelHead) else 1
-        if bool(over.all()):
-            return self.only(torch.full_like(x[:, at], self.cells.ends[at]), levels)
-        said = self.cells.say(self.state(x, at), at)
+    def options(self, x: Tensor, at: int, on: Tensor) -> Tensor:
+        """``(B, L)`` log probabilities of what a cell can be: the end behind an end, none where a text goes on, itself where it is known."""
+        over, head = self.over(x, at), self.cells.heads.of[at]
         if not isinstance(head, LevelHead):  # and so known in every row
-            return head.log_prob(said, x[:, at])[:, None]
-        found = said.log_softmax(-1) + torch.where(known[:, None], self.only(x[:, at].nan_to_num(), levels), 0.0)
-        return torch.where(
-            over[:, None], self.only(torch.full_like(x[:, at], self.cells.ends.get(at, 0.0)), levels), found
-        )
+            return head.log_prob(self.cells.say(self.state(x, at), at), x[:, at])[:, None]
+        if bool(over.all()):
+            found = x.new_zeros(len(x), head.each)
+        else:
+            found = self.cells.say(self.state(x, at), at).log_softmax(-1)
+            found = self.cells.without_end(found, on)
+        end = self.only(torch.full_like(x[:, at], self.cells.ends.get(at, 0.0)), head.each)
+        known = torch.where(x[:, at].isnan()[:, None], 0.0, self.only(x[:, at].nan_to_num(), head.each))
+        return torch.where(over[:, None], end, found) + known
 
     @staticmethod
     def only(codes: Tensor, levels: int) -> Tensor:
@@ -334,6 +355,6 @@ class Walk:
         )
 
 
-def repeated(pairs: list[Walked], times: int) -> list[Walked]:
+def repeated(pairs: list[Pair], times: int) -> list[Pair]:
     """Every row so many times, one after the other."""
     return [(key.repeat_interleave(times, 0), value.repeat_interleave(times, 0)) for key, value in pairs]

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from probgen._pyro import Messenger, is_bookkeeping
 from probgen.data.batches import Place
+from probgen.errors import DataError
 from probgen.families.base import Parameters
 from probgen.inference.evidence import Evidence, log_evidence
 from probgen.inference.tracing import Given, observe
@@ -285,6 +286,13 @@ def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidat
 def resample_cells(program: Any, batch: Any, theta: Mapping[str, Parameters], candidates: int) -> dict[str, Tensor]:
     """Where latents are what known cells leave open: by the guide, or of rows with nothing known by the program, exactly."""
     found = weighted(program, batch, candidates, theta=theta)
+    impossible = torch.nonzero(found.log_weights.amax(0) == -torch.inf)
+    if len(impossible):
+        what = "Sequence" if batch.in_sequences else "Row"
+        raise DataError(
+            f"{what} {int(impossible[0]) + (0 if batch.in_sequences else batch.first)}: its known cells have probability zero under this fit with"
+            f" each of {candidates} guesses of the unknown ones; check them."
+        )
     chosen = torch.distributions.Categorical(logits=found.log_weights.mT).sample()
     if len(chosen) < len(batch):
         chosen = chosen[batch.steps.sequence]

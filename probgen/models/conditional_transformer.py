@@ -87,4 +87,4 @@ class ConditionalTransformer(Model):
         x = batch.select(self.said)
         if waiting(x):
             with batch.rows():
-                pyro.sample("u", Guessed(self.rows(batch), x))
+                pyro.sample("u", Guessed(self.rows(batch).guessing(x), x))

@@ -55,12 +55,15 @@ def written(fit: Any, what: Any, targets: Iterable[str] | None, beams: int) -> T
     """Rows as a model that says them cell by cell would end them, by a search."""
     if targets is not None:
         raise CapabilityError(f"{fit.name!r} is asked with a table, of which every unknown cell is found.")
-    table, found = fit.read(what), []
+    table, done = fit.read(what), 0
+    found: list[np.ndarray] = []
     at = [fit.schema.index(name) for name in fit.program.said]
     with torch.no_grad(), fit.setting():
         for batch in fit.batches(table, min(ROWS, fit.program.piece_rows)).pieces():
             filled = batch.x.clone()
-            filled[:, at] = fit.program.rows(batch).most_probable(batch.x[:, at], beams)
+            filled[:, at], score = fit.program.rows(batch).most_probable(batch.x[:, at], beams)
+            refuse_impossible(score, done)
+            done += len(batch)
             found.append(filled.double().cpu().numpy())
     values = fit.standardiser.inverse(np.concatenate(found))
     return table.with_values(np.where(table.known, table.values, values))

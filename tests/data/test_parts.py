@@ -64,6 +64,21 @@ def test_a_table_of_the_same_parts_may_lack_some_and_have_others_order(table):
 def test_parts_of_a_table_stay_whole_or_become_columns(table):
     assert table.select(table.schema.columns_named(["said", "size"])).schema.tokens == (Tokens("said", 3, "words"),)
     assert table.drop(["word[0]"]).schema.tokens == (Tokens("said", 3, "words"),)
+    assert table.select(["said", "size"]).names == ("said[0]", "said[1]", "said[2]", "size")
+    assert table.select("word").texts() == table.texts("word")
+    assert table.drop(["word", "sound"]).names == table.drop(["sound"]).drop("word").names
+    with pytest.raises(
+        SchemaError, match=r"'word' is no column but a text of up to 3 characters, columns 'word\[0\]'"
+    ):
+        table.column("word")
+
+
+def test_parts_may_be_read_once():
+    table = pg.Table.from_parts(
+        {"a": pg.Texts(text for text in ["ab", "c"]), "b": pg.Sounds(iter(tones(500, 600)), RATE)}
+    )
+    assert table.texts() == ["ab", "c"]
+    assert table.known.all()
 
 
 def test_loudness_is_that_of_librosa():
@@ -75,6 +90,33 @@ def test_loudness_is_that_of_librosa():
     np.testing.assert_allclose(table.images("a")[0, ..., 0], expected, atol=1e-8)
     np.testing.assert_allclose(*table.images("a"), atol=1e-6)  # how loud the whole is does not matter
     assert table.schema.image("a") == sound
+
+
+def bands_of(recording, **options):
+    """``(T, F)`` decibels of one recording."""
+    return pg.Table.from_parts({"a": pg.Sounds([recording], RATE, bands=8, **options)}).images()[0, ..., 0]
+
+
+def test_silence_is_silent_and_how_numbers_are_stored_does_not_matter():
+    assert (bands_of(np.zeros(2400)) == -80).all()
+    wave = np.random.default_rng(0).uniform(-1, 1, 2400)
+    expected = bands_of(wave)
+    assert expected.max() == 0
+    np.testing.assert_allclose(bands_of(1e-11 * wave), expected, atol=1e-6)
+    for bits, still in ((np.int16, 0), (np.int64, 0), (np.uint8, 128), (np.uint16, 2**15)):
+        loud = np.iinfo(np.int16).max if bits is np.int64 else np.iinfo(bits).max - still
+        np.testing.assert_allclose(bands_of(np.round(wave * loud + still).astype(bits)), expected, atol=0.1)
+
+
+def test_sounds_as_long_as_was_said_and_very_short_ones():
+    (wave,) = tones(500)
+    table = pg.Table.from_parts({"a": pg.Sounds([wave, wave[:1], float("nan")], RATE, bands=8, seconds=0.3)})
+    assert table.schema.image("a").seconds == pytest.approx(0.3)
+    assert (table.images()[1, 1:] == -80).all()
+    assert not table.known[2].any()
+    assert table.take([0, 1]).sounds().shape == (2, 2400)
+    assert pg.Table.from_parts({"a": pg.Sounds([wave[:100]], RATE, bands=8)}).sounds().shape == (1, 80)
+    assert pg.Table.from_parts({"a": pg.Sounds([wave[:1]], RATE, bands=8)}).sounds().shape == (1, 0)
 
 
 def test_sounds_come_back_with_their_pitch():
@@ -108,6 +150,8 @@ def test_words_rare_ones_and_lists():
     assert table.schema.columns[0].levels == ("a", "b", "<unk>", "<end>")
     new = pg.Table.from_parts({"t": pg.Texts(["a z"])}, schema=table.schema)
     assert new.texts() == ["a <unk>"]
+    told = pg.Table.from_parts({"t": pg.Texts(["a <unk> a <unk> b"], tokens="words", rare=2)})  # as some corpora come
+    assert told.texts() == ["a <unk> a <unk> <unk>"]
     steps = pg.Table.from_text(["to be or not", "to be"], tokens="words")
     assert steps.texts() == ["to be or not", "to be"]
     assert steps.lengths.tolist() == [5, 3]
@@ -132,10 +176,15 @@ def test_byte_pairs_inside_of_rows():
         ({"a": pg.Texts(["abc"], length=2)}, DataError, "row 0: 'abc' has 3 tokens.*at most 2.*length=3"),
         ({"a": pg.Texts(["abc"], tokens="sylables")}, SchemaError, "tokens must be"),
         ({"a": pg.Texts(["x"]), "b": [1.0, 2.0]}, DataError, "'b' has 2 rows, and 'a' has 1"),
+        ({"a": pg.Texts(["  "], tokens="words")}, DataError, "nothing to read in 1 texts"),
+        ({"a": pg.Texts(["a <end> b"], tokens="words")}, DataError, "the word '<end>', which says that texts end"),
+        ({"a": pg.Texts(["abc"], rare=2)}, DataError, "Each of the 3 tokens comes fewer than 2 times"),
+        ({"a": pg.Sounds(tones(500), RATE, step=-1)}, SchemaError, "step must be seconds above 0"),
+        ({"a": pg.Sounds([np.ones(9, complex)], RATE)}, DataError, "Recording 0: expected numbers"),
         ({"a": pg.Sounds([None], RATE)}, DataError, "all 1 recordings are unknown"),
         ({"a": pg.Sounds([np.zeros((3, 2))], RATE)}, DataError, r"Recording 0: .*\(3, 2\)"),
         ({"a": pg.Sounds([np.array([0.0, np.nan])], RATE)}, DataError, "sample 1 is no finite number"),
-        ({"a": pg.Sounds(tones(500), RATE, seconds=0.1)}, DataError, "row 0: it has 31 frames.*have 10"),
+        ({"a": pg.Sounds(tones(500), RATE, seconds=0.1)}, DataError, "row 0: it has 31 frames.*have 11"),
         ({"a": pg.Sounds(tones(500), RATE, bands=0)}, SchemaError, "bands"),
         ({"a": pg.Sounds(tones(500), RATE, floor=3.0)}, SchemaError, "floor must be negative"),
     ],
@@ -146,6 +195,8 @@ def test_bad_parts_are_refused(parts, error, says):
 
 
 def test_what_a_schema_does_not_know_is_refused(table):
+    with pytest.raises(DataError, match="'word' has no rows"):
+        pg.Table.from_parts({"word": pg.Texts([])}, schema=table.schema)
     with pytest.raises(DataError, match="'z' is none of the 3 characters"):
         pg.Table.from_parts({"word": pg.Texts(["zat"])}, schema=table.schema)
     with pytest.raises(DataError, match="'ZH' is none of the 3 words"):
@@ -160,6 +211,11 @@ def test_what_a_schema_does_not_know_is_refused(table):
         pg.Table.from_parts({"color": [1.0]}, schema=table.schema)
     with pytest.raises(SchemaError, match=r"Expected the name of one text, got None. Texts: 'word', 'said'"):
         table.texts()
+
+
+def test_one_string_is_not_a_text_a_row():
+    with pytest.raises(DataError, match="Expected a text a row, got the one string 'hat'"):
+        pg.Texts("hat")
 
 
 def test_groups_have_names_of_their_own():

@@ -90,7 +90,7 @@ def test_a_walk_says_what_one_pass_says(fit):
 
         walk, total = Walk(program.cells, chain.heard), torch.zeros(8)
         for at in range(x.shape[1]):
-            options = walk.options(x, at) if at < 3 else program.cells.heads.of[at].log_prob(
+            options = walk.options(x, at, program.cells.going_on(x)[:, at]) if at < 3 else program.cells.heads.of[at].log_prob(
                 program.cells.say(walk.state(x, at), at), x[:, at]
             )[:, None]  # fmt: skip
             total += options[:, 0] if at == 3 else options.gather(1, x[:, at : at + 1].long())[:, 0]
@@ -119,6 +119,59 @@ def test_known_cells_behind_unknown_ones_count_in_the_search():
     assert fit.most_probable(table.take([0]).hide("word")).texts() == ["aa"]
     np.testing.assert_allclose(np.exp(fit.log_prob(asked, draws=2000).value), [0.8, 0.2], atol=0.05)
     assert [t.texts() for t in fit.fill(asked, 3, seed=1)] == [["aa", "bb"]] * 3
+
+
+@pytest.fixture(scope="module")
+def mostly_empty():
+    """Texts that mostly end where they begin, so that a guess of what stands before a known letter is rarely a letter."""
+    table = pg.Table.from_parts(
+        {"word": pg.Texts([""] * 80 + ["ab"] * 8 + ["bb"] * 12, length=3), "n": np.arange(100.0)}
+    )
+    return table, pg.fit("conditional_transformer", table, seed=0, max_steps=100, learning_rate=1e-2, **SMALL)
+
+
+@pytest.mark.parametrize("beams", [1, 8])
+def test_no_end_is_found_before_a_known_letter(mostly_empty, beams):
+    table, fit = mostly_empty
+    asked = table.take([80, 99, 0]).hide("word[0]")
+    found = fit.most_probable(asked, beams=beams)
+    assert np.isfinite(fit.log_prob(found).value).all()
+    assert [len(text) for text in found.texts()] == [2, 2, 0]
+    every = np.repeat(asked.values[:1], 3, 0)
+    every[:, 0] = range(3)
+    density = fit.log_prob(table.take([0] * 3).with_values(every)).value
+    assert fit.log_prob(found).value[0] == pytest.approx(density.max(), abs=1e-5)
+
+
+def test_guesses_before_a_known_letter_are_letters(mostly_empty):
+    """Their weights are those of what they are guesses of: the sum over all first letters."""
+    table, fit = mostly_empty
+    asked = table.take([80]).hide("word[0]")
+    every = np.repeat(asked.values, 2, 0)
+    every[:, 0] = range(2)
+    exact = np.logaddexp(*fit.log_prob(table.take([0, 0]).with_values(every)).value)
+    assert fit.log_prob(asked, draws=200).value[0] == pytest.approx(exact, abs=0.03)
+    asked = table.take([80]).hide("word[0]", "word[1]")  # an end is known behind them
+    assert {len(t.texts()[0]) for t in fit.fill(asked, 40, seed=0)} == {0, 2}
+
+
+def test_rows_that_cannot_be_are_refused(mostly_empty):
+    table, fit = mostly_empty
+    asked = table.take([80, 81])
+    asked = asked.with_values(np.array([[0.0, 1.0, np.nan, 0.1], [2.0, np.nan, 1.0, 0.1]]))
+    with pytest.raises(DataError, match="Row 1: its known cells have probability zero"):
+        fit.fill(asked, 1)
+    with pytest.raises(CapabilityError, match="row 1 have probability zero"):
+        fit.most_probable(asked)
+
+
+def test_pixels_of_several_kinds_have_weights_of_their_own():
+    rng = np.random.default_rng(0)
+    table = pg.Table.from_parts({"photo": pg.Pictures(rng.integers(0, 5, (30, 2, 2, 3)), kind="count")})
+    table = pg.Table(table, schema=table.schema.with_kind("photo[0,0,1]", "real"))
+    fit = pg.fit("conditional_transformer", table, seed=0, max_steps=2, **SMALL)
+    assert [len(columns) for columns in fit.program.cells.alike if len(columns) > 1] == [4, 4]
+    assert np.isfinite(fit.log_prob(table).value).all()
 
 
 def test_it_learns_to_copy():
