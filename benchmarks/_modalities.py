@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -116,7 +117,9 @@ def altered(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 STYLES = {"bright": 1.0, "dim": 0.45}
 
 
-def composed(pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int) -> tuple[np.ndarray, list[str]]:
+def composed(
+    pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int, above: bool = True
+) -> tuple[np.ndarray, list[str]]:
     """Pictures of two digits, beside or above each other, and what is to be seen.
 
     Args:
@@ -124,17 +127,18 @@ def composed(pictures: np.ndarray, digits: np.ndarray, rows: int, seed: int) -> 
         digits: ``(N,)`` which they are.
         rows: how many.
         seed: of the choice.
+        above: some of them; else all are beside each other, in half of the height.
     """
     side = pictures.shape[1]
     rng, made, told = np.random.default_rng(seed), np.zeros((rows, 2 * side, 2 * side)), []
     for row in range(rows):
         pair, style = rng.integers(0, len(pictures), 2), rng.choice(list(STYLES), 2)
-        beside = bool(rng.integers(2))
+        beside = bool(rng.integers(2)) or not above
         for place, (at, how) in enumerate(zip(pair, style, strict=True)):
             made[row][quarter(beside, place, side)] = STYLES[how] * pictures[at]
         parts = [f"a {how} {WORDS[digits[at]]}" for at, how in zip(pair, style, strict=True)]
         told.append(f"{parts[0]} {'beside' if beside else 'above'} {parts[1]}")
-    return made, told
+    return made if above else made[:, side // 2 : side // 2 + side], told
 
 
 def quarter(beside: bool, place: int, side: int) -> tuple[slice, slice]:
@@ -144,13 +148,14 @@ def quarter(beside: bool, place: int, side: int) -> tuple[slice, slice]:
 
 
 def small_digits(split: str, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(N, side, side)`` pictures of MNIST from 0 to 1, made smaller, and which digits they are."""
+    """``(N, side, side)`` pictures of MNIST, made smaller, whose brightest pixel is 1, and which digits they are."""
     with np.load(folder() / "images" / "mnist.npz", allow_pickle=False) as found:
         pictures, digits = found[f"{split}_x"] / 255.0, found[f"{split}_y"].astype(int)
     times = -(-pictures.shape[1] // side)
     margin = (times * side - pictures.shape[1]) // 2
     framed = np.pad(pictures, ((0, 0), (margin, margin), (margin, margin)))
-    return framed.reshape(-1, side, times, side, times).mean((2, 4)), digits
+    small = framed.reshape(-1, side, times, side, times).mean((2, 4))
+    return small / small.max((1, 2), keepdims=True), digits
 
 
 # -- photographs -------------------------------------------------------------------------------------------------------
@@ -165,3 +170,60 @@ def patches(photo: np.ndarray, size: int, step: int) -> np.ndarray:
     """``(N, size, size, C)``, row by row."""
     windows = np.lib.stride_tricks.sliding_window_view(photo, (size, size), (0, 1))[::step, ::step]
     return windows.reshape(-1, photo.shape[2], size, size).transpose(0, 2, 3, 1)
+
+
+def turned(squares: np.ndarray) -> np.ndarray:
+    """``(8 N, size, size, ...)``: turned by quarters, and mirrored."""
+    return np.concatenate([np.rot90(some, k, (1, 2)) for some in (squares, squares[:, ::-1]) for k in range(4)])
+
+
+class Enlarged(NamedTuple):
+    """Patches of two sizes: as a table with even noise of one grey level, the large ones with it and without, and by bicubic interpolation."""
+
+    table: pg.Table
+    noisy: np.ndarray
+    clean: np.ndarray
+    bicubic: np.ndarray
+
+
+def enlarging() -> dict[str, Enlarged]:
+    """Patches to learn from, in all orientations, and those of the right third, row by row."""
+    from PIL import Image
+
+    rng, found = np.random.default_rng(0), {}
+    for name, parts in {
+        "train": [turned(patches(left(photo).mean(2, keepdims=True), 16, 10)) for photo in photographs()],
+        "test": [patches(right(photo).mean(2, keepdims=True), 16, 8) for photo in photographs()],
+    }.items():
+        whole = np.concatenate(parts)[..., 0]
+        small, large = np.round(whole.reshape(-1, 8, 2, 8, 2).mean((2, 4))), whole[:, 4:12, 4:12]
+        scaled = [Image.fromarray(one.astype(np.float32)).resize((16, 16), Image.Resampling.BICUBIC) for one in small]
+        noisy, dim = (values + rng.uniform(-0.5, 0.5, values.shape) for values in (large, small))
+        table = pg.Table.from_parts({"small": pg.Pictures(dim, kind="real"), "large": pg.Pictures(noisy, kind="real")})
+        found[name] = Enlarged(table, noisy, large, np.stack([np.asarray(one)[4:12, 4:12] for one in scaled]))
+    return found
+
+
+def colouring() -> tuple[dict[str, pg.Table], dict[str, np.ndarray]]:
+    """Patches of eight by eight pixels, grey and in colours, with even noise of one level; and as they are."""
+    rng, tables = np.random.default_rng(0), {}
+    clean = {
+        "train": np.concatenate([patches(left(photo), 8, 5) for photo in photographs()]),
+        "test": np.concatenate([patches(right(photo), 8, 8) for photo in photographs()]),
+    }
+    for name, found in clean.items():
+        grey, coloured = (values + rng.uniform(-0.5, 0.5, values.shape) for values in (np.round(found.mean(3)), found))
+        tables[name] = pg.Table.from_parts({
+            "grey": pg.Pictures(grey, kind="real"), "coloured": pg.Pictures(coloured, kind="real"),
+        })  # fmt: skip
+    return tables, clean
+
+
+def left(photo: np.ndarray) -> np.ndarray:
+    """What is learnt from."""
+    return photo[:, : photo.shape[1] * 2 // 3]
+
+
+def right(photo: np.ndarray) -> np.ndarray:
+    """What is held out."""
+    return photo[:, photo.shape[1] * 2 // 3 :]

@@ -84,14 +84,20 @@ def nltcs() -> Iterator[Line]:
 
 
 def mnist() -> Iterator[Line]:
-    """Static binarised test digits by bits back."""
+    """Static binarised test digits: bits back, and pixel by pixel. ``MODELS`` chooses."""
     with np.load(folder() / "images" / "binarized_mnist_static.npz") as arrays:
         train, test = (pg.Table.from_images(pictures(arrays, part), "binary") for part in ("train", "test"))
-    fit = fitted(
-        train, "vae", latent=16, hidden=(256,), max_steps=int(os.environ.get("STEPS", "4000")), batch_size=256
-    )
-    found = line("mnist", fit, test.take(range(PICTURES)))
-    yield {**found, "bits_a_pixel": found["bits_a_row"] / 784}
+    models: dict[str, dict[str, Any]] = {
+        "vae": {"latent": 16, "hidden": (256,), "max_steps": 4000, "batch_size": 256},
+        "pixel_cnn": {
+            "hidden": (32, 32, 32, 32), "kernel": 3, "batch_size": 16, "learning_rate": 3e-3, "average": 0.99, "max_steps": 2800,
+            "validation_fraction": 0.0,
+        },
+    }  # fmt: skip
+    for name in os.environ.get("MODELS", ",".join(models)).split(","):
+        options = {**models[name], **({"max_steps": int(os.environ["STEPS"])} if "STEPS" in os.environ else {})}
+        found = line("mnist", fitted(train, name, **options), test.take(range(PICTURES)))
+        yield {**found, "bits_a_pixel": found["bits_a_row"] / 784}
 
 
 def pictures(arrays: Any, part: str) -> np.ndarray:

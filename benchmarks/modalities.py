@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,12 @@ from benchmarks._modalities import (
     STYLES,
     WORDS,
     Voices,
+    colouring,
     composed,
     distance,
+    enlarging,
     nearest,
-    patches,
-    photographs,
     pronunciations,
-    quarter,
     small_digits,
 )
 
@@ -39,9 +39,7 @@ def fitted(model: str, table: pg.Table, **options: Any) -> tuple[pg.Fit, float]:
     before = time.process_time()
     fit = pg.fit(model, table, progress=False, **{"validation_fraction": 0.0, "seed": 0, **options})
     if folder := os.environ.get("KEPT"):
-        fit.save(
-            f"{folder}/{model}_{'_'.join(str(value) for value in options.values() if isinstance(value, str))}.probgen"
-        )
+        fit.save(f"{folder}/{model}_{len(list(Path(folder).iterdir()))}.probgen")
     return fit, time.process_time() - before
 
 
@@ -80,10 +78,10 @@ def speech() -> Iterator[Line]:
     everyone = sorted(set(voices.speaker.tolist()))
     for held in os.environ.get("SPEAKERS", ",".join(everyone)).split(","):
         others = [speaker for speaker in everyone if speaker != held]
-        table = voices.utterances(others, int(os.environ.get("ROWS", 8000)), 0, change=True)
+        table = voices.utterances(others, int(os.environ.get("ROWS", 16_000)), 0, change=True)
         fit, seconds = fitted(
-            "conditional_transformer", table, inputs="speech", width=96, layers=2, dropout=0.2, masking=0.2, batch_size=64,
-            learning_rate=2e-3, max_steps=steps(2000),
+            "conditional_transformer", table, inputs="speech", width=64, layers=2, dropout=0.2, masking=0.2, batch_size=64,
+            learning_rate=2e-3, max_steps=steps(4000),
         )  # fmt: skip
         test = voices.utterances([held], 400, 1)
         right = test.texts("words")
@@ -98,13 +96,13 @@ def speech() -> Iterator[Line]:
 def captions() -> Iterator[Line]:
     """What two digits of MNIST are, how bright, and where; pictures of digits that were never seen."""
     told: dict[str, pg.Table] = {}
-    for split, rows in (("train", int(os.environ.get("ROWS", 20_000))), ("test", 1000)):
+    for split, rows in (("train", int(os.environ.get("ROWS", 40_000))), ("test", 1000)):
         found, texts = composed(*small_digits(split, 14), rows, 0)
         grey = pg.Pictures(np.round(15 * found), levels=16)
         told[split] = pg.Table.from_parts({"picture": grey, "caption": pg.Texts(texts, tokens="words")})
     fit, seconds = fitted(
         "conditional_transformer", told["train"], inputs="picture", width=64, layers=2, dropout=0.1, batch_size=64, learning_rate=2e-3,
-        max_steps=steps(3000),
+        max_steps=steps(6000),
     )  # fmt: skip
     said, right = fit.most_probable(told["test"].hide("caption")).texts("caption"), told["test"].texts("caption")
     pairs = [
@@ -117,97 +115,80 @@ def captions() -> Iterator[Line]:
 
 
 def pictures() -> Iterator[Line]:
-    """Pictures of captions; a judge who saw the digits that the model learnt from says what they are of."""
+    """Pictures of captions, pixel by pixel; a judge who saw the digits that the model learnt from says what they are of."""
     from sklearn.neural_network import MLPClassifier
 
     side, digits = 8, {split: small_digits(split, 8) for split in ("train", "test")}
-    found, texts = composed(*digits["train"], int(os.environ.get("ROWS", 60_000)), 0)
-    noise = np.random.default_rng(0).uniform(0, 1 / 16, found.shape)
+    found, texts = composed(*digits["train"], int(os.environ.get("ROWS", 60_000)), 0, above=False)
     table = pg.Table.from_parts({
-        "picture": pg.Pictures(found + noise, kind="real"), "caption": pg.Texts(texts, tokens="words"),
+        "caption": pg.Texts(texts, tokens="words"), "picture": pg.Pictures(np.round(3 * found), levels=4),
     })  # fmt: skip
-    judge = MLPClassifier((256,), max_iter=20, random_state=0).fit(
-        digits["train"][0].reshape(-1, side**2), digits["train"][1]
-    )
+    seen = [np.round(3 * style * digits["train"][0]) for style in STYLES.values()]
+    judge = MLPClassifier((256,), max_iter=15, random_state=0)
+    judge.fit(np.concatenate([brightened(some) for some in seen]), np.tile(digits["train"][1], len(seen)))
     fit, seconds = fitted(
-        "diffusion", table, hidden=(512, 512, 512), batch_size=128, learning_rate=1e-3, max_steps=steps(10_000), conditioning=1.0,
+        "conditional_transformer", table, inputs="caption", width=64, layers=2, batch_size=32, learning_rate=2e-3, max_steps=steps(5000),
     )  # fmt: skip
-    real, asked = composed(*digits["test"], 1000, 1)
-    yield {"pictures": "of test rows", **judged(judge, real, asked, side), "seconds": seconds}
-    for guidance in (0.0, 1.0, 2.0):
-        process: Any = fit.program.process
-        process.guidance = guidance
-        before = time.process_time()
+    real, asked = composed(*digits["test"], 1000, 1, above=False)
+    yield {"pictures": "of test rows", **judged(judge, np.round(3 * real), asked, side), "seconds": seconds}
+    program: Any = fit.program
+    for temperature in (1.0, 0.8, 0.6, 0.4):
+        program.temperature, before = temperature, time.process_time()
         drawn = fit.fill(pg.Table.from_parts({"caption": pg.Texts(asked)}, schema=table.schema), 1, seed=0)[0]
         yield {
-            "pictures": f"guidance {guidance:g}", **judged(judge, drawn.images("picture")[..., 0], asked, side),
+            "pictures": f"temperature {temperature:g}", **judged(judge, drawn.images("picture")[..., 0], asked, side),
             "seconds": time.process_time() - before,
         }  # fmt: skip
 
 
+def brightened(digits: np.ndarray) -> np.ndarray:
+    """``(N, pixels)`` pictures whose brightest pixel is 1."""
+    return (digits / np.maximum(digits.max((1, 2), keepdims=True), 1)).reshape(len(digits), -1)
+
+
 def judged(judge: Any, drawn: np.ndarray, captions: list[str], side: int) -> Line:
-    """Shares of digits, of how bright they are, and of whole captions that are as asked."""
+    """Shares of digits, of how bright they are, and of whole captions that are as asked; grey levels are 0 to 3."""
     digit, bright = [], []
-    middle = np.mean(list(STYLES.values()))
     for picture, caption in zip(drawn, captions, strict=True):
-        words, beside = caption.split(), " beside " in caption
+        words = caption.split()
         for place, (style, digit_word) in enumerate((words[1:3], words[5:7])):
-            part = picture[quarter(beside, place, side)]
-            strength = np.quantile(part, 0.98)
-            said = judge.predict((part / max(strength, 1e-6)).clip(0, 1).reshape(1, -1))[0]
+            part = picture[:, place * side : (place + 1) * side]
+            said = judge.predict(brightened(part[None]))[0]
             digit.append(WORDS[said] == digit_word)
-            bright.append((strength > middle) == (style == "bright"))
+            bright.append((part.max() > 2) == (style == "bright"))
     both = np.reshape(digit, (-1, 2)).all(1) & np.reshape(bright, (-1, 2)).all(1)
     return {"digits": float(np.mean(digit)), "brightness": float(np.mean(bright)), "captions": float(both.mean())}
 
 
 def super_resolution() -> Iterator[Line]:
-    """Patches of six by six pixels to twelve by twelve; the right third of two photographs is held out."""
-    from scipy.ndimage import zoom
+    """The eight by eight pixels in the middle of sixteen by sixteen, from eight by eight of half the size; the right third of two photographs is held out."""
     from scipy.stats import multivariate_normal
 
-    rng = np.random.default_rng(0)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for photo in photographs():
-        grey, cut = photo.mean(2, keepdims=True), photo.shape[1] * 2 // 3
-        parts["train"].append(patches(grey[:, :cut], 12, 5))
-        parts["test"].append(patches(grey[:, cut:], 12, 12))
-    told = {}
-    for name, found in parts.items():
-        large = np.concatenate(found)[..., 0]
-        small = np.round(large.reshape(-1, 6, 2, 6, 2).mean((2, 4)))
-        told[name] = (small + rng.uniform(-0.5, 0.5, small.shape), large + rng.uniform(-0.5, 0.5, large.shape), large)
-    tables = {
-        name: pg.Table.from_parts({"small": pg.Pictures(small, kind="real"), "large": pg.Pictures(large, kind="real")})
-        for name, (small, large, _) in told.items()
-    }
-    test, (small, large, clean) = tables["test"], told["test"]
-    bicubic = {
-        name: np.stack([zoom(one, 2, order=3, mode="nearest", grid_mode=True) for one in part[0]])
-        for name, part in told.items()
-    }
-    residual = (told["train"][1] - bicubic["train"]).reshape(len(bicubic["train"]), -1)
+    told = enlarging()
+    tables, test = {name: part.table for name, part in told.items()}, told["test"].table
+    large, clean, bicubic = told["test"].noisy, told["test"].clean, told["test"].bicubic
+    residual = (told["train"].noisy - told["train"].bicubic).reshape(-1, 64)
     for title, spread in (("one normal a pixel", np.diag(residual.var(0))), ("one normal of all", np.cov(residual.T))):
-        density = (
-            multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic["test"]).reshape(len(large), -1))
-            / 144
-        )
+        density = multivariate_normal(residual.mean(0), spread).logpdf((large - bicubic).reshape(-1, 64)) / 64
         yield {
-            "large": f"bicubic, {title}",
-            "psnr": psnr(bicubic["test"], clean),
-            "nats": float(density.mean()),
-            "error": error_of(density),
-        }
+            "large": f"bicubic, {title}", "psnr": psnr(bicubic, clean), "nats": float(density.mean()), "error": error_of(density),
+        }  # fmt: skip
     for components in (1, 5, 10):
         fit, seconds = fitted(
             "gaussian_mixture", tables["train"], components=components, restarts=1, max_steps=steps(40)
         )
-        density = (fit.log_prob(test).value - fit.log_prob(test.hide("large")).value) / 144
-        drawn = np.stack([one.images("large")[..., 0] for one in fit.fill(test.hide("large"), 20, seed=0)])
+        density = (fit.log_prob(test).value - fit.log_prob(test.hide("large")).value) / 64
+        mean, drawn = mean_and_draw(fit, test, "large")
         yield {
-            "large": f"{components} normals", "psnr": psnr(drawn.mean(0), clean), "psnr_draw": psnr(drawn[0], clean),
-            "nats": float(density.mean()), "error": error_of(density), "seconds": seconds,
+            "large": f"{components} normals", "psnr": psnr(mean[..., 0], clean), "psnr_draw": psnr(drawn[..., 0], clean),
+            "nats": float(density.mean()), "error": error_of(density), "seconds": seconds, "patches": len(test),
         }  # fmt: skip
+
+
+def mean_and_draw(fit: pg.Fit, test: pg.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of a picture that is hidden: the mean of 200 draws, and one of them."""
+    drawn = [one.images(name) for seed in range(10) for one in fit.fill(test.hide(name), 20, seed=seed)]
+    return np.mean(drawn, 0), drawn[0]
 
 
 def error_of(values: np.ndarray) -> float:
@@ -221,21 +202,10 @@ def psnr(said: np.ndarray, right: np.ndarray) -> float:
 
 def colours() -> Iterator[Line]:
     """Patches of eight by eight grey pixels to their colours; the right third of two photographs is held out."""
-    rng = np.random.default_rng(0)
-    parts: dict[str, list[np.ndarray]] = {"train": [], "test": []}
-    for photo in photographs():
-        cut = photo.shape[1] * 2 // 3
-        parts["train"].append(patches(photo[:, :cut], 8, 5))
-        parts["test"].append(patches(photo[:, cut:], 8, 8))
-    tables, clean = {}, np.concatenate(parts["test"])
-    for name, found in parts.items():
-        coloured = np.concatenate(found)
-        grey = np.round(coloured.mean(3)) + rng.uniform(-0.5, 0.5, coloured.shape[:3])
-        tables[name] = pg.Table.from_parts({
-            "grey": pg.Pictures(grey, kind="real"), "coloured": pg.Pictures(coloured + rng.uniform(-0.5, 0.5, coloured.shape), kind="real"),
-        })  # fmt: skip
+    tables, found = colouring()
+    clean = found["test"]
     test = tables["test"]
-    mean = np.concatenate(parts["train"]).mean((0, 1, 2))
+    mean = found["train"].mean((0, 1, 2))
     grey = test.images("grey")
     yield {"coloured": "grey", "psnr": psnr(np.repeat(grey, 3, 3), clean)}
     yield {"coloured": "grey and the mean colour", "psnr": psnr(grey + mean - mean.mean(), clean)}
@@ -244,9 +214,9 @@ def colours() -> Iterator[Line]:
             "gaussian_mixture", tables["train"], components=components, restarts=1, max_steps=steps(40)
         )
         density = (fit.log_prob(test).value - fit.log_prob(test.hide("coloured")).value) / 192
-        drawn = np.stack([one.images("coloured") for one in fit.fill(test.hide("coloured"), 20, seed=0)])
+        mean, drawn = mean_and_draw(fit, test, "coloured")
         yield {
-            "coloured": f"{components} normals", "psnr": psnr(drawn.mean(0), clean), "psnr_draw": psnr(drawn[0], clean),
+            "coloured": f"{components} normals", "psnr": psnr(mean, clean), "psnr_draw": psnr(drawn, clean),
             "nats": float(density.mean()), "error": error_of(density), "seconds": seconds,
         }  # fmt: skip
 
@@ -267,18 +237,17 @@ def voices() -> Iterator[Line]:
         "conditional_transformer", parts["listener"].drop(["speaker"]), inputs="speech", width=64, layers=1, dropout=0.2, masking=0.2,
         learning_rate=2e-3, batch_size=64, max_steps=steps(1000),
     )  # fmt: skip
-    model, seconds = fitted(
-        "diffusion", parts["model"], hidden=(512, 512, 512), learning_rate=1e-3, batch_size=64, conditioning=1.0, max_steps=steps(8000),
-    )  # fmt: skip
     real = parts["model"].take(np.arange(500))
     yield {"sounds": "recordings", "heard": heard_right(listener, real)}
-    for guidance in (0.0, 1.0, 2.0):
-        process: Any = model.program.process
-        process.guidance = guidance
+    for name, options in {
+        "conditional_vae": {"latent": 8, "hidden": (256, 256), "max_steps": steps(1500)},
+        "conditional_gan": {"latent": 64, "hidden": (512, 512), "learning_rate": 5e-4, "max_steps": steps(4000)},
+    }.items():
+        model, seconds = fitted(name, parts["model"], label="word[0]", batch_size=100, **options)
         drawn = model.fill(real.hide("speech"), 1, seed=0)[0]
-        yield {"sounds": f"guidance {guidance:g}", "heard": heard_right(listener, drawn), "seconds": seconds}
+        yield {"sounds": name, "heard": heard_right(listener, drawn), "seconds": seconds}
         if folder := os.environ.get("KEPT"):
-            write_sounds(drawn, folder, f"guidance{guidance:g}")
+            write_sounds(drawn, folder, name)
 
 
 def heard_right(listener: pg.Fit, told: pg.Table) -> float:

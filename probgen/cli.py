@@ -346,7 +346,10 @@ def decompress(given: argparse.Namespace) -> None:
     refuse_overwriting(given.out, given.force)
     frame = pg.decompress(given.file, pg.load(given.model))
     frame = frame.to_pandas() if isinstance(frame, pg.Table) else frame
-    WRITERS[Path(given.out).suffix](frame, given.out)
+    if Path(given.out).suffix == ".parquet":
+        frame.to_parquet(given.out)  # with the labels of rows
+    else:
+        WRITERS[Path(given.out).suffix](frame.reset_index() if any(frame.index.names) else frame, given.out)
     print(given.out)
 
 

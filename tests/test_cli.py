@@ -542,6 +542,18 @@ def test_the_most_probable_states_of_some_nodes(run, numbered):
     assert "--most-probable goes with -g and -t" in error_line(status, err)
 
 
+def test_labels_of_rows_come_back_from_a_compressed_file(run, small_csv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("fit", small_csv, "-m", "naive_bayes", "--quiet", "-o", "m.probgen")
+    frame = pd.read_csv(small_csv).set_axis(pd.Index([f"row {i}" for i in range(60)], name="id"))
+    frame.to_parquet("labelled.parquet")
+    assert run("compress", "labelled.parquet", "-m", "m.probgen")[0] == 0
+    assert run("decompress", "labelled.pgz", "-m", "m.probgen", "-o", "back.parquet")[0] == 0
+    pd.testing.assert_frame_equal(pd.read_parquet("back.parquet"), frame, check_exact=True)
+    assert run("decompress", "labelled.pgz", "-m", "m.probgen", "-o", "back.csv")[0] == 0
+    pd.testing.assert_frame_equal(pd.read_csv("back.csv"), frame.reset_index(), check_exact=True)
+
+
 def test_a_table_is_compressed_and_comes_back(run, small_csv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert (

@@ -25,10 +25,11 @@ from probgen.errors import DataError
 __all__ = ["Reading", "Stored", "dissected", "rejoined", "sizes_of_peers"]
 
 FINEST = 12  # decimals
-MOST = 2**59  # ranks from the least to the greatest
+MOST = 2**59  # whole numbers from the least to the greatest
 LISTED = 24  # bits that a value costs in a list
 EXACT = 2**53  # whole numbers that a double holds
 DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+HOLES = {"nan": float("nan"), "NA": pd.NA}  # of columns of objects
 SIGN, LOWEST = np.int64(2**63 - 1), np.int64(-(2**63))
 
 
@@ -125,6 +126,7 @@ class Stored:
         return len(self.numbers)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def dissected(data: Any, schema: Schema) -> Stored:
     """A data frame, or a table, as whole numbers.
 
@@ -134,9 +136,15 @@ def dissected(data: Any, schema: Schema) -> Stored:
     if isinstance(data, Table):
         if data.weights is not None:
             raise DataError("Weights of rows are not stored with a table; drop them with table.with_weights(None).")
+        names = data.schema.names
+        if unknown := [name for name in names if name not in schema.names]:
+            raise DataError(
+                f"The model does not know column {unknown[0]!r} of the Table; drop it with table.drop([{unknown[0]!r}]), or give the data frame,"
+                " whose other columns are kept beside."
+            )
         if data.schema.names != schema.names or any(a.levels != b.levels for a, b in zip(data.schema, schema)):
             data = Table(data, schema=schema)
-        frame, lengths = pd.DataFrame(data.values, columns=list(schema.names)), data.lengths
+        frame, lengths = pd.DataFrame(data.values, columns=list(schema.names))[list(names)], data.lengths
         codes = True
     else:
         frame, lengths, codes = as_frame(data), None, False
@@ -162,7 +170,7 @@ def dissected(data: Any, schema: Schema) -> Stored:
         layout["range"] = [frame.index.start, frame.index.step]
     texts = {name: cells for name in kept if (cells := texts_of(frame[name])) is not None}
     if texts:
-        layout["texts"] = {name: str(frame[name].dtype) for name in texts}
+        layout["texts"] = {name: dtype_of(frame[name]) for name in texts}
         kept = [name for name in kept if name not in texts]
     rest = b"" if not kept and "index" not in layout else arrow_bytes(frame[kept], "index" in layout)
     return Stored(numbers, known, tuple(readings), rest, layout, texts)
@@ -192,9 +200,9 @@ def rejoined(stored: Stored, schema: Schema, rows: slice | None = None) -> Any:
     lengths = stored.layout.get("lengths")
     if lengths is not None and rows is not None:
         lengths = lengths[rows]
-    return Table.from_codes(
-        frame.to_numpy(dtype=float), schema, lengths=None if lengths is None else np.array(lengths)
-    )
+    values = frame[list(schema.names)].to_numpy(dtype=float)
+    table = Table.from_codes(values, schema, lengths=None if lengths is None else np.array(lengths))
+    return table if tuple(columns) == schema.names else table.select(columns)
 
 
 def steps_of(rows: slice, layout: dict[str, Any]) -> slice:
@@ -236,7 +244,7 @@ def levels_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Rea
     found: list[Any] = list(column.levels)
     for w, code in enumerate(told):
         found[int(code)] = plain(first[w])
-    dtype = dtype_text(series.dtype)
+    dtype = dtype_of(series)
     if dtype is None or any(not isinstance(label, str | int | float | bool) for label in found):
         return None
     labels_kept = None if exactly(found, [plain(level) for level in column.levels]) else tuple(found)
@@ -253,12 +261,15 @@ def numbers_of(series: pd.Series, known: np.ndarray, column: Column) -> tuple[Re
     kind, dtype = series.dtype.kind, dtype_text(series.dtype)
     if dtype is None or kind not in "iufM" or (kind == "M") != (column.kind == "datetime"):
         return None
+    if kind == "M" and not isinstance(series.dtype, np.dtype | pd.DatetimeTZDtype):
+        return None
     cells = series[known]
     if kind == "M":
         unit = np.datetime_data(cells.dt.tz_localize(None).dtype if dtype.count(",") else cells.dtype)[0]
         stamps = cells.astype("int64").to_numpy()
         step = int(np.gcd.reduce(np.append(stamps, DAY[unit])))
-        return reading_of("date", stamps // step, DAY[unit] // step, dtype)
+        dated = reading_of("date", stamps // step, DAY[unit] // step, dtype)
+        return dated if dated[0].span < MOST else None
     if kind in "iu":
         whole = cells.to_numpy()
         if len(whole) and (int(whole.max()) > EXACT or int(whole.min()) < -EXACT):
@@ -368,7 +379,19 @@ def typed(cells: np.ndarray, dtype: str) -> pd.Series:
         found = json.loads(dtype)
         return pd.Series(pd.Categorical(cells, categories=found["categories"], ordered=found["ordered"]))
     made = pd.Series(cells, dtype=object)
-    return made if dtype == "object" else made.astype(dtype)
+    if not dtype.startswith("object"):
+        return made.astype(dtype)
+    hole = HOLES.get(dtype.removeprefix("object "))
+    return made if hole is None else pd.Series([hole if cell is None else cell for cell in cells], dtype=object)
+
+
+def dtype_of(series: pd.Series) -> str | None:
+    """A column's type as text; of objects with what stands for the holes, where it is not None."""
+    if series.dtype != object:
+        return dtype_text(series.dtype)
+    first = next(iter(series[series.isna()]), None)
+    kinds = (name for name, hole in HOLES.items() if type(hole) is type(first))
+    return " ".join(["object", *kinds])
 
 
 def dtype_text(dtype: Any) -> str | None:
@@ -390,16 +413,27 @@ def plain(value: Any) -> Any:
 
 
 def same(one: pd.Series, other: pd.Series) -> bool:
-    """Equal in type, in holes and in every bit."""
+    """Equal in type, in holes and in every bit of what is a number."""
     if one.dtype != other.dtype:
         return False
-    if isinstance(one.dtype, np.dtype) and one.dtype.kind == "f":
-        a, b = one.to_numpy(), other.to_numpy()
-        return bool(np.array_equal(a, b, equal_nan=True) and np.array_equal(np.signbit(a), np.signbit(b)))
-    if one.dtype != object:
-        return one.reset_index(drop=True).equals(other.reset_index(drop=True))
-    pairs = zip(one, other)
-    return all(a is b or (type(a) is type(b) and (a == b or (a != a and b != b))) for a, b in pairs)
+    if one.dtype == object:
+        return all(alike(a, b) for a, b in zip(one, other))
+    equal = one.reset_index(drop=True).equals(other.reset_index(drop=True))
+    if not equal or getattr(one.dtype, "kind", "O") != "f":
+        return equal
+    a, b = (np.nan_to_num(part.to_numpy(dtype=float, na_value=np.nan), nan=1.0) for part in (one, other))
+    return bool((np.signbit(a) == np.signbit(b)).all())
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Cells of one type and of the same bits; all that is no number is one."""
+    if a is b or type(a) is not type(b):
+        return a is b
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and a.shape == b.shape and a.dtype != object and a.tobytes() == b.tobytes()
+    if isinstance(a, float):
+        return (a != a and b != b) or (a == b and np.signbit(a) == np.signbit(b))
+    return bool(a == b)
 
 
 # ------------------------------------------------------------------------------------------------------------ rest
@@ -414,13 +448,14 @@ def texts_of(series: pd.Series) -> list[str | None] | None:
         "".join(cell for cell in cells if cell is not None).encode()
     except UnicodeEncodeError:
         return None
-    return cells if same(typed(np.array(cells, dtype=object), str(series.dtype)), series) else None
+    return cells if same(typed(np.array(cells, dtype=object), str(dtype_of(series))), series) else None
 
 
 def as_frame(data: Any) -> pd.DataFrame:
     if not isinstance(data, pd.DataFrame):
         raise DataError(
-            f"A pandas data frame or a probgen Table can be stored, got {type(data).__name__}; make it one of these."
+            "A pandas data frame or a probgen Table can be stored, got"
+            f" {type(data).__module__}.{type(data).__qualname__}; make it one of these."
         )
     if not all(isinstance(name, str) for name in data.columns) or not data.columns.is_unique:
         raise DataError(f"Columns must have different names that are texts, got {list(data.columns)}; rename them.")
@@ -435,7 +470,7 @@ def arrow_bytes(frame: pd.DataFrame, index: bool) -> bytes:
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
         back = from_arrow(sink.getvalue())
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"Columns {list(frame)} hold what Arrow cannot store ({error}); write them as texts."
         ) from error

@@ -29,6 +29,7 @@ LOG_TWO_PI = math.log(2 * math.pi)
 SHRINKAGE = 0.01  # kappa, in observations
 APART = 0.05  # share of a column's variance inside the parts of a first partition, over what K parts would leave
 MANY = 2**24  # numbers in one temporary
+ROWS_A_ROOT = 8  # that share a matrix, on average, for its root to be shared
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,10 +226,17 @@ class CoupledGaussian(Family):
         loc, P = theta["loc"], theta["precision"]
         miss = x.isnan().to(P)
         gap = torch.where(x.isnan(), 0.0, x - loc)
-        hidden = P * miss[..., :, None] * miss[..., None, :] + torch.diag_embed(1.0 - miss)
-        root = torch.linalg.cholesky(hidden)
-        pull = torch.cholesky_solve((P @ gap[..., None]) * miss[..., None], root)[..., 0]
-        noise = torch.linalg.solve_triangular(root.mT, torch.randn_like(gap)[..., None], upper=True)[..., 0]
+        pull, noise = (P @ gap[..., None])[..., 0] * miss, torch.randn_like(gap)
+        groups = alike_rows(loc, P, miss)
+        if groups is None:
+            root = torch.linalg.cholesky(hidden_part(P, miss))
+            pull = torch.cholesky_solve(pull[..., None], root)[..., 0]
+            noise = torch.linalg.solve_triangular(root.mT, noise[..., None], upper=True)[..., 0]
+            return loc - pull, noise
+        for rows in groups:
+            root = torch.linalg.cholesky(hidden_part(P[rows[0]], miss[rows[0]]))
+            pull[rows] = torch.cholesky_solve(pull[rows].mT, root).mT
+            noise[rows] = torch.linalg.solve_triangular(root.mT, noise[rows].mT, upper=True).mT
         return loc - pull, noise
 
     def mean(self, theta: Parameters) -> Tensor:
@@ -263,6 +271,26 @@ class CoupledGaussian(Family):
         diagonal = softplus(root.diagonal(0, -2, -1) + 0.5) + 1e-2
         root = root.tril(-1) + torch.diag_embed(diagonal)
         return {"loc": loc, "precision": root @ root.mT}
+
+
+def hidden_part(P: Tensor, miss: Tensor) -> Tensor:
+    """``(..., D, D)``: the precision matrix of the unknown cells, the identity elsewhere."""
+    return P * miss[..., :, None] * miss[..., None, :] + torch.diag_embed(1.0 - miss)
+
+
+def alike_rows(loc: Tensor, P: Tensor, miss: Tensor) -> list[Tensor] | None:
+    """Rows of one component with the same holes, ``(G,)`` each; None where they are too many for a root each to pay.
+
+    Precision matrices are compared by their product with one vector, which has no symmetry.
+    """
+    if miss.dim() != 2 or loc.shape != miss.shape or P.dim() != 3 or len(miss) < 4 * ROWS_A_ROOT:
+        return None
+    vector = torch.sin(torch.arange(1.0, miss.shape[1] + 1, dtype=P.dtype, device=P.device) ** 2)
+    of_row = torch.unique(torch.cat([loc, P @ vector, miss], 1), dim=0, return_inverse=True)[1]
+    counts = torch.bincount(of_row)
+    if len(counts) * ROWS_A_ROOT > len(miss):
+        return None
+    return list(of_row.argsort().split(counts.tolist()))
 
 
 class NormalWishart(CoupledGaussian):

@@ -35,6 +35,7 @@ __all__ = [
     "GuessedLevels",
     "PixelChain",
     "checked_temperature",
+    "drawn_at",
     "pixel_cells",
     "reach_of",
     "waiting",
@@ -156,12 +157,7 @@ class PixelChain(CellChain):
 
     def drawn(self, cells: Cells, said: Tensor, column: int) -> Tensor:
         """``(B,)`` cells of one column by what is said of them; probabilities to the power of one over the temperature."""
-        head = cells.heads.of[column]
-        if self.temperature == 1.0:
-            return head.sample(said)
-        values = torch.tensor(values_of(cells.schema[column]), device=said.device).to(said)
-        every = head.log_prob(said[:, None].expand(-1, len(values), -1), values.expand(len(said), -1))
-        return values[drawn_code(every / self.temperature)]
+        return drawn_at(self.temperature, cells.heads.of[column], cells.schema[column], said)
 
 
 def values_of(column: Column) -> Sequence[float]:
@@ -171,6 +167,15 @@ def values_of(column: Column) -> Sequence[float]:
     if column.kind == "count" and column.bounds is not None and column.bounds[1] < float("inf"):
         return range(int(column.bounds[0]), int(column.bounds[1]) + 1)
     return ()
+
+
+def drawn_at(temperature: float, head: Any, column: Column, said: Tensor) -> Tensor:
+    """``(B,)`` cells of one column by what is said of them; probabilities to the power of one over the temperature."""
+    if temperature == 1.0:
+        return head.sample(said)
+    values = torch.tensor(values_of(column), device=said.device).to(said)
+    every = head.log_prob(said[:, None].expand(-1, len(values), -1), values.expand(len(said), -1))
+    return values[drawn_code(every / temperature)]
 
 
 def checked_temperature(temperature: float, schema: Schema) -> float:

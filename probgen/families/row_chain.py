@@ -20,6 +20,7 @@ from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.base import Observable
 from probgen.families.cell_heads import CellHeads, LevelHead
+from probgen.families.pixel_chain import drawn_at
 from probgen.nn.translation import Decoder, Heard
 
 __all__ = ["RowCells", "RowChain"]
@@ -64,6 +65,11 @@ class RowCells(nn.Module):
         made = nn.Embedding(len(column.levels), self.width)
         nn.init.normal_(made.weight, std=0.5 * self.width**-0.5)
         return made
+
+    @property
+    def together(self) -> int:
+        """Rows that are walked through at once."""
+        return max(1, NUMBERS // (len(self.schema) * self.width * 2 * len(self.net.layers)))
 
     def last_tokens(self) -> list[int]:
         """Where texts end."""
@@ -161,17 +167,24 @@ class RowChain(Observable):
     Args:
         cells: what says them.
         heard: what was read of each, or None.
+        temperature: of draws.
     """
 
-    def __init__(self, cells: RowCells, heard: Heard | None = None, batch_shape: torch.Size | None = None) -> None:
-        self.cells, self.heard = cells, heard
+    def __init__(
+        self,
+        cells: RowCells,
+        heard: Heard | None = None,
+        temperature: float = 1.0,
+        batch_shape: torch.Size | None = None,
+    ) -> None:
+        self.cells, self.heard, self.temperature = cells, heard, temperature
         own = torch.Size() if heard is None else heard[1].shape[:1]
         super().__init__(
             own if batch_shape is None else batch_shape, torch.Size([len(cells.schema)]), validate_args=False
         )
 
     def expand(self, batch_shape: torch.Size, _instance: object = None) -> RowChain:
-        return RowChain(self.cells, self.heard, torch.Size(batch_shape))
+        return RowChain(self.cells, self.heard, self.temperature, torch.Size(batch_shape))
 
     def told(self, rows: int) -> Heard | None:
         """What was read, for so many rows: those of the batch, again and again."""
@@ -196,10 +209,9 @@ class RowChain(Observable):
         """X with its NaN cells drawn, each given the cells before it."""
         rows = x.reshape(-1, x.shape[-1]).clone()
         heard = self.told(len(rows))
-        each = max(1, NUMBERS // (rows.shape[1] * self.cells.width * 2 * len(self.cells.net.layers)))
-        for some in torch.arange(len(rows), device=x.device).split(each):
+        for some in torch.arange(len(rows), device=x.device).split(self.cells.together):
             own = None if heard is None else (heard[0][some], heard[1][some])
-            rows[some] = Walk(self.cells, own).filled(rows[some])
+            rows[some] = Walk(self.cells, own, self.temperature).filled(rows[some])
         return torch.where(x.isnan(), rows.view(x.shape), x)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
@@ -223,10 +235,7 @@ class RowChain(Observable):
             raise CapabilityError(
                 f"Column {free[0]!r} is unknown and has no levels, among which the most probable could be looked for; use fill or marginals."
             )
-        each, heard = (
-            max(1, NUMBERS // (beams * x.shape[1] * self.cells.width * 2 * len(self.cells.net.layers))),
-            self.told(len(x)),
-        )
+        each, heard = max(1, self.cells.together // beams), self.told(len(x))
         found = []
         for some in torch.arange(len(x), device=x.device).split(each):
             own = None if heard is None else (heard[0][some], heard[1][some])
@@ -240,10 +249,11 @@ class Walk:
     Args:
         cells: what says the cells of a row.
         heard: what was read of every row.
+        temperature: of draws.
     """
 
-    def __init__(self, cells: RowCells, heard: Heard | None) -> None:
-        self.cells = cells
+    def __init__(self, cells: RowCells, heard: Heard | None, temperature: float = 1.0) -> None:
+        self.cells, self.temperature = cells, temperature
         self.offered, self.there = cells.net.offered(heard), None if heard is None else heard[1]
         self.memory: Any = None
         self.read: list[int] = []  # columns whose state is known
@@ -263,6 +273,10 @@ class Walk:
         end = self.cells.ends.get(at)
         return torch.zeros_like(x[:, 0], dtype=torch.bool) if end is None else x[:, at - 1] == end
 
+    def drawn(self, said: Tensor, at: int, over: Tensor) -> Tensor:
+        """``(B,)`` cells of one column by what is said of them; whatever of rows that are over."""
+        return drawn_at(self.temperature, self.cells.heads.of[at], self.cells.schema.columns[at], said)
+
     def filled(self, x: Tensor) -> Tensor:
         """Rows with the unknown cells drawn."""
         x = x.clone()
@@ -270,7 +284,7 @@ class Walk:
             over, unknown = self.over(x, at), x[:, at].isnan()
             cell = torch.full_like(x[:, at], self.cells.ends.get(at, 0.0))
             if not bool((over | ~unknown).all()):
-                drawn = self.cells.heads.of[at].sample(self.cells.say(self.state(x, at), at))
+                drawn = self.drawn(self.cells.say(self.state(x, at), at), at, over)
                 cell = torch.where(over, cell, drawn.to(x))
             x[:, at] = torch.where(unknown, cell, x[:, at])
         return x

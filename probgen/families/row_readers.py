@@ -97,18 +97,16 @@ class PictureReader(Reader):
 
 
 class SoundReader(PictureReader):
-    """Moments of four frames with all of their bands, by convolutions over time and bands."""
+    """Moments of four frames with all of their bands, by convolutions over time and bands that hear 29 frames."""
 
     def __init__(self, sound: Sound, schema: Schema, width: int, masking: float) -> None:
         super().__init__(sound, schema, width)
-        self.masking, channels = masking, max(8, width // 16 * 4)
-        self.net = nn.Sequential(
-            nn.Conv2d(1, channels, 3, stride=(1, 2), padding=1), nn.GroupNorm(4, channels), nn.GELU(),
-            nn.Conv2d(channels, channels, 3, stride=(2, 1), padding=1), nn.GroupNorm(4, channels), nn.GELU(),
-            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1), nn.GroupNorm(4, 2 * channels), nn.GELU(),
-        )  # fmt: skip
-        frames, bands = (-(-size // PATCH) for size in sound.shape[:2])
-        self.each = nn.Linear(2 * channels * bands, width)
+        self.masking, first = masking, max(8, width // 16 * 4)
+        sizes = [(1, first, (1, 2)), (first, first, (2, 1)), (first, 2 * first, (1, 2)), (2 * first, 2 * first, (2, 1)),
+                 (2 * first, 3 * first, (1, 2)), (3 * first, 3 * first, (1, 1))]  # fmt: skip
+        self.net = nn.Sequential(*(heard_by(*size) for size in sizes))
+        frames, bands = -(-sound.shape[0] // PATCH), -(-sound.shape[1] // 8)
+        self.each = nn.Linear(3 * first * bands, width)
         self.place = nn.Parameter(torch.randn(frames, width) * 0.02)
 
     def forward(self, x: Tensor) -> Heard:
@@ -141,6 +139,11 @@ class SoundReader(PictureReader):
             shape[axis] = size
             grid = torch.where(hidden.view(shape), 0.0, grid)
         return grid
+
+
+def heard_by(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Sequential:
+    """One layer over frames and bands."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1), nn.GroupNorm(4, outputs), nn.GELU())
 
 
 class PlainReader(Reader):

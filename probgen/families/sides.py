@@ -8,7 +8,7 @@ cells are known is first completed from these, a row of which nothing is known b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ def checked_sides(schema: Schema, sides: Any) -> tuple[Names, Names]:
     images = {image.name: image.names for image in schema.images}
     if isinstance(sides, str):
         sides = automatic(schema, images) if sides == "auto" else (sides,)
-    named = [images.get(side, (side,)) if isinstance(side, str) else tuple(side) for side in sides]
+    groups = sides if isinstance(sides, Iterable) else ()
+    named = [images.get(side, (side,)) if isinstance(side, str) else tuple(side) for side in groups]
     said = f"sides must be the names of two images ({', '.join(images) or 'there is none'}) or two groups of columns"
     if len(named) != 2 or not all(named):
         raise CapabilityError(f"{said}, got {sides!r}.")
@@ -218,7 +219,7 @@ class SideCritics(nn.Module):
 
         Translations and draws have to be told apart: else it is enough that they make up the side's distribution together.
         """
-        score = rows.new_zeros(len(rows))
+        score = 0 * rows.sum(-1)  # of rows that no row of the other side stands beside
         for side, critic in zip(self.sides, self.critics, strict=True):
             at = (seen & side).any(1).nonzero()[:, 0]
             if not len(at):

@@ -14,7 +14,7 @@ import pyro
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError
 from probgen.families.latent import checked_sizes
-from probgen.families.pixel_chain import Copied, Guessed, waiting
+from probgen.families.pixel_chain import Copied, Guessed, checked_temperature, waiting
 from probgen.families.reader_options import checked_share, checked_transformer
 from probgen.families.row_chain import RowCells, RowChain
 from probgen.families.row_readers import RowReader
@@ -34,6 +34,7 @@ class ConditionalTransformer(Model):
         dropout: share of numbers left out while it learns.
         masking: share of the bands, and of the frames, of sounds that are silenced at most while it learns (Park et al., 2019).
         components: members of the mixtures that cells without levels have.
+        temperature: of draws of what comes behind the known cells: their probabilities are raised to the power of one over it.
     """
 
     traits = Traits(
@@ -52,6 +53,7 @@ class ConditionalTransformer(Model):
         dropout: float = 0.0,
         masking: float = 0.0,
         components: int = 5,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(schema)
         checked_transformer(layers, width, heads, dropout, "learnt")
@@ -62,20 +64,21 @@ class ConditionalTransformer(Model):
         if not self.said:
             raise CapabilityError("Every column is an input; leave out of inputs what is to be said.")
         said = schema.select(self.said)
+        self.temperature = checked_temperature(temperature, said)
         self.cells = RowCells(said, Decoder(width, layers, heads, len(said), dropout, bool(self.inputs)), components)
         if self.inputs:
             self.reader = RowReader(schema.select(self.inputs), width, masking)
             self.encoder = Encoder(width, layers, heads, dropout)
 
-    def rows(self, batch):
+    def rows(self, batch, temperature=1.0):
         """The distribution of rows given what is read."""
         heard = self.encoder(self.reader(batch.select(self.inputs))) if self.inputs else None
-        return RowChain(self.cells, heard)
+        return RowChain(self.cells, heard, temperature)
 
     def model(self, batch):
         x = batch.select(self.said)
         with batch.rows():
-            rows = self.rows(batch)
+            rows = self.rows(batch, self.temperature)
             if waiting(x):
                 rows = Copied(pyro.sample("u", rows))
             pyro.sample("x", rows, obs=x)

@@ -21,6 +21,8 @@ from probgen.families.relaxed import Generated, RelaxedColumns
 from probgen.families.sides import ShownSides, checked_sides, players
 from probgen.program import Model, Traits
 
+LOUDEST = 10.0  # weight of cycles
+
 
 class CycleGAN(Model):
     """Two generators, of each side from the other, and a critic of each.
@@ -30,7 +32,8 @@ class CycleGAN(Model):
         sides: names of two images, or two groups of columns; "auto" is the two images of a table of pictures, or else the first half of the columns and the second.
         latent: L, numbers of noise of each side; cycles leave it little to do.
         hidden: channels at each size of U-shaped generators, where both sides are pictures of one size; else widths of the layers.
-        cycle: weight of the mean absolute difference of a side to what comes back from the other.
+        cycle: weight of the mean absolute difference of a side to what comes back from the other; None for the root of how many numbers a side has, at most
+            the 10 of Zhu et al.: a mean over F numbers is as steep as one over the root of F, and a critic's slope is about one.
         identity: weight of that of a side to what is written when it is shown in the other's place; for sides of one shape.
         masks: share of the training rows that teach how to complete a side from its own cells, shown at random, or none. With 0 whole sides are all that is translated.
         spectral: layers of the critics have spectral norm one (Miyato et al., 2018).
@@ -47,7 +50,7 @@ class CycleGAN(Model):
         sides: str | tuple = "auto",
         latent: int = 8,
         hidden: tuple[int, ...] = (32, 64),
-        cycle: float = 10.0,
+        cycle: float | None = None,
         identity: float = 0.0,
         masks: float = 0.25,
         spectral: bool = False,
@@ -55,9 +58,10 @@ class CycleGAN(Model):
         super().__init__(schema)
         checked_sizes(latent=latent, hidden=hidden)
         named = checked_sides(schema, sides)
-        self.weights = checked_weights(cycle=cycle, identity=identity)
         self.latent = latent
         self.columns = RelaxedColumns(schema)
+        usual = min(LOUDEST, (self.columns.numbers / 2) ** 0.5)
+        self.weights = checked_weights(cycle=usual if cycle is None else cycle, identity=identity)
         self.shown = ShownSides(schema, named, masks)
         self.generators, self.critic = players(schema, named, latent, hidden, self.columns, masks > 0, spectral)
         if identity and not self.generators.alike:
@@ -94,6 +98,6 @@ class CycleGAN(Model):
 def checked_weights(**weights):
     """The weights of differences."""
     for name, weight in weights.items():
-        if not weight >= 0:
+        if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
             raise CapabilityError(f"{name} must be a weight of at least 0, got {weight!r}.")
     return weights

@@ -16,6 +16,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from probgen.data.batches import Standardiser
+from probgen.data.files import check_goal, write_whole
 from probgen.data.schema import Schema
 from probgen.errors import CapabilityError, DataError
 from probgen.inference.posterior import Posterior
@@ -33,14 +34,8 @@ FORMAT = 1
 
 def save(fit: Fit, path: Path, overwrite: bool) -> None:
     """Write next to the goal and move, so that nothing is lost or half written."""
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} exists; give another path, or overwrite=True to replace it.")
-    content = to_bytes(fit)
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder {path.parent}; make it first.")
-    beside = path.with_name(path.name + ".part")
-    beside.write_bytes(content)
-    beside.replace(path)
+    check_goal(path, overwrite)
+    write_whole(path, to_bytes(fit), overwrite)
 
 
 def to_bytes(fit: Fit) -> bytes:

@@ -14,12 +14,16 @@ from probgen.data.native import from_mapping
 from probgen.data.stored import Stored, dissected, sizes_of_peers
 from probgen.data.table import Table
 from probgen.errors import DataError
+from probgen.queries.compression.cell_by_cell import CellByCell
 from probgen.queries.compression.container import smallest, unpacked
+from probgen.queries.compression.normals import coupled
 from probgen.queries.compression.verbs import column_bits, decompress
 
 __all__ = ["CompressionStudy", "compression_study"]
 
 BYTE = 8
+ASKED = 2**12  # rows of one question
+LEAST = 1e-6  # mass below which a cell is narrow, and a difference of two cumulative masses coarse
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,8 @@ class CompressionStudy:
         coded: bytes of its blocks, what the model codes.
         kept: bytes of what is kept beside: columns that the model does not know.
         said: bytes by the density of the model at the precision of the cells, with those of the holes by the entropy of their patterns; where
-            the density is a bound, by the bound.
+            the density is a bound, by the bound. A cell's probability is its mass where the column's conditional is a mixture of normals, else the
+            density times its width.
         peers: bytes by others: of the text (csv) and of a Parquet file, and of the whole numbers in the fewest bytes, by columns or rows.
         columns: one record a column that is coded: ``bits`` of a known cell in the file (given the columns before it), ``given_others``, what the density
             says that one costs given all others, and ``known`` cells. Empty where the density is a bound, and of sequences.
@@ -143,10 +148,33 @@ def columns_of(fit: Any, stored: Stored, rows: int) -> list[dict[str, Any]]:
 
 def said_of(fit: Any, stored: Stored) -> float:
     """Bits by the density of the model, cells being intervals of their columns' precision."""
-    how = {} if fit.traits.density == "exact" else {"method": "lower_bound", "draws": 50}
+    bound = fit.traits.density != "exact" and not CellByCell.takes(fit)
+    how = {"method": "lower_bound", "draws": 50} if bound else {}
     rows = fit.log_prob(as_table(fit, stored), **how)
     widths = sum(widths_of(fit, stored, place) for place, reading in enumerate(stored.readings) if reading is not None)
-    return -(np.asarray(rows).sum() + widths) / np.log(2)
+    return -(np.asarray(rows).sum() + widths + masses_of(fit, stored)) / np.log(2)
+
+
+def masses_of(fit: Any, stored: Stored) -> float:
+    """Nats by which the masses of cells, each given the columns before it, are above density times width.
+
+    Of the columns whose conditionals are mixtures of normals; a component narrower than a cell has a density times width above one.
+    """
+    gaussian = None if fit.traits.sequences else coupled(fit)
+    table, found = as_table(fit, stored), 0.0
+    for place in () if gaussian is None else gaussian.places:
+        column, reading, known = fit.schema[place], stored.readings[place], np.nonzero(stored.known[:, place])[0]
+        if reading is None or not column.is_continuous or column.kind == "semicontinuous":
+            continue
+        for rows in (known[at : at + ASKED] for at in range(0, len(known), ASKED)):
+            numbers, order = stored.numbers[rows, place], np.arange(len(fit.schema))
+            before, upto = (np.where(order < end, table.values[rows], np.nan) for end in (place, place + 1))
+            edges = reading.edges(np.stack([numbers, numbers + 1], 1))
+            mass = np.diff(gaussian.density(place, before).cumulative(edges), axis=1)[:, 0]  # type: ignore[union-attr]
+            after, first = (np.asarray(fit.log_prob(Table.from_codes(part, fit.schema))) for part in (upto, before))
+            gain = np.log(np.maximum(mass, LEAST)) - (after - first + np.log(reading.widths(numbers)))
+            found += float(gain[mass > LEAST].sum())
+    return found
 
 
 def widths_of(fit: Any, stored: Stored, place: int) -> float:

@@ -125,13 +125,86 @@ def test_edges_lie_between_neighbours():
         assert (np.diff(edges) >= 0).all()
 
 
+def both_ways(frame, schema):
+    """What is stored of a frame, which has to come back from it."""
+    stored = dissected(frame, schema)
+    pd.testing.assert_frame_equal(rejoined(stored, schema), frame, check_exact=True)
+    return stored
+
+
+@pytest.mark.parametrize("hole", [None, np.nan, pd.NA])
+def test_holes_of_objects_come_back_as_what_they_were(hole):
+    cells = {"level": ["a", hole, "b", "a"], "text": ["one", "two", hole, ""]}
+    frame = frame_of(**{name: pd.Series(some, dtype=object) for name, some in cells.items()})
+    schema = pg.Table(frame[["level"]]).schema
+    stored = both_ways(frame, schema)
+    assert stored.readings[0] is not None
+    assert list(stored.texts) == ["text"]
+    back = rejoined(stored, schema)
+    assert type(back["level"][1]) is type(hole)
+    assert type(back["text"][2]) is type(hole)
+
+
+def test_unknown_doubles_may_have_a_sign():
+    """As nought divided by nought has on many processors."""
+    minus = np.copysign(np.nan, -1.0)
+    frame = frame_of(a=[1.5, minus, -0.0, np.nan], b=[2.5, minus, 3.0, 1.0])
+    stored = both_ways(frame, pg.Table(frame[["a"]]).schema)
+    assert stored.known[:, 0].tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Float64"])
+def test_a_level_of_minus_nought_keeps_its_sign(dtype):
+    frame = frame_of(a=pd.Series([-0.0, 2.0, 2.0], dtype=dtype), b=[1, 2, 1])
+    schema = pg.Table(frame.abs()).schema.with_kind("a", "categorical", [0.0, 2.0])
+    stored = both_ways(frame, schema)
+    assert np.signbit(rejoined(stored, schema)["a"].to_numpy(float)).tolist() == [True, False, False]
+
+
+def test_dates_too_far_apart_and_those_of_arrow_are_kept_elsewhere():
+    days = pd.Series(pd.to_datetime(["2000-01-01", "2001-05-06", "1960-02-03"]))
+    schema = pg.Table(frame_of(day=days)).schema
+    for cells in (
+        pd.Series([pd.Timestamp.min, pd.Timestamp.max, pd.NaT]),
+        pd.Series(np.array(["-200000-01-01T00:00:00.000001", "200000-01-01", "NaT"], "M8[us]")),
+        days.astype("timestamp[ns][pyarrow]"),
+    ):
+        assert both_ways(frame_of(day=cells), schema).readings == (None,)
+
+
+def test_arrays_in_cells_come_back():
+    frame = frame_of(a=[1.5, 2.5], b=pd.Series([np.arange(3.0), np.array([-0.0])], dtype=object))
+    schema = pg.Table(frame[["a"]]).schema
+    back = rejoined(dissected(frame, schema), schema)
+    assert [cell.tobytes() for cell in back["b"]] == [cell.tobytes() for cell in frame["b"]]
+
+
+def test_the_greatest_doubles_come_back_without_a_warning():
+    frame = frame_of(a=[1e308, -1e308, np.finfo(float).max, 5e-324])
+    schema = pg.Table(frame_of(a=[1.5, 2.5, -3.0])).schema
+    assert both_ways(frame, schema).readings[0].how == "listed"
+    assert both_ways(frame[2:3], schema).readings[0].how == "float"
+
+
+def test_a_table_keeps_the_order_of_its_columns_and_loses_none():
+    table = pg.Table(every_type()[["price", "truth", "small"]])
+    schema = table.select(["small", "price", "truth"]).schema
+    back = rejoined(dissected(table, schema), schema)
+    assert back.values.tobytes() == table.values.tobytes()
+    assert back.schema == table.schema
+    with pytest.raises(pg.DataError, match="does not know column 'truth' of the Table"):
+        dissected(table, schema.select(["small", "price"]))
+
+
 def test_what_cannot_be_stored_is_refused():
     frame = frame_of(a=[1.5, 2.5, 3.0] * 5, b=["u", "v", "u"] * 5)
     schema = pg.Table(frame).schema
     with pytest.raises(pg.DataError, match="no column 'b'"):
         dissected(frame[["a"]], schema)
-    with pytest.raises(pg.DataError, match="data frame or a probgen Table"):
+    with pytest.raises(pg.DataError, match=r"data frame or a probgen Table.*got builtins\.list"):
         dissected([[1.0, 2.0]], schema)
+    with pytest.raises(pg.DataError, match="too large"):
+        dissected(frame.assign(odd=pd.Series([2**80] * 15, dtype=object)), schema)
     with pytest.raises(pg.DataError, match="Weights of rows"):
         dissected(pg.Table(frame, weights=np.ones(15)), schema)
     with pytest.raises(pg.DataError, match="Columns \\['odd'\\]"):

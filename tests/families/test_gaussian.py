@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch.testing import assert_close
 
-from probgen.families import FullGaussian, TiedGaussian, gaussian
+from probgen.families import FullGaussian, TiedGaussian, gaussian, gaussian_joint
 from probgen.families.gaussian_joint import Patterns, wishart
 
 N, D, K = 60, 4, 3
@@ -132,3 +132,24 @@ def test_wishart_matrices_have_their_moments():
     assert ((drawn.mean(0) - 7.5 * V).abs() < error).all()
     sd = (7.5 * (V**2 + torch.outer(V.diagonal(), V.diagonal()))).sqrt()
     assert_close(drawn.std(0), sd, rtol=0.05, atol=0)
+
+
+def test_rows_that_are_filled_together_are_filled_as_each_alone(monkeypatch):
+    """Two components that differ in nothing but the sign of a correlation, three patterns of holes."""
+    torch.manual_seed(0)
+    loc = torch.zeros(60, 3)
+    precision = torch.linalg.inv(torch.tensor([[[1.0, r, 0.3], [r, 1.0, 0.0], [0.3, 0.0, 2.0]] for r in (0.6, -0.6)]))
+    theta = {"loc": loc, "precision": precision[torch.arange(60) % 2]}
+    x = torch.randn(60, 3)
+    for rows, cells in ((slice(0, 20), [0]), (slice(20, 40), [1, 2]), (slice(40, 60), [0, 1, 2])):
+        x[rows, cells] = torch.nan
+    family = FullGaussian(3)
+    torch.manual_seed(1)
+    together = family.conditional(theta, x)
+    monkeypatch.setattr(gaussian_joint, "ROWS_A_ROOT", 10**6)
+    torch.manual_seed(1)
+    alone = family.conditional(theta, x)
+    assert_close(together, alone)
+    mean = together[0][0]  # of the first cell given the others, by hand
+    P = precision[0]
+    assert mean[0] == pytest.approx(float(-(P[0, 1] * x[0, 1] + P[0, 2] * x[0, 2]) / P[0, 0]), abs=1e-5)

@@ -177,3 +177,20 @@ def test_unknown_inputs_and_numbers_are_refused_with_what_to_do(fit):
         fit.most_probable(words(3).hide("height"))
     with pytest.raises(CapabilityError, match="beams"):
         fit.most_probable(words(3).hide("said"), beams=0)
+
+
+def test_draws_at_a_temperature_have_the_probabilities_to_its_power():
+    """Of one column of three levels behind another."""
+    rng = np.random.default_rng(0)
+    frame = {
+        "a": rng.choice(["x", "y"], 200).tolist(),
+        "b": rng.choice(["u", "v", "w"], 200, p=[0.5, 0.3, 0.2]).tolist(),
+    }
+    fit = pg.fit("conditional_transformer", frame, inputs="a", temperature=0.5, seed=0, max_steps=20, **SMALL)
+    one = pg.Table({"a": ["x"] * 4000, "b": ["u"] * 4000}, schema=fit.schema)
+    drawn = np.bincount(fit.fill(one.hide("b"), 1, seed=0)[0].values[:, 1].astype(int), minlength=3) / 4000
+    each = pg.Table({"a": ["x"] * 3, "b": ["u", "v", "w"]}, schema=fit.schema)
+    chance = np.exp(2 * fit.log_prob(each).value)
+    assert np.abs(drawn - chance / chance.sum()).max() < 0.03  # 3.8 standard errors
+    with pytest.raises(CapabilityError, match="temperature"):
+        pg.fit("conditional_transformer", words(), inputs=READ, temperature=0.5, **SMALL)

@@ -12,7 +12,9 @@ from scipy import stats
 
 import probgen as pg
 from probgen.data import Column, Schema, Table
+from probgen.families.sides import ShownSides
 from probgen.inference.collapse import energy_distance
+from probgen.models.cycle_gan import CycleGAN
 
 NORMAL = stats.norm()
 
@@ -88,6 +90,32 @@ def test_identity_chooses_the_direction(seed):
     assert fit.history["identity"][-1] < 0.15
 
 
+@pytest.mark.parametrize("options", [{}, {"masks": 0.0}, {"masks": 0.0, "cycle": 0.0}, {"objective": "wasserstein"}])
+def test_minibatches_of_one_side_teach_what_they_can(options):
+    """The last of an epoch may be a single row, and few rows may know one side."""
+    fit = quick(normals(rows=5), batch_size=3, max_steps=12, **options)
+    assert np.isfinite(fit.history["generator"]).all()
+    lonely = quick(normals(rows=5), batch_size=1, max_steps=12, **options)
+    assert np.isfinite(lonely.history["critic"]).all()
+
+
+# ---------------------------------------------------------------------------------------------- what stands beside
+def test_both_sides_weigh_the_same_and_rows_by_their_weights():
+    """However many rows know a side; and one of twice the weight stands beside twice as many."""
+    torch.manual_seed(0)
+    shown = ShownSides(normals(rows=2).schema, (("a",), ("b",)), 0.0)
+    own = torch.arange(1000) >= 900
+    weights = torch.where(torch.arange(1000) % 2 == 0, 2.0, 1.0)
+    by = shown.compare(torch.stack([~own, own], 1), weights / weights.sum())
+    shares = [float(by.share[side].sum()) for side in (~own, own)]
+    assert shares == pytest.approx([0.5, 0.5])
+    assert float(by.share[0] / by.share[1]) == pytest.approx(2.0)
+    assert (own[by.beside] != own).all()
+    assert (by.known == torch.stack([~own, own], 1)).all()  # what is shown of a row is its own side,
+    assert (by.seen == ~by.known).all()  # and what is looked at is the other
+    assert float((by.beside[~own] % 2 == 0).double().mean()) == pytest.approx(2 / 3, abs=0.01)
+
+
 # ------------------------------------------------------------------------------------------------------------ points
 def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
     """Which point becomes which is open: a ring is its own image under turns and mirrors."""
@@ -100,6 +128,19 @@ def test_a_ring_becomes_a_larger_one_elsewhere_and_every_point_comes_back():
     drawn, real = (torch.tensor(rows) for rows in (there.values[:, 2:], 5 + 2 * rings[1]))
     assert float(energy_distance(real, drawn)) < 0.1
     assert np.abs(fit.fill(there.hide("a", "b"), 1)[0].values[:, :2] - rings[2]).mean() < 0.05
+
+
+@pytest.mark.parametrize("side", [1, 3, 49, 400])
+def test_the_way_back_is_as_loud_as_a_critic_of_slope_one(side):
+    """And no louder than in pictures; of a weight of 10 on two numbers a side the critic is not heard."""
+    program = CycleGAN(Schema(tuple(Column(f"x{i}", "real") for i in range(2 * side))))
+    rows, known = torch.randn(4, 2 * side, requires_grad=True), torch.ones(4, 2 * side, dtype=torch.bool)
+    program.generators.translated = lambda shown, at: torch.zeros_like(shown)
+    apart = program.generators.returned(rows, known & program.generators.sides[0])
+    (slopes,) = torch.autograd.grad(program.weights["cycle"] * apart.sum(), rows)
+    loud = slopes.norm(dim=1)
+    torch.testing.assert_close(loud, torch.full_like(loud, 1.0 if side < 100 else 0.5))
+    assert CycleGAN(program.schema, cycle=3.0).weights["cycle"] == 3.0
 
 
 # ----------------------------------------------------------------------------------------------------------- levels
@@ -149,7 +190,10 @@ def test_pictures_become_their_negatives_and_come_back():
     ("options", "message"),
     [
         ({"sides": ("a", "c")}, "there is no column 'c'"),
+        ({"sides": 7}, "sides must be the names of two images"),
         ({"cycle": -1.0}, "cycle must be a weight of at least 0"),
+        ({"cycle": "loud"}, "cycle must be a weight of at least 0"),
+        ({"identity": float("inf")}, "identity must be a weight of at least 0"),
         ({"identity": float("nan")}, "identity must be a weight of at least 0"),
         ({"masks": 1.0}, "masks is the share of rows"),
         ({"latent": 0}, "latent must be whole numbers"),

@@ -11,7 +11,7 @@ from probgen.data.stored import Reading, dissected
 from probgen.queries.compression.bits_back import parts
 from probgen.queries.compression.chain_rule import ChainRule
 from probgen.queries.compression.coders import Meter, Reader, Recorder, Stack, Writer
-from probgen.queries.compression.container import packed, unpacked
+from probgen.queries.compression.container import checksum, packed, unpacked
 from probgen.queries.compression.densities import Piecewise, first_knots, fitted_density
 from probgen.queries.compression.holes import code_holes, describe_holes
 from probgen.queries.compression.texts import packed_texts, pieces, symbols_of, unpacked_texts, walk
@@ -131,6 +131,9 @@ def test_rows_of_some_blocks_are_read_alone(mixture, frame, tmp_path, monkeypatc
     assert asked == [100]
     with pytest.raises(pg.DataError, match="without a step"):
         pg.decompress(tmp_path / "t", mixture, rows=slice(0, 10, 2))
+    for odd in (5, slice(0.5, 2), slice("a")):
+        with pytest.raises(pg.DataError, match="slice of whole numbers"):
+            pg.decompress(tmp_path / "t", mixture, rows=odd)
 
 
 def test_a_saved_model_reads_it_and_threads_change_nothing(classes, binary, tmp_path):
@@ -196,6 +199,77 @@ def test_parts_are_all_rows_once():
         assert np.concatenate([np.arange(rows)[part] for part in parts(rows)] or [[]]).tolist() == list(range(rows))
 
 
+# ----------------------------------------------------------------------------------------------------- cell by cell
+def pictures(rows, seed=0):
+    """Squares of five pixels, bright where a label says so, of four grey levels; a tenth of the cells is unknown."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(2, size=rows)
+    grey = rng.binomial(3, np.where(label[:, None, None] == np.indices((5, 5)).sum(0) % 2, 0.8, 0.2))
+    return pg.Table.from_images(grey, levels=4, others={"label": [("even", "odd")[at] for at in label]})
+
+
+@pytest.fixture(scope="module")
+def pixel_by_pixel():
+    return pg.fit("pixel_cnn", pictures(400), hidden=(8, 8), max_steps=60, seed=0, progress=False)
+
+
+def test_pictures_cost_their_exact_densities(pixel_by_pixel, tmp_path):
+    test = pictures(700, 1)
+    pixel_by_pixel.compress(test, tmp_path / "t")
+    assert pg.decompress(tmp_path / "t", pixel_by_pixel).values.tobytes() == test.values.tobytes()
+    said = -pixel_by_pixel.log_prob(test).value.sum() * BITS / 8
+    assert said <= len(unpacked(tmp_path / "t").blocks[0].bits) <= 1.002 * said + 4
+
+
+def test_holes_in_pictures_and_in_their_labels_come_back(pixel_by_pixel, tmp_path):
+    whole = pictures(60, 2)
+    test = whole.with_values(np.where(np.random.default_rng(0).random(whole.values.shape) < 0.2, np.nan, whole.values))
+    pixel_by_pixel.compress(test, tmp_path / "t", rows=25)
+    assert pg.decompress(tmp_path / "t", pixel_by_pixel).values.tobytes() == test.values.tobytes()
+    some = pg.decompress(tmp_path / "t", pixel_by_pixel, rows=slice(20, 31))
+    assert some.values.tobytes() == test.values[20:31].tobytes()
+
+
+@pytest.fixture(scope="module")
+def said():
+    """Words of three lengths, a level beside."""
+    rng = np.random.default_rng(3)
+    word = rng.choice(["a", "ba", "bab", ""], 300)
+    return pg.Table.from_parts(
+        {"word": pg.Texts([str(w) for w in word]), "long": ["no" if len(w) < 2 else "yes" for w in word]}
+    )
+
+
+def test_texts_of_rows_cost_their_exact_densities(said, tmp_path):
+    fit = pg.fit("conditional_transformer", said, width=16, max_steps=40, learning_rate=3e-3, seed=0, progress=False)
+    for table in (said, said.take([0]), said.take([1, 5]), said.take([])):
+        fit.compress(table, tmp_path / "t", overwrite=True)
+        assert pg.decompress(tmp_path / "t", fit).values.tobytes() == table.values.tobytes()
+    fit.compress(said, tmp_path / "t", overwrite=True)
+    cost = -fit.log_prob(said).value.sum() * BITS / 8
+    assert cost <= len(unpacked(tmp_path / "t").blocks[0].bits) <= 1.01 * cost + 4
+    assert pg.decompress(tmp_path / "t", fit).texts("word") == said.texts("word")
+    holes = said.with_values(np.where(np.random.default_rng(0).random(said.values.shape) < 0.3, np.nan, said.values))
+    fit.compress(holes, tmp_path / "t", overwrite=True)
+    assert pg.decompress(tmp_path / "t", fit).values.tobytes() == holes.values.tobytes()
+
+
+def test_letters_behind_the_end_of_a_text_are_refused(said, tmp_path):
+    fit = pg.fit("conditional_transformer", said, width=16, max_steps=2, seed=0, progress=False)
+    values = said.values.copy()
+    values[4, :2] = [said.schema.columns[0].cardinality - 1, 0]
+    with pytest.raises(pg.DataError, match=r"Row 4 .* behind the end"):
+        fit.compress(said.with_values(values), tmp_path / "t")
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_cannot_be_listed_are_refused_cell_by_cell(said, tmp_path):
+    frame = pd.DataFrame({"a": np.arange(40) / 7, "b": list("xy") * 20})
+    fit = pg.fit("conditional_transformer", frame, width=16, max_steps=2, seed=0, progress=False)
+    with pytest.raises(pg.CapabilityError, match="column 'a' is real"):
+        fit.compress(frame, tmp_path / "t")
+
+
 # -------------------------------------------------------------------------------------------------------- sequences
 @pytest.mark.parametrize("covariance", [None, "full"])
 def test_sequences_cost_what_the_forward_pass_says(covariance, tmp_path):
@@ -236,7 +310,13 @@ def test_a_byte_changed_or_lost_is_refused(classes, binary, tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(pg.DataError, match="damaged"):
             pg.decompress(path, classes)
-    for content, said in ((b"", "no table"), (b"PK" + whole, "no table"), (b"pgz\x09" + whole[4:], "format 9")):
+    for content, said in (
+        (b"", "no table"),
+        (whole[:3], "no table"),
+        (whole + b"\0", "damaged"),
+        (b"PK" + whole, "no table"),
+        (b"pgz\x09" + whole[4:], "format 9"),
+    ):
         path.write_bytes(content)
         with pytest.raises(pg.DataError, match=said):
             pg.decompress(path, classes)
@@ -252,6 +332,34 @@ def test_another_model_is_refused(classes, binary, tmp_path):
         assert identity(other) != identity(classes)
         with pytest.raises(pg.DataError, match="another model"):
             pg.decompress(tmp_path / "t", other)
+
+
+def test_the_units_of_columns_are_part_of_a_model():
+    """Twice the unit leaves the weights as they are, to the last bit."""
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    first, second = (pg.fit("gaussian_mixture", pg.Table(k * x), components=1, progress=False) for k in (1, 2))
+    states = [fit.posterior.theta() for fit in (first, second)]
+    assert all(
+        (states[0][name][key] == value).all() for name, part in states[1].items() for key, value in part.items()
+    )
+    assert identity(first) != identity(second)
+
+
+def test_a_checksum_is_of_holes_as_well():
+    numbers, known = np.zeros((3, 2), np.int64), np.ones((3, 2), bool)
+    holed = known & (np.arange(2) < 1)
+    assert len({checksum(numbers, known), checksum(numbers, holed), checksum(numbers + 1, known)}) == 3
+
+
+def test_noughts_of_a_semicontinuous_column_cost_their_own_probability(tmp_path):
+    rng = np.random.default_rng(13)
+    amount = np.where(rng.random(3000) < 0.9, 0.0, np.round(rng.exponential(20, 3000) + 0.01, 2))
+    frame = pd.DataFrame({"amount": amount, "other": rng.normal(size=3000).round(1)})
+    schema = pg.Table(frame).schema.with_kind("amount", "semicontinuous")
+    fit = pg.fit("latent_class", pg.Table(frame, schema=schema), components=1, progress=False)
+    fit.compress(frame, tmp_path / "t")
+    coded = sum(len(block.bits) for block in unpacked(tmp_path / "t").blocks)
+    assert 0.98 <= coded / bytes_said(fit, dissected(frame, schema)) <= 1.01
 
 
 def test_rows_that_a_decoder_gets_wrong_are_told(classes, binary, tmp_path):
@@ -279,6 +387,36 @@ def test_nothing_is_written_or_replaced_unasked(classes, binary, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(pg.DataError, match="There is no file"):
         pg.decompress(tmp_path / "none", classes)
+
+
+def test_files_of_others_stay_and_nothing_half_written_does(classes, binary, tmp_path, monkeypatch):
+    path = tmp_path / "t"
+    (tmp_path / "t.part").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(pg.DataError, match="is a folder"):
+        classes.compress(binary, tmp_path / "folder", overwrite=True)
+    classes.compress(binary, path)
+    whole, replace = path.read_bytes(), type(path).replace
+    monkeypatch.setattr(type(path), "replace", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        classes.compress(binary.take(range(9)), path, overwrite=True)
+    monkeypatch.setattr(type(path), "replace", replace)
+    assert path.read_bytes() == whole
+    assert (tmp_path / "t.part").read_text() == "mine"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["folder", "t", "t.part"]
+
+
+def test_levels_that_are_numbers_are_not_those_that_look_like_them(tmp_path):
+    frame = pd.DataFrame({"u": [1, 2, 1, 2, 2] * 9, "v": [0, 3, 3, 0, 3] * 9})
+    fits = []
+    for cells, u, v in ((frame, [1, 2], [0, 3]), (frame.astype(str), ["1", "2"], ["0", "3"])):
+        schema = pg.Table(cells).schema.with_kind("u", "categorical", u).with_kind("v", "categorical", v)
+        fits.append(pg.fit("naive_bayes", pg.Table(cells, schema=schema), progress=False))
+    fits[0].compress(pg.Table(frame, schema=fits[0].schema), tmp_path / "t")
+    fits[0].save(tmp_path / "m.probgen")
+    assert pg.decompress(tmp_path / "t", pg.load(tmp_path / "m.probgen")).to_pandas()["u"][0] == 1
+    with pytest.raises(pg.DataError, match="another model"):
+        pg.decompress(tmp_path / "t", fits[1])
 
 
 def test_models_without_a_density_of_rows_are_refused(binary, tmp_path):

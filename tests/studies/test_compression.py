@@ -57,3 +57,26 @@ def test_it_says_what_it_found(studied):
     assert "800 rows" in text
     assert "of what the density says" in text
     assert "numbers + lzma" in text
+
+
+def test_a_spike_in_a_wide_cell_is_a_mass_and_no_density():
+    """Noughts and a few numbers far from them: the sum over cells of the integral of the density, by quadrature."""
+    rng = np.random.default_rng(1)
+    group = rng.random(600) < 0.5
+    x = np.where(rng.random(600) < 0.7 + 0.2 * group, 0, rng.choice([1500, 1700, 1900, 2300], 600))
+    frame = pd.DataFrame({"group": np.where(group, "a", "b"), "x": x})
+    schema = pg.Table(frame).schema.with_kind("x", "real")
+    fit = pg.fit("gaussian_mixture", pg.Table(frame, schema=schema), components=2, progress=False)
+    found, reading = pg.compression_study(fit, frame, columns=False), dissected(frame, fit.schema).readings[1]
+    assert reading.how == "listed"
+    bits = 0.0
+    for (name, value), count in frame.groupby(["group", "x"]).size().items():
+        number = [0, 1500, 1700, 1900, 2300].index(value)
+        low, high = reading.edges(np.array([number, number + 1], dtype=np.int64))
+        steps = np.concatenate([-np.geomspace(value - low, 1e-9, 4000), [0.0], np.geomspace(1e-9, high - value, 4000)])
+        rows = pg.Table(pd.DataFrame({"group": name, "x": value + steps}), schema=fit.schema)
+        bits -= count * np.log2(np.trapezoid(np.exp(np.asarray(fit.log_prob(rows))), value + steps))
+    assert found.said * 8 == pytest.approx(bits, rel=1e-3)
+    assert found.said * 0.98 <= found.coded <= found.said * 1.01 + 4
+    holed = pg.compression_study(fit, frame.assign(x=np.nan), columns=False)
+    assert holed.coded == pytest.approx(holed.said, abs=8)

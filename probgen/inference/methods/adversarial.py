@@ -210,7 +210,9 @@ class AdversarialTraining(Method):
         return ((made - shown.rows).abs() * hidden).sum(-1) / hidden.sum(-1).clamp_min(1)
 
     def descend(self, player: str, loss: Tensor) -> float:
-        """One step of one player's weights; none where the gradient is not finite."""
+        """One step of one player's weights; none where they had nothing to do with the loss, or the gradient is not finite."""
+        if not loss.requires_grad:
+            return float(loss)
         optimiser, weights = self.optimisers[player], self.weights[player]
         for group in optimiser.param_groups:
             group["lr"] = self.rates[player] * self.rate_factor()

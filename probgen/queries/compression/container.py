@@ -74,7 +74,7 @@ def unpacked(path: Path) -> File:
     if not path.is_file():
         raise DataError(f"There is no file {path}; check the path.")
     content = path.read_bytes()
-    if content[:3] != MAGIC[:3]:
+    if content[:3] != MAGIC[:3] or len(content) < len(MAGIC):
         raise DataError(f"{path} is no table that probgen compressed; give a file made by fit.compress.")
     if content[:4] != MAGIC:
         raise DataError(f"{path} has format {content[3]}, this version reads {MAGIC[3]}; update probgen.")

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from probgen.data.files import check_goal, write_whole
 from probgen.data.stored import Reading, Stored, dissected, rejoined
 from probgen.errors import CapabilityError, DataError
 from probgen.program import UserProgram
 from probgen.queries.compression.bits_back import BitsBack
+from probgen.queries.compression.cell_by_cell import CellByCell
 from probgen.queries.compression.chain_rule import ChainRule
 from probgen.queries.compression.coders import Coder, Empty, Meter, Reader, Writer
 from probgen.queries.compression.container import Block, File, checksum, packed, unpacked
 from probgen.queries.compression.hidden_states import HiddenStates
 from probgen.queries.compression.holes import code_holes, describe_holes
 from probgen.queries.compression.texts import packed_texts, unpacked_texts
-from probgen.whole import check_whole
+from probgen.whole import check_whole, is_whole
 
 __all__ = ["column_bits", "compress", "decompress", "identity"]
 
@@ -37,10 +39,7 @@ def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, 
     goal = Path(path)
     check_model(fit)
     check_whole("rows", rows)
-    if goal.exists() and not overwrite:
-        raise DataError(f"{goal} exists; give another path, or overwrite=True to replace it.")
-    if not goal.parent.is_dir():
-        raise DataError(f"There is no folder {goal.parent}; make it first.")
+    check_goal(goal, overwrite)
     stored = dissected(data, fit.schema)
     if fit.traits.sequences and "lengths" not in stored.layout:
         raise DataError(
@@ -53,9 +52,7 @@ def compress(fit: Any, data: Any, path: str | os.PathLike, *, rows: int = ROWS, 
         blocks = [coder.written(stored, edges[at : at + rows + 1]) for at in range(0, len(edges) - 1, rows)]
     texts = [packed_texts(cells) for cells in stored.texts.values()]
     content = packed(File(identity(fit), header, stored.rest, blocks, texts))
-    beside = goal.with_name(goal.name + ".part")
-    beside.write_bytes(content)
-    beside.replace(goal)
+    write_whole(goal, content, overwrite)
     return len(content)
 
 
@@ -93,10 +90,7 @@ def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) 
     readings = readings_from(header, fit.schema)
     edges, step = edges_of(header.get("layout", {}), header["n"]), header.get("rows", ROWS)
     total = len(edges) - 1
-    start, stop, stride = (slice(None) if rows is None else rows).indices(total)
-    if stride != 1:
-        raise DataError(f"rows must be a range without a step, got {rows}.")
-    stop = max(start, stop)
+    start, stop = range_of(rows, total)
     first, last = start // step, max(start // step, -(-stop // step))
     if len(file.blocks) != -(-total // step):
         raise DataError(f"{path} is damaged: it has {len(file.blocks)} blocks and should have {-(-total // step)}.")
@@ -114,6 +108,17 @@ def decompress(path: str | os.PathLike, fit: Any, *, rows: slice | None = None) 
     within = slice(edges[start] - edges[first * step], edges[stop] - edges[first * step])
     stored = Stored(numbers[within], known[within], readings, file.rest, layout, texts)
     return rejoined(stored, fit.schema, None if rows is None else slice(start, stop))
+
+
+def range_of(rows: slice | None, total: int) -> tuple[int, int]:
+    """Where a range of rows begins and ends."""
+    ends = (None, None) if rows is None else (rows.start, rows.stop) if isinstance(rows, slice) else ("", "")
+    if not all(end is None or is_whole(end, -(2**62)) for end in ends):
+        raise DataError(f"rows must be a slice of whole numbers such as slice(100, 120), got {rows!r}.")
+    start, stop, stride = (rows or slice(None)).indices(total)
+    if stride != 1:
+        raise DataError(f"rows must be a range without a step, got {rows}.")
+    return start, max(start, stop)
 
 
 def edges_of(layout: dict[str, Any], rows: int) -> np.ndarray:
@@ -134,7 +139,7 @@ class Blocks:
 
     def __init__(self, fit: Any, readings: tuple[Reading | None, ...], told: Any) -> None:
         self.readings, self.told, self.elsewhere = readings, told, ~modelled(readings)
-        self.coder = coder_of(fit)(fit, readings)
+        self.coder, self.names = coder_of(fit)(fit, readings), fit.schema.names
 
     def written(self, stored: Stored, edges: np.ndarray) -> Block:
         """The bits of the rows (the sequences) between some edges."""
@@ -145,7 +150,13 @@ class Blocks:
             bits = self.coder.write(numbers, known, lambda stack: self.holes(stack, known))
             return Block(check, bits)
         writer = Writer()
-        self.coder.code(writer, numbers, self.holes(writer, known))
+        coded = self.coder.code(writer, numbers, self.holes(writer, known))
+        lost = np.argwhere((coded != numbers) & known & ~self.elsewhere)
+        if len(lost):
+            raise DataError(
+                f"Row {lost[0][0]} of a block has a cell in column {self.names[lost[0][1]]!r} that the model rules out: letters behind the end of a text;"
+                " correct the row."
+            )
         return Block(check, writer.finish())
 
     def read(self, block: Block, edges: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +200,8 @@ def strayed(at: int) -> DataError:
 
 def coder_of(fit: Any) -> type:
     """How blocks are coded."""
+    if CellByCell.takes(fit):
+        return CellByCell
     if fit.traits.density == "lower_bound":
         return BitsBack
     return HiddenStates if fit.traits.sequences else ChainRule
@@ -257,16 +270,17 @@ def check_model(fit: Any) -> None:
     if isinstance(fit.program, UserProgram) or traits.density not in CODED or bound_of_sequences:
         raise CapabilityError(
             f"{fit.name!r} cannot compress: its density is {traits.density.replace('_', ' ')}{' of sequences' if traits.sequences else ''}."
-            " Models of rows whose density is exact can, those with latents of rows under a guide, and hidden_markov."
+            " Models of rows whose density is exact can, those with latents of rows under a guide, those that say cells one after another, and"
+            " hidden_markov."
         )
     if fit.program.inputs:
         raise CapabilityError(f"{fit.name!r} says nothing of its inputs {list(fit.program.inputs)}; fit one without.")
 
 
 def identity(fit: Any) -> bytes:
-    """A hash of all that decides what the model says: name, options, columns, weights."""
+    """A hash of what decides what the model says: name, columns, levels with their types, and weights."""
     digest = hashlib.sha256()
-    columns = [[c.name, c.kind, list(map(str, c.levels)), c.bounds] for c in fit.schema]
+    columns = [[c.name, c.kind, list(map(level_text, c.levels)), c.bounds] for c in fit.schema]
     digest.update(json.dumps([fit.name, columns, str(fit.dtype)]).encode())
     tensors = {f"program/{key}": value for key, value in fit.program.state_dict().items()}
     for name, theta in fit.posterior.parameters.items():
@@ -280,12 +294,19 @@ def identity(fit: Any) -> bytes:
     return digest.digest()[:8]
 
 
+def level_text(level: Any) -> str:
+    """A level as text, of numbers and truth values with their type: 1 is another level than "1"."""
+    value = level.item() if isinstance(level, np.generic) else level
+    return f"{value} {type(value).__name__}" if isinstance(value, int | float) else str(value)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Sums are added in one order, whatever the number of threads that others use (numpy's are by einsum, which has one)."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore"):  # cells as far from each other as doubles can be
+            yield
     finally:
         torch.set_num_threads(before)
