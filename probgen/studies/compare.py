@@ -105,12 +105,10 @@ def compare(
     ground = ground_of(train, held_out, folds, seed, marginal)
     plan = {"halve": halve, "rungs": rungs, "eta": eta, "finalists": finalists}
     halved = [entry for entry in entries if halve == "all" or (halve == "deep" and entry.by_gradient)]
-    with alone(folder):
+    rounds = rungs_of(len(halved), rungs, eta, finalists)
+    with alone(folder), Workers(ground, workers) as pool:
         kept = Records(folder, description(ground, plan, entries), minutes)
-        with Workers(ground, workers) as pool:
-            left_out = Sitting(kept, minutes, workers, progress).play(
-                pool, entries, halved, rungs_of(len(halved), rungs, eta, finalists), folds
-            )
+        left_out = Sitting(kept, minutes, workers, progress).play(pool, entries, halved, rounds, folds)
         board = board_of(ground, entries, kept.results, left_out, minutes=minutes, folds=folds, seconds=kept.spent)
         kept.publish(board.results)
     return board.scored()
