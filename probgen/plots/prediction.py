@@ -155,6 +155,14 @@ def reliability_by_holes(
     from matplotlib import pyplot
 
     shares = list(next(iter(curves.values())))
+    right = [
+        b["accuracy"]
+        for found in curves.values()
+        for methods in found.values()
+        for bins in methods.values()
+        for b in bins
+    ]
+    low = min(0.3, min(right) - 0.05)
     with house():
         figure, panels = pyplot.subplots(
             len(curves), len(shares), figsize=(2.6 * len(shares) + 0.9, 2.3 * len(curves) + 0.5), sharex="row", sharey=True,
@@ -165,7 +173,7 @@ def reliability_by_holes(
                 reliability_curve({name.replace("_", " "): bins for name, bins in found[share].items()}, axes)
                 axes.get_legend().remove()
                 axes.set_title(f"{title}, {share:.0%} unknown", loc="left", color=INK, fontsize=9.5)
-                axes.set_ylim(0.3, 1.05)
+                axes.set_ylim(low, 1.05)
                 axes.set_xlabel("confidence" if place == len(panels) - 1 else "", color=MUTED)
                 axes.set_ylabel("share right" if at == 0 else "", color=MUTED)
         marks, names = panels[0, 0].get_legend_handles_labels()

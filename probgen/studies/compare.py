@@ -13,7 +13,7 @@ Models that train networks go through rungs first: all of them with a ninth of t
 fitted by other means (they are cheap and none is thrown away), are fitted to all training rows and scored on the test rows.
 
 Seeds belong to a model and a stage, so that results are the same in one process or several, and after going on. Only the time decides
-otherwise. A fit may take the time that is left until the end of its round (rungs share 45 % of all), divided by the fits that each process has before
+otherwise. A fit may take the time that is left until the end of its round (rungs share 45 % of what there is when a sitting begins), divided by the fits that each process has before
 it; time that is not used goes to the later ones. After 60 % of its share it takes no further step and what it has is scored, which is told as
 "cut"; at the end of its share its process is stopped, which is told as "stopped", and the next round is without it.
 
@@ -105,12 +105,10 @@ def compare(
     ground = ground_of(train, held_out, folds, seed, marginal)
     plan = {"halve": halve, "rungs": rungs, "eta": eta, "finalists": finalists}
     halved = [entry for entry in entries if halve == "all" or (halve == "deep" and entry.by_gradient)]
-    with alone(folder):
+    rounds = rungs_of(len(halved), rungs, eta, finalists)
+    with alone(folder), Workers(ground, workers) as pool:
         kept = Records(folder, description(ground, plan, entries), minutes)
-        with Workers(ground, workers) as pool:
-            left_out = Sitting(kept, minutes, workers, progress).play(
-                pool, entries, halved, rungs_of(len(halved), rungs, eta, finalists), folds
-            )
+        left_out = Sitting(kept, minutes, workers, progress).play(pool, entries, halved, rounds, folds)
         board = board_of(ground, entries, kept.results, left_out, minutes=minutes, folds=folds, seconds=kept.spent)
         kept.publish(board.results)
     return board.scored()
@@ -269,11 +267,13 @@ class Sitting:
         bar.update(len(tasks) - len(missing))
 
         def limit(waiting: int) -> float:
-            return (share * self.seconds - self.clock()) / -(-waiting // self.workers)
+            return (share * (self.seconds - self.before) - (self.clock() - self.before)) / -(-waiting // self.workers)
 
         for task, said in pool.work(missing, limit):
             result = self.heard(task, said)
-            if not (isinstance(said, Overdue) and said.seconds == 0):  # what never began is no result
+            if isinstance(said, Overdue) and said.seconds == 0:  # what never began is no result
+                self.records.skip(task.key)
+            else:
                 self.records.add(result, self.clock())
             bar.update()
             bar.set_postfix_str(f"{task.entry.title}, {task.stage}", refresh=False)

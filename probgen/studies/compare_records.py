@@ -36,7 +36,7 @@ class Records:
     Args:
         folder: new, or of the same comparison; None keeps nothing.
         about: what results depend on. Entries may be added, all else must be as it was.
-        minutes: of the budget; what was stopped or cut short within a smaller one is forgotten.
+        minutes: of the budget; what was stopped or cut short within a smaller one is tried again, and stays where that comes to less.
 
     Raises:
         DataError: the folder holds something else, or another comparison.
@@ -44,6 +44,7 @@ class Records:
 
     def __init__(self, folder: str | Path | None, about: dict[str, Any], minutes: float | None) -> None:
         self.results: dict[tuple[str, str], Result] = {}
+        self.earlier: dict[tuple[str, str], Result] = {}  # to be tried again
         self.folder = None if folder is None else Path(folder)
         self.spent = 0.0
         self.minutes = minutes
@@ -68,13 +69,13 @@ class Records:
                 warnings.warn(f"{path} is damaged ({error}); what it held is fitted again.", DataWarning, stacklevel=2)
                 continue
             self.spent = max(self.spent, record["clock"])
-            if (record["status"] == "stopped" or record.get("cut")) and longer(self.minutes, record["minutes"]):
-                continue
-            self.results[record["model"], record["stage"]] = Result(record, arrays)
+            again = (record["status"] == "stopped" or record.get("cut")) and longer(self.minutes, record["minutes"])
+            (self.earlier if again else self.results)[record["model"], record["stage"]] = Result(record, arrays)
 
     def add(self, result: Result, clock: float) -> None:
-        """A result and the seconds that the comparison had taken then."""
-        made = Result({**result.record, "clock": clock, "minutes": self.minutes}, result.arrays)
+        """A result, or what an earlier sitting had where that is more, and the seconds that the comparison had taken then."""
+        best = further(result, self.earlier.get(result.key))
+        made = Result({**best.record, "clock": clock, "minutes": self.minutes}, best.arrays)
         self.results[made.key] = made
         self.spent = max(self.spent, clock)
         if self.folder is not None:
@@ -85,6 +86,11 @@ class Records:
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)
+
+    def skip(self, key: tuple[str, str]) -> None:
+        """There was no time for this one; what an earlier sitting had stands, and is tried again by the next."""
+        if key in self.earlier:
+            self.results[key] = self.earlier[key]
 
     def publish(self, results: list[dict[str, Any]]) -> None:
         """``results.parquet``, one row a fit, and ``rows.parquet``, the test rows' log densities under every finalist.
@@ -115,6 +121,16 @@ class Records:
 def longer(now: float | None, before: float | None) -> bool:
     """Whether there is more time than there was."""
     return before is not None and (now is None or now > before)
+
+
+def further(now: Result, before: Result | None) -> Result:
+    """Of two tries the one that came further: with a score, and of those that were cut short the one with more steps."""
+    if before is None or not before.done:
+        return now
+    if not now.done:
+        return before
+    less = now.record["cut"] and (now.record["steps"] or 0) < (before.record["steps"] or 0)
+    return before if less else now
 
 
 def file_name(title: str, stage: str) -> str:

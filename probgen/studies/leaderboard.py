@@ -36,6 +36,8 @@ class Leaderboard:
         rows: how many rows were for training and for the test.
         seconds: that the comparison took, over all its sittings.
         minutes: of the budget, None where there was none.
+        folds: of the cross-validation, 0 where there was none.
+        notes: what a reader has to know before believing the order.
     """
 
     scores: list[Record]

@@ -230,14 +230,19 @@ def shares_alone(cell: Cell) -> Tried:
 
 
 def tempered(cell: Cell, tried: Tried) -> Tried:
-    """The answers with their likelihood ratios raised to the power under which the rows that were left out are likeliest; numbers as they are."""
+    """The answers with their likelihood ratios raised to the power under which the rows that were left out are likeliest; numbers as they are.
+
+    One row more has every label by its share (as in Platt, 1999): where few rows are all told right, no power would be high enough.
+    """
     if isinstance(tried.out, Forecast) or isinstance(tried.answer, Forecast):
         return tried
     shares, truth, out = shares_of(cell), cell.label[cell.left_out], tried.out
-    found = optimize.minimize_scalar(
-        lambda power: -log_scores(to_the_power(out, shares, power), truth).mean(), bounds=POWERS, method="bounded"
-    )
-    power = float(found.x)
+
+    def loss(power: float) -> float:
+        told = to_the_power(out, shares, power)
+        return -log_scores(told, truth).sum() - (np.log(np.maximum(told, LEAST)) @ shares).mean()
+
+    power = float(optimize.minimize_scalar(loss, bounds=POWERS, method="bounded").x)
     out, answer = (to_the_power(p, shares, power) for p in (tried.out, tried.answer))
     return Tried(tried.name, tried.family, out, answer, {**tried.setting, "power": round(power, 3)}, tried.answer)
 
@@ -280,11 +285,7 @@ def attempted(cell: Cell, judged: Callable[[], Tried]) -> Tried | str:
         found = judged()
     except CapabilityError:
         raise
-    except (
-        ProbgenError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # a matrix that cannot be decomposed; what scikit-learn refuses
+    except (ProbgenError, RuntimeError, ValueError) as error:  # matrices without a root; what scikit-learn refuses
         return str(error)
     if not np.isfinite(found.held_out(cell)).all():
         return str(FitError("held-out log densities are not finite"))

@@ -23,7 +23,7 @@ from probgen.studies.classification import (
 )
 from probgen.studies.prediction import cell_of, shuffled
 from probgen.studies.prediction_scores import Forecast, answer_scores, area_under_risk, mixed_answers, risk_coverage
-from probgen.studies.predictors import default_candidates, judged_baseline, judged_model, tempered, to_the_power
+from probgen.studies.predictors import Tried, default_candidates, judged_baseline, judged_model, tempered, to_the_power
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed (extra: sklearn)")
 
@@ -250,6 +250,22 @@ def test_overconfidence_is_taken_back():
     assert found.values("naive_bayes")[0] < found.values("naive_bayes", "raw_log_loss")[0] - 0.05
 
 
+def test_few_rows_that_are_all_told_right_make_nobody_certain():
+    """The power written out, beside a row more of every label by its share; without that row it would be as high as it may."""
+    cell = cell_of(mixed_rows(), "y", (0, 0.0, 24), 0.3, 2, 0, 200, 0)
+    truth = cell.label[cell.left_out].astype(int)
+    out = np.where(np.eye(2)[truth] > 0, 0.93, 0.07)
+    one = tempered(cell, Tried("one", "discriminative", out, np.full((72, 2), 0.5), {}))
+    shares = (np.bincount(truth) + 1) / 26
+    grid = np.linspace(0, 4, 4001)
+    told = np.stack([to_the_power(out, shares, power) for power in grid])
+    likelihood = np.log(told[:, np.arange(24), truth]).sum(1)
+    assert grid[likelihood.argmax()] == 4.0
+    best = grid[(likelihood + (np.log(told) @ shares).mean(1)).argmax()]
+    assert one.setting["power"] == pytest.approx(best, abs=2e-3)
+    assert best < 2
+
+
 def test_the_stack_is_no_worse_on_held_out_rows():
     found = studied()
     for family in ("generative", "discriminative"):
@@ -465,7 +481,10 @@ def test_the_figures(tmp_path):
     figure.savefig(tmp_path / "one.png")
     names = ("generative, stacked", "gradient_boosting")
     curves = {"one": {share: {name: study.reliability(name, 60, share) for name in names} for share in study.holes}}
-    plots.reliability_by_holes(curves).savefig(tmp_path / "two.png")
+    curves["one"][0.0]["gradient_boosting"] = [{"confidence": 0.5, "accuracy": 0.1, "count": 3}]
+    figure = plots.reliability_by_holes(curves)
+    assert all(axes.get_ylim()[0] < 0.1 for axes in figure.axes)
+    figure.savefig(tmp_path / "two.png")
     axes = plots.abstention_curve(study)
     assert len(axes.lines) == 2
     axes.figure.savefig(tmp_path / "three.png")

@@ -134,6 +134,30 @@ class Bar:
         pass
 
 
+def test_more_minutes_come_to_no_less(tmp_path):
+    """Rungs of a later sitting have their share of what is left, and what it cannot better stays."""
+    entries = [Entry(name, "made", {}) for name in "abcd"]
+    first = Records(tmp_path, {**ABOUT, "entries": {}}, 1.0)
+    for name, steps in zip("abcd", (9, 9, 9, 9)):
+        first.add(result(name, [1.0, 2.0], stage="rung 1", cut=True, steps=steps), 50.0)
+
+    class Slow:
+        def work(self, tasks, limit):
+            assert limit(len(tasks)) == pytest.approx(0.45 * (120 - 50) / 4, abs=0.5)
+            news = [
+                result(name, [5.0, 6.0], stage="rung 1", cut=True, steps=steps)
+                for name, steps in (("c", 8), ("d", 10))
+            ]
+            yield from zip(tasks, [Overdue(7.0), Overdue(0.0), *news])
+
+    records = Records(tmp_path, {**ABOUT, "entries": {}}, 2.0)
+    assert not records.results
+    scores = Sitting(records, 2.0, 1, False).round(Slow(), [task_of(e) for e in entries], 0.45, Bar())
+    assert scores == {"a": 1.5, "b": 1.5, "c": 1.5, "d": 5.5}
+    again = Records(tmp_path, {**ABOUT, "entries": {}}, 2.0)
+    assert {key[0] for key in again.results} == {"a", "c", "d"}  # b was not tried with these minutes
+
+
 # --------------------------------------------------------------------------------------------------- bounds and places
 @pytest.mark.parametrize("opened", list(itertools.product([False, True], repeat=4)))
 def test_places_are_those_that_some_truth_allows(opened):
