@@ -125,7 +125,7 @@ class Pictures(Part):
     """A picture a row.
 
     Args:
-        images: ``(N, H, W)`` or ``(N, H, W, C)`` numbers, NaN = unknown.
+        images: ``(N, H, W)`` or ``(N, H, W, C)`` numbers, NaN = unknown; or a list of pictures, None = unknown.
         kind, levels: as for ``Table.from_images``.
     """
 
@@ -133,11 +133,25 @@ class Pictures(Part):
     kind: str | None = None
     levels: int | None = None
 
+    def read(self) -> tuple[np.ndarray, np.dtype]:
+        """``(N, H, W, C)``, and the type of number that they came as."""
+        known = np.array([not is_missing(image) for image in self.images])
+        if known.all():
+            return as_pictures(self.images), np.asarray(self.images).dtype
+        if not known.any():
+            raise DataError(f"All {len(known)} pictures are unknown; give at least one.")
+        some = np.array([image for image in self.images if not is_missing(image)])
+        told = as_pictures(some)
+        pictures = np.full((len(known), *told.shape[1:]), np.nan)
+        pictures[known] = told
+        return pictures, some.dtype
+
     def schema(self, name: str) -> Schema:
-        return pixel_schema(as_pictures(self.images), np.asarray(self.images).dtype, self.kind, name, self.levels)
+        pictures, dtype = self.read()
+        return pixel_schema(pictures, dtype, self.kind, name, self.levels)
 
     def values(self, name: str, schema: Schema) -> np.ndarray:
-        pictures, shape = as_pictures(self.images), schema.image(name).shape
+        pictures, shape = self.read()[0], schema.image(name).shape
         if pictures.shape[1:] != shape:
             raise DataError(
                 f"Pictures {name!r} have shape {pictures.shape[1:]}, and those of this schema {shape}; cut or scale them."
@@ -221,7 +235,12 @@ def read_parts(
     if not parts:
         raise DataError("There is no part; give at least one.")
     found: dict[str, tuple[np.ndarray, Schema]] = {}
+    groups = {} if schema is None else {group.name: group for group in schema.groups}
     for name, part in parts.items():
+        if name in groups and not isinstance(part, Part):
+            raise DataError(
+                f"{name!r} is a {groups[name].describe()}; give pg.Texts, pg.Sounds or pg.Pictures, as it was learnt from."
+            )
         known = None if schema is None else schema.select(schema.columns_named(name))
         if isinstance(part, Part):
             own = part.schema(name) if known is None else known

@@ -238,7 +238,9 @@ class RowChain(Observable):
 
     @torch.no_grad()
     def most_probable(self, x: Tensor, beams: int) -> Pair:
-        """``(B, D)`` rows with the unknown cells such that the row is as probable as can be found, by so many beams each, and their scores ``(B,)``: minus infinity where none is possible.
+        """``(B, D)`` rows with the unknown cells such that the row is as probable as can be found, by so many beams each, and scores ``(B,)``.
+
+        The score of a row is the log density of its cells from the first unknown one on; minus infinity where none is possible.
 
         Raises:
             CapabilityError: a column without levels is unknown.
@@ -310,7 +312,7 @@ class Walk:
         return x
 
     def best(self, x: Tensor, beams: int) -> Pair:
-        """Rows with the unknown cells as the best of so many beams has them, and what ``(B,)`` their cells from the first unknown one on score."""
+        """Rows with the unknown cells as the best of so many beams has them, and scores ``(B,)``."""
         rows, D = x.shape
         blank = torch.nonzero(x.isnan().any(0))[:, 0].tolist()
         if not blank:

@@ -80,8 +80,8 @@ class PictureReader(Reader):
         self.schema, self.shape, self.numbers = schema, image.shape, len(feature_columns(schema))
         colours = self.numbers // (image.shape[0] * image.shape[1])
         self.net = nn.Sequential(
-            nn.Conv2d(colours, width // 2, 3, padding=1), nn.GELU(),
-            nn.Conv2d(width // 2, width, 3, stride=2, padding=1), nn.GELU(),
+            nn.Conv2d(colours, -(-width // 2), 3, padding=1), nn.GELU(),
+            nn.Conv2d(-(-width // 2), width, 3, stride=2, padding=1), nn.GELU(),
             nn.Conv2d(width, width, 3, stride=2, padding=1),
         )  # fmt: skip
         height, across = (-(-size // PATCH) for size in image.shape[:2])

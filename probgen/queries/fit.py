@@ -203,7 +203,7 @@ class Fit:
         """The most probable states of all unknown nodes together, given the known ones (not each node's own best).
 
         Of several draws of the tables, their mean counts. A model that says a row cell by cell is searched: the so many best beginnings of a row
-        are kept while it is written (Lowerre, 1976), so that what is found is at least as probable as the greedy choice and may miss the best.
+        are kept while it is written (Lowerre, 1976). What is found is mostly more probable than the greedy choice of one beam, and may miss the best.
 
         Args:
             what: a table, whose unknown cells are filled with them; or a dictionary of given values, for which the states
@@ -212,7 +212,8 @@ class Fit:
             beams: of the search.
 
         Raises:
-            CapabilityError: the model is no network of discrete nodes and does not say rows cell by cell, or it is too wide for memory.
+            CapabilityError: the model is no network of discrete nodes and does not say rows cell by cell, or it is too wide for memory; known cells
+                that have probability zero.
         """
         from probgen.queries.most_probable import most_probable
 
@@ -434,7 +435,7 @@ class Fit:
             check_inputs(self.program, table)
             return table
         made: Any = Table.from_text if self.schema.text is not None and is_text(table) else Table
-        if isinstance(table, Mapping) and any(isinstance(part, Part) for part in table.values()):
+        if isinstance(table, Mapping) and has_parts(table, self.schema):
             made = Table.from_parts
         read = made(table, schema=self.schema)
         check_inputs(self.program, read)
@@ -457,6 +458,12 @@ class Fit:
 def is_text(data: Any) -> bool:
     """A string, or a list of them."""
     return isinstance(data, str) or (isinstance(data, list) and any(isinstance(text, str) for text in data))
+
+
+def has_parts(data: Mapping[str, Any], schema: Schema) -> bool:
+    """Texts, sounds or pictures, or the other columns of a schema that has such."""
+    given = any(isinstance(part, Part) for part in data.values())
+    return given or (bool(schema.groups) and not any(name in data for group in schema.groups for name in group.names))
 
 
 def same_coding(one: Schema, other: Schema) -> bool:

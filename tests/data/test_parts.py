@@ -195,6 +195,8 @@ def test_bad_parts_are_refused(parts, error, says):
 
 
 def test_what_a_schema_does_not_know_is_refused(table):
+    with pytest.raises(DataError, match=r"'word' is a text of up to 3 characters; give pg\.Texts"):
+        pg.Table.from_parts({"word": ["hat"]}, schema=table.schema)
     with pytest.raises(DataError, match="'word' has no rows"):
         pg.Table.from_parts({"word": pg.Texts([])}, schema=table.schema)
     with pytest.raises(DataError, match="'z' is none of the 3 characters"):
@@ -211,6 +213,17 @@ def test_what_a_schema_does_not_know_is_refused(table):
         pg.Table.from_parts({"color": [1.0]}, schema=table.schema)
     with pytest.raises(SchemaError, match=r"Expected the name of one text, got None. Texts: 'word', 'said'"):
         table.texts()
+
+
+def test_unknown_pictures():
+    grey = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    table = pg.Table.from_parts({"p": pg.Pictures([grey[0], None, grey[1]])})
+    np.testing.assert_array_equal(table.images()[[0, 2], ..., 0], grey)
+    assert not table.known[1].any()
+    assert table.schema.columns[0].bounds == (0, 255)
+    assert all(column.incomplete for column in table.schema)
+    with pytest.raises(DataError, match="All 1 pictures are unknown"):
+        pg.Table.from_parts({"p": pg.Pictures([None])})
 
 
 def test_one_string_is_not_a_text_a_row():

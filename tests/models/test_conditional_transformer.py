@@ -155,6 +155,14 @@ def test_guesses_before_a_known_letter_are_letters(mostly_empty):
     assert {len(t.texts()[0]) for t in fit.fill(asked, 40, seed=0)} == {0, 2}
 
 
+def test_parts_that_are_left_out_are_filled(mostly_empty):
+    table, fit = mostly_empty
+    assert fit.fill({"n": [3.0, 4.0]}, 1)[0].column("n").tolist() == [3.0, 4.0]
+    assert all(isinstance(text, str) for text in fit.fill({"n": [3.0, 4.0]}, 1)[0].texts())
+    with pytest.raises(DataError, match="lacks column"):
+        fit.fill({name: table.column(name) for name in table.schema.names[:2]}, 1)
+
+
 def test_rows_that_cannot_be_are_refused(mostly_empty):
     table, fit = mostly_empty
     asked = table.take([80, 81])
