@@ -215,6 +215,17 @@ def test_what_a_schema_does_not_know_is_refused(table):
         table.texts()
 
 
+def test_a_token_that_another_schema_does_not_know_is_no_hole():
+    known = pg.Table.from_parts({"t": pg.Texts(["a_b", "b_a"])}).schema
+    with pytest.raises(
+        DataError, match=r"Column 't\[1\]', row 1: the value ' ' is none of its levels \(1 such cells\)"
+    ):
+        pg.Table(pg.Table.from_parts({"t": pg.Texts(["aba", "a b"])}), schema=known)
+    assert pg.Table(pg.Table.from_parts({"t": pg.Texts(["aba", None])}), schema=known).texts() == ["aba", None]
+    with pytest.raises(DataError, match=r"lacks column 't\[2\]'.*from_parts with this schema"):
+        pg.Table(pg.Table.from_parts({"t": pg.Texts(["ab"])}), schema=known)
+
+
 def test_unknown_pictures():
     grey = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
     table = pg.Table.from_parts({"p": pg.Pictures([grey[0], None, grey[1]])})
