@@ -223,16 +223,16 @@ class Table:
 
         Args:
             texts: a string, or one string a text.
-            tokens: "characters", or how many byte pairs (at least 256; Sennrich, Haddow and Birch, 2016), learnt from these texts by
-                the library ``tokenizers`` (``pip install 'probgen[text]'``).
+            tokens: "characters", "words" between blanks, or how many byte pairs (at least 256; Sennrich, Haddow and Birch, 2016), learnt from
+                these texts by the library ``tokenizers`` (``pip install 'probgen[text]'``).
             name: of the column.
-            rare: characters that come fewer times than this are one unknown token, as those are that come later; with 0 there is none.
+            rare: characters, or words, that come fewer times than this are one unknown token, as those are that come later; with 0 there is none.
             end: a last token says that a text ends; where it is None, so it is for several texts and not for one.
             schema: of another table of text, instead of tokens, name, rare and end.
             weights: one non-negative number a text.
 
         Raises:
-            DataError: something that is no string, an empty one, a character that the schema does not know.
+            DataError: something that is no string, an empty one, a character or word that the schema does not know.
             CapabilityError: byte pairs without the library.
 
         Example:

@@ -155,6 +155,9 @@ def test_words_rare_ones_and_lists():
     steps = pg.Table.from_text(["to be or not", "to be"], tokens="words")
     assert steps.texts() == ["to be or not", "to be"]
     assert steps.lengths.tolist() == [5, 3]
+    for texts, says in ((["to be", " "], "Text 1 has no token, only blanks"), ([" ", " "], "The texts have no token")):
+        with pytest.raises(DataError, match=says):
+            pg.Table.from_text(texts, tokens="words")
 
 
 def test_byte_pairs_inside_of_rows():
