@@ -63,7 +63,7 @@ class Table:
         sequence: str | None = None,
         time: str | None = None,
     ) -> None:
-        lengths = None
+        lengths, came = None, data
         if isinstance(data, Table):
             lengths, weights = data.lengths, data.weights if weights is None else weights
             data = data.to_pandas()
@@ -76,6 +76,8 @@ class Table:
         if schema is not None:
             frame = matching(by_position(frame, schema) if native.kind == "numpy" else frame, schema)
         values = np.column_stack([encode_column(frame[c.name], c) for c in found])
+        if isinstance(came, Table) and sequence is None and time is None:
+            check_still_known(came, values, found)
         units = len(frame) if lengths is None else len(lengths)
         self._set(
             values,
@@ -221,16 +223,16 @@ class Table:
 
         Args:
             texts: a string, or one string a text.
-            tokens: "characters", or how many byte pairs (at least 256; Sennrich, Haddow and Birch, 2016), learnt from these texts by
-                the library ``tokenizers`` (``pip install 'probgen[text]'``).
+            tokens: "characters", "words" between blanks, or how many byte pairs (at least 256; Sennrich, Haddow and Birch, 2016), learnt from
+                these texts by the library ``tokenizers`` (``pip install 'probgen[text]'``).
             name: of the column.
-            rare: characters that come fewer times than this are one unknown token, as those are that come later; with 0 there is none.
+            rare: characters, or words, that come fewer times than this are one unknown token, as those are that come later; with 0 there is none.
             end: a last token says that a text ends; where it is None, so it is for several texts and not for one.
             schema: of another table of text, instead of tokens, name, rare and end.
             weights: one non-negative number a text.
 
         Raises:
-            DataError: something that is no string, an empty one, a character that the schema does not know.
+            DataError: something that is no string, an empty one, a character or word that the schema does not know.
             CapabilityError: byte pairs without the library.
 
         Example:
@@ -567,15 +569,33 @@ def by_position(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     return frame.set_axis(list(schema.names), axis=1)
 
 
+def check_still_known(came: Table, values: np.ndarray, schema: Schema) -> None:
+    """Refuse labels of a table that another schema takes for marks of unknown cells, as a blank or "NA" among the tokens of a text."""
+    known = np.column_stack([came.known[:, came.schema.index(name)] for name in schema.names])
+    lost = np.argwhere(known & np.isnan(values))
+    if len(lost):
+        row, place = map(int, lost[0])
+        column = schema[place]
+        raise DataError(
+            f"Column {column.name!r}, row {row}: the value {came.column(column.name)[row]!r} is none of its levels ({len(lost)} such cells);"
+            " known levels are " + ", ".join(map(repr, column.levels[:12])) + "; add it to the schema or hide it."
+        )
+
+
 def matching(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
     """The schema's columns of a frame; extra ones are left out with a warning."""
     import warnings
 
     missing = [name for name in schema.names if name not in frame.columns]
     if missing:
+        of_texts = {name for text in schema.tokens for name in text.names}
+        remedy = (
+            "Make it by Table.from_parts with this schema"
+            if of_texts & {*missing}
+            else "Add it, with NaN where it is unknown"
+        )
         raise DataError(
-            f"The table lacks column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, frame.columns))}."
-            " Add it, with NaN where it is unknown."
+            f"The table lacks column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, frame.columns))}. {remedy}."
         )
     extra = [name for name in frame.columns if name not in schema.names]
     if extra:

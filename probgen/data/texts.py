@@ -62,9 +62,9 @@ def text_schema(texts: list[str], tokens: str | int, name: str, rare: int, end: 
 
     Args:
         texts: from which characters or byte pairs are learnt.
-        tokens: "characters", or how many byte pairs.
+        tokens: "characters", "words", or how many byte pairs.
         name: of the column.
-        rare: characters that come fewer times are one unknown symbol.
+        rare: characters, or words, that come fewer times are one unknown symbol.
         end: whether a last token says that a text ends.
     """
     levels, tokenizer = vocabulary(texts, tokens, rare)
@@ -97,6 +97,8 @@ def counted(texts: Iterable[Iterable[str]], rare: int) -> tuple[str, ...]:
     if END in counts:
         raise DataError(f"A text has the word {END!r}, which says that texts end; write it in another way.")
     kept = sorted(token for token, times in counts.items() if times >= rare and not (rare and token == UNKNOWN))
+    if not counts:
+        raise DataError("The texts have no token, only blanks; give at least one.")
     if not kept:
         raise DataError(f"Each of the {len(counts)} tokens comes fewer than {rare} times; take a smaller rare.")
     return (*kept, UNKNOWN) if rare else tuple(kept)
@@ -146,6 +148,9 @@ def coded_texts(texts: list[str], schema: Schema, end: bool = True) -> tuple[np.
     """
     text, column = text_of(schema), schema[0]
     parts = codes_of(texts, column.levels, text.tokenizer)
+    blank = [number for number, part in enumerate(parts) if not len(part)]
+    if blank:
+        raise DataError(f"Text {blank[0]} has no token, only blanks; drop it.")
     if end and column.levels[-1] == END:
         parts = [np.append(part, len(column.levels) - 1.0) for part in parts]
     return np.concatenate(parts)[:, None], np.array([len(part) for part in parts])

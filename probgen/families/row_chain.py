@@ -240,7 +240,7 @@ class RowChain(Observable):
     def most_probable(self, x: Tensor, beams: int) -> Pair:
         """``(B, D)`` rows with the unknown cells such that the row is as probable as can be found, by so many beams each, and scores ``(B,)``.
 
-        The score of a row is the log density of its cells from the first unknown one on; minus infinity where none is possible.
+        The score of a row is the log density of its cells from the first on that is unknown in any row; minus infinity where none is possible.
 
         Raises:
             CapabilityError: a column without levels is unknown.

@@ -94,7 +94,7 @@ def text_score(fit: Any, texts: Any, *, draws: int | None = None, seed: int = 0)
     rest = cost - mean * lengths
     many = len(cost)
     error = math.sqrt(many / (many - 1) * float(rest @ rest)) / tokens if many > 1 else math.nan
-    pairs = bool(fit.schema.text.tokenizer)
+    pairs = fit.schema.text.tokenizer not in ("", "words")
     return TextScore(mean, error, tokens, characters, "upper_bound" if pairs and found.kind == "exact" else found.kind)
 
 

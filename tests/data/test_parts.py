@@ -155,6 +155,9 @@ def test_words_rare_ones_and_lists():
     steps = pg.Table.from_text(["to be or not", "to be"], tokens="words")
     assert steps.texts() == ["to be or not", "to be"]
     assert steps.lengths.tolist() == [5, 3]
+    for texts, says in ((["to be", " "], "Text 1 has no token, only blanks"), ([" ", " "], "The texts have no token")):
+        with pytest.raises(DataError, match=says):
+            pg.Table.from_text(texts, tokens="words")
 
 
 def test_byte_pairs_inside_of_rows():
@@ -213,6 +216,17 @@ def test_what_a_schema_does_not_know_is_refused(table):
         pg.Table.from_parts({"color": [1.0]}, schema=table.schema)
     with pytest.raises(SchemaError, match=r"Expected the name of one text, got None. Texts: 'word', 'said'"):
         table.texts()
+
+
+def test_a_token_that_another_schema_does_not_know_is_no_hole():
+    known = pg.Table.from_parts({"t": pg.Texts(["a_b", "b_a"])}).schema
+    with pytest.raises(
+        DataError, match=r"Column 't\[1\]', row 1: the value ' ' is none of its levels \(1 such cells\)"
+    ):
+        pg.Table(pg.Table.from_parts({"t": pg.Texts(["aba", "a b"])}), schema=known)
+    assert pg.Table(pg.Table.from_parts({"t": pg.Texts(["aba", None])}), schema=known).texts() == ["aba", None]
+    with pytest.raises(DataError, match=r"lacks column 't\[2\]'.*from_parts with this schema"):
+        pg.Table(pg.Table.from_parts({"t": pg.Texts(["ab"])}), schema=known)
 
 
 def test_unknown_pictures():

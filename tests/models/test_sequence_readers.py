@@ -323,7 +323,7 @@ def test_text_comes_back():
         (["ab", ""], "Text 1 is empty"),
         ("", "Text 0 is empty"),
         ([], "There is no text"),
-        ("aaaa", "the one character 'a'"),
+        ("aaaa", "the one token 'a'"),
     ],
 )
 def test_what_is_no_text_is_refused(texts, message):
@@ -345,9 +345,18 @@ def test_other_schemas_and_tokens_are_refused():
         Table.from_text("abc", schema=LETTERS)
     with pytest.raises(pg.SchemaError, match="not that of a text"):
         letters("abc").texts()
-    for tokens in ("words", 10, 2.5):
+    for tokens in ("syllables", 10, 2.5):
         with pytest.raises((pg.SchemaError, pg.CapabilityError), match="tokens must be"):
             Table.from_text("abc", tokens=tokens)
+
+
+def test_words_are_scored_exactly_and_go_on_with_blanks():
+    """A text has one way to be cut into words, other than into byte pairs."""
+    table = Table.from_text(["to be or not to be", "to be not"] * 4, tokens="words")
+    fit = fitted("recurrent", table, max_steps=20)
+    score = pg.text_score(fit, "to be or")
+    assert (score.kind, score.tokens, score.characters) == ("exact", 4, 8)
+    assert pg.continue_text(fit, "to be", 3, seed=0)[0].startswith("to be ")
 
 
 @pytest.mark.parametrize("name", MODELS)
