@@ -59,7 +59,7 @@ def spelling() -> Iterator[Line]:
         "phonemes": pg.Texts([way for _, way in rows], tokens="words", length=longest["phonemes"]),
     })  # fmt: skip
     fit, seconds = fitted(
-        "conditional_transformer", table, inputs="spelling", width=128, layers=3, batch_size=256, learning_rate=2e-3, max_steps=steps(3000),
+        "conditional_transformer", table, inputs="spelling", width=128, layers=3, batch_size=256, learning_rate=2e-3, max_steps=steps(1900),
     )  # fmt: skip
     asked = pg.Table.from_parts({"spelling": pg.Texts(test)}, schema=table.schema)
     for beams in (1, 8):

@@ -595,16 +595,22 @@ def matching(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
             else "Add it, with NaN where it is unknown"
         )
         raise DataError(
-            f"The table lacks column {', '.join(map(repr, missing))}; it has {', '.join(map(repr, frame.columns))}. {remedy}."
+            f"The table lacks column {first_names(missing)}; it has {first_names([*frame.columns])}. {remedy}."
         )
     extra = [name for name in frame.columns if name not in schema.names]
     if extra:
         warnings.warn(
-            f"Columns that the schema does not know are left out: {', '.join(map(repr, extra))}.",
+            f"Columns that the schema does not know are left out: {first_names(extra)}.",
             DataWarning,
             stacklevel=4,
         )
     return frame[list(schema.names)]
+
+
+def first_names(names: list, most: int = 20) -> str:
+    """The names of columns, of many the first ones: pictures and sounds have thousands."""
+    rest = len(names) - most
+    return ", ".join(map(repr, names[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def check_weights(weights: Any, rows: int) -> np.ndarray | None:

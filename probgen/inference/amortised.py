@@ -220,10 +220,9 @@ def weighted(
     draws: int = 1,
     theta: Mapping[str, Parameters] | None = None,
     sites: Mapping[str, Tensor] | None = None,
-    settle: bool = False,
     gradients: Gradients = "paths",
 ) -> Weighted:
-    """Draws of the local latents with their log importance weights.
+    """Draws of the local latents with their log importance weights; known levels are looked up, not tried.
 
     Args:
         program: a Model.
@@ -231,7 +230,6 @@ def weighted(
         draws: S, a row.
         theta: parameters of families by their name in the program.
         sites: values of global sites.
-        settle: look fully known discrete sites up.
         gradients: of log weights by the guide's weights: along the "paths" of draws and by the guide's densities, by
             "densities" alone, or along paths alone, as doubly reparameterised gradients ("twice") need them.
     """
@@ -240,7 +238,7 @@ def weighted(
         proposal = proposed_again(program, batch, draws, proposal)
     values = {**(sites or {}), **proposal.sites}
     with draws_plate(draws if proposal.sites else 1):
-        evidence = log_evidence(program, batch, theta=theta, sites=values, settle=settle)
+        evidence = log_evidence(program, batch, theta=theta, sites=values, settle=True)
     return Weighted(evidence, proposal, batch)
 
 
@@ -271,7 +269,7 @@ def resample(program: Any, batch: Any, theta: Mapping[str, Parameters], candidat
     with GuideTracer(both) as guide, draws_plate(2 * half):
         program.guide(batch)
     with draws_plate(2 * half):
-        evidence = log_evidence(program, batch, theta=theta, sites=both)
+        evidence = log_evidence(program, batch, theta=theta, sites=both, settle=True)
     prior = sum(evidence.trace.sites[name].distribution.log_prob(both[name]) for name in names)
     assert guide.log_q is not None
     total, log_q, log_p = (of_units(batch, rows) for rows in (evidence.rows, guide.log_q, prior))

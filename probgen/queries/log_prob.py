@@ -242,7 +242,7 @@ def weights(fit: Any, batch: Any, draws: int, step: int, local: bool, refining: 
         left = draws if local else 1
         while left > 0:
             now = min(step, left)
-            found = weighted(program, batch, now, theta=theta, settle=not local)
+            found = weighted(program, batch, now, theta=theta)
             tighter = found.evidence.log_weights(max(draws, 2))
             if tighter is not None:  # a bound that draws of what it approximates come up from
                 yield tighter

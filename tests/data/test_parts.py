@@ -229,6 +229,13 @@ def test_a_token_that_another_schema_does_not_know_is_no_hole():
         pg.Table(pg.Table.from_parts({"t": pg.Texts(["ab"])}), schema=known)
 
 
+def test_of_thousands_of_columns_that_are_lacking_the_first_are_named():
+    known = pg.Table.from_parts({"p": pg.Pictures(np.zeros((2, 28, 28), np.uint8), levels=2)}).schema
+    with pytest.raises(DataError, match=r"lacks column 'p\[0,0\]', .* and 764 more; it has 'a'") as caught:
+        pg.Table({"a": [1.0]}, schema=known)
+    assert len(str(caught.value)) < 600
+
+
 def test_unknown_pictures():
     grey = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
     table = pg.Table.from_parts({"p": pg.Pictures([grey[0], None, grey[1]])})
