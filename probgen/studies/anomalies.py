@@ -28,7 +28,7 @@ from probgen.inference.runtime import seed_of
 from probgen.queries import Fit
 from probgen.studies.anomaly_scores import SCORES, Parts, Scored, compared, expected, written
 from probgen.studies.conformal import area_under_curve, false_discoveries_held
-from probgen.studies.models import Models, fit_models
+from probgen.studies.models import Models, check_options, fit_models, settings_of
 from probgen.studies.surprise import description_length
 
 __all__ = ["AnomalyStudy", "Explanation", "anomaly_study"]
@@ -255,6 +255,7 @@ def anomaly_study(
     source.check_for_fit()
     rows, known = asked_about(new, source, truth)
     wanted = checked(scores, source, background, calibration, new is None)
+    check_options(options, settings_of(models, source))
     fitting = Fitting(models, background, target, seed, progress, options)
     found = AnomalyStudy(rows, [], {}, {}, {}, {}, {}, {}, known, {}, np.zeros(len(rows), dtype=int), new is None)
     if new is None:

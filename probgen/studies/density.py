@@ -12,7 +12,7 @@ from probgen.data.table import Table
 from probgen.errors import ProbgenError
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit
-from probgen.studies.models import Models, fit_models
+from probgen.studies.models import Models, check_options, fit_models, settings_of
 from probgen.studies.paired import paired
 from probgen.studies.sample_comparison import Features, SampleComparison, chosen, compare_samples, complete_rows
 
@@ -107,6 +107,7 @@ def density_study(
         )  # refused before anything is fitted
     source = table if isinstance(table, Table) else Table(table)
     source.check_for_fit()
+    check_options(options, settings_of(models, source, asked))
     train, test = source.split(1 - test_fraction, test_fraction, seed=seed)
     fits, failures = fit_models(
         train, models, target=target, seed=seed, progress=progress, options=options, samplers=asked

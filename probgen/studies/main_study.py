@@ -20,7 +20,7 @@ from probgen.studies.classification import ClassificationStudy, classification_s
 from probgen.studies.density import DensityStudy, compare_densities, compare_draws
 from probgen.studies.filled_cells import BASELINE, FillStudy, fill_study
 from probgen.studies.latent_paths import LatentPictures, latent_pictures
-from probgen.studies.models import Models, fit_models
+from probgen.studies.models import Models, check_options, fit_models, settings_of
 from probgen.studies.paired import Paired
 from probgen.studies.representation import RepresentationStudy, representation_study
 from probgen.studies.sample_comparison import Features
@@ -138,6 +138,7 @@ def study(
     source, constant = without_constants(source)
     source.check_for_fit()
     labelled = target if target is not None and source.schema[target].is_discrete else None
+    check_options(options, [*settings_of(models, source), *(represent or ())])
     train, test = source.split(1 - test_fraction, test_fraction, seed=seed, stratify=labelled)
     settings = ({"max_steps": 200, "restarts": 1} if fast else {}) | options
     fits, failures = fit_models(train, models, target=target, seed=seed, progress=progress, options=settings)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from probgen.data.table import Table
@@ -11,11 +12,12 @@ from probgen.errors import CapabilityError, FitError, ProbgenError
 from probgen.program import accepted_options, available, find
 from probgen.queries import Fit, fit
 
-__all__ = ["GROUPS", "default_models", "fit_models", "settings_of"]
+__all__ = ["GROUPS", "check_options", "default_models", "fit_models", "settings_of"]
 
 Models = Sequence[str] | Mapping[str, Mapping[str, Any]] | None
 GROUPS = ("quick", "deep", "all")  # names that stand for models
 # first methods of models whose fit takes minutes: thousands of steps of a network
+OF_ALL = ("max_steps", "restarts", "callback")  # options of every fit
 BY_GRADIENT = ("svi", "contrastive", "adversarial", "unnormalised")
 
 
@@ -92,9 +94,23 @@ def fit_models(
     return fits, failures
 
 
+def check_options(options: Mapping[str, Any], models: Iterable[str]) -> None:
+    """Refuse an option of all models that none of them takes: it would be lost without a word.
+
+    Raises:
+        CapabilityError: there is one.
+    """
+    known = {*OF_ALL}.union(*(accepted_options(find(name)) for name in models))
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, sorted(known), 1)
+            raise CapabilityError(
+                f"None of the models {', '.join(models)} takes the option {name!r}.{f' Did you mean {near[0]!r}?' if near else ''}"
+                f" Options of a fit go with its model: models={{{next(iter(models))!r}: {{{name!r}: ...}}}}."
+            )
+
+
 def allowed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that this model, or its fit, can take."""
     own = accepted_options(find(name))
-    return {
-        k: v for k, v in options.items() if v is not None and (k in own or k in ("max_steps", "restarts", "callback"))
-    }
+    return {k: v for k, v in options.items() if v is not None and (k in own or k in OF_ALL)}

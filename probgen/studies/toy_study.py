@@ -18,7 +18,7 @@ from probgen.estimate import Estimate
 from probgen.inference.runtime import seed_of
 from probgen.queries import Fit
 from probgen.studies.density import monte_carlo_error
-from probgen.studies.models import Models, fit_models, settings_of
+from probgen.studies.models import Models, check_options, fit_models, settings_of
 from probgen.whole import check_whole
 
 __all__ = ["ToyStudy", "divergence", "toy_study"]
@@ -112,6 +112,7 @@ def toy_study(
     check_whole("points", points, 0)
     tables = {name: toy(name, rows, seed=seed_of(seed, "train") % 2**31) for name in names}
     settings = settings_of("all" if models is None else models, tables[names[0]])
+    check_options(options or {}, settings)
     found = ToyStudy(names, list(settings), [], tables)
     for name in names:
         if points and name in PLANE:
