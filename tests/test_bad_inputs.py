@@ -58,6 +58,7 @@ CASES = [
     ("unknown weight", lambda: Table(NUMBERS, weights=[np.nan] + [1.0] * 11), pg.DataError, "row 0 has nan"),
     ("zero weights", lambda: pg.fit("gaussian_mixture", TABLE.with_weights(np.zeros(12))), pg.DataError, "weights are zero"),
     ("unseen level", lambda: fitted().log_prob(with_cell("c", 5, "w")), pg.DataError, "'c'.*row 5.*'w'.*known levels"),
+    ("no rows to classify", lambda: pg.class_probabilities(fitted(), TABLE.take([]), "c"), pg.DataError, "no rows; give at least one"),
     ("missing column", lambda: fitted().log_prob(NUMBERS[["a", "b"]]), pg.DataError, "lacks column 'c'"),
     ("not a number", lambda: fitted().log_prob(with_cell("a", 2, "much")), pg.DataError, "row 2.*'much'.*not a number"),
     ("wrong width", lambda: Table(np.eye(3), schema=schema(Column("a", "real"))), pg.DataError, "3 columns, the schema 1"),

@@ -18,6 +18,7 @@ from probgen.data.groups import Sound
 from probgen.data.holes import known, mark_complete
 from probgen.data.schema import Column, Schema
 from probgen.data.sequences import Steps, cuts, windows
+from probgen.errors import DataError
 
 __all__ = [
     "Batch",
@@ -209,7 +210,13 @@ class Batch:
         return self.first + (int(self.numbers[row]) if len(self.numbers) else row)
 
     def rows(self) -> pyro.plate:
-        """The plate over rows; a minibatch stands for the whole table."""
+        """The plate over rows; a minibatch stands for the whole table.
+
+        Raises:
+            DataError: there are none.
+        """
+        if not self.total:
+            raise DataError("The table has no rows; give at least one.")
         return pyro.plate("rows", self.total, subsample=self._positions, dim=-1)
 
     @cached_property
