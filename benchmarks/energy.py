@@ -25,7 +25,13 @@ SETTINGS = {"batch_size": 256, "learning_rate": 3e-3, "validation_fraction": 0.1
 OWN: dict[str, dict[str, Any]] = {
     "sliced_score_matching": {"slices": 16},
     "denoising_score_matching": {"noise_scale": 0.1, "batch_size": 512, "patience": 200},
-    "multiscale_denoising": {"batch_size": 1024, "patience": 100},
+    "multiscale_denoising": {
+        "noise_scale": 0.07,
+        "batch_size": 2048,
+        "learning_rate": 5e-3,
+        "average": 0.998,
+        "patience": 200,
+    },
 }
 REACH, STEP = 9.0, 0.03  # of the grid, in standardised columns
 

@@ -36,6 +36,7 @@ OBJECTIVES = (("elbo", 1), ("iwae", 5), ("iwae", 20), ("dreg", 20), ("wake_sleep
 MNIST: dict[str, dict[str, Any]] = {
     "VAE": {"model": "vae"},
     "DReG-5": {"model": "vae", "objective": "dreg", "draws": 5},
+    "IWAE-50": {"model": "vae", "objective": "iwae", "draws": 50},
     "VampPrior 200": {"model": "vae", "latent_prior": "vamp", "prior_components": 200},
     "flow prior and guide": {"model": "vae", "latent_prior": "flow", "posterior": "flow"},
     "hierarchical DReG-5": {
@@ -205,7 +206,7 @@ SPREADS = ("row", "column")
 def miwae() -> Iterator[Line]:
     """Half of the cells completely at random, the mean of 50 draws (Mattei and Frellsen, 2019); ``SETS`` chooses.
 
-    Variances are of each row or of a column, as held-out rows have it.
+    Variances are of each row or of a column, by which a tenth of the known cells, hidden for this choice alone, are guessed better.
     """
     steps, masks = int(os.environ.get("STEPS", 10_000)), int(os.environ.get("SIMULATIONS", 5))
     tables = miwae_sets()
@@ -215,16 +216,13 @@ def miwae() -> Iterator[Line]:
             seed = seed_of(0, "miwae", title, number) % 2**31
             holed = AtRandom(complete.names, 0.5)(complete, seed)
             cells, some = ~holed.known, np.flatnonzero(holed.known.any(1))
-            fits = [
-                fitted("vae", holed.take(some), max_steps=steps, patience=200, seed=seed, **DEEP, spread=spread)
-                for spread in SPREADS
-            ]
-            best = int(np.argmax([fit.diagnostics["best_validation"] for fit, _ in fits]))
-            fit, taken = fits[best][0], sum(taken for _, taken in fits)
-            spreads.append(SPREADS[best])
+            deep = {"max_steps": steps, "patience": 200, "seed": seed, **DEEP}
+            spread, before = better_spread(holed.take(some), deep)
+            fit, taken = fitted("vae", holed.take(some), spread=spread, **deep)
+            spreads.append(spread)
             drawn = np.mean([table.values[cells] for table in fit.fill(holed, 50)], 0)
             errors.append(float(np.mean((drawn - complete.values[cells]) ** 2)))
-            seconds += taken / masks
+            seconds += (before + taken) / masks
         error = float(np.std(errors, ddof=1) / np.sqrt(masks)) if masks > 1 else float("nan")
         yield {
             "set": title,
@@ -234,6 +232,19 @@ def miwae() -> Iterator[Line]:
             "spreads": spreads,
             "seconds": seconds,
         }
+
+
+def better_spread(table: Table, deep: dict[str, Any]) -> tuple[str, float]:
+    """The one with the least squared error of known cells that were hidden, and what it took to find it."""
+    hidden = table.known & (np.random.default_rng(deep["seed"]).random(table.values.shape) < 0.1)
+    left = table.with_values(np.where(hidden, np.nan, table.values))
+    some, errors, seconds = left.known.any(1), [], 0.0
+    for spread in SPREADS:
+        fit, taken = fitted("vae", left.take(np.flatnonzero(some)), spread=spread, **deep)
+        drawn = np.mean([one.values for one in fit.fill(left, 20)], 0)
+        errors.append(np.mean((drawn - table.values)[hidden] ** 2))
+        seconds += taken
+    return SPREADS[int(np.argmin(errors))], seconds
 
 
 def coverage() -> Iterator[Line]:
