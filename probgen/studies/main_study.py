@@ -132,11 +132,7 @@ def study(
         **options: given to every model that accepts them.
     """
     began = time.perf_counter()
-    source = table if isinstance(table, Table) else Table(table)
-    if target is not None:
-        source = source.with_target(target)
-    source, constant = without_constants(source)
-    source.check_for_fit()
+    source, constant = studied(table, target)
     labelled = target if target is not None and source.schema[target].is_discrete else None
     check_options(options, [*settings_of(models, source), *(represent or ())])
     train, test = source.split(1 - test_fraction, test_fraction, seed=seed, stratify=labelled)
@@ -161,6 +157,16 @@ def study(
     found.summary.extend(in_words(found))
     found.summary.extend(constant)
     return found
+
+
+def studied(table: Any, target: str | None) -> tuple[Table, list[str]]:
+    """The table of a study, without its constant columns, and a sentence for each of those."""
+    source = table if isinstance(table, Table) else Table(table)
+    if target is not None:
+        source = source.with_target(target)
+    source, constant = without_constants(source)
+    source.check_for_fit()
+    return source, constant
 
 
 def with_measures(
