@@ -83,9 +83,12 @@ def digit_images() -> tuple[np.ndarray, np.ndarray]:
     return data.images[order], data.target[order]
 
 
-def labelled(pictures: np.ndarray, labels: np.ndarray, levels: int = 17) -> Table:
-    """Pictures with their digits."""
-    table = Table.from_images(pictures, kind="count", levels=levels)
+def labelled(pictures: np.ndarray, labels: np.ndarray, kind: str = "count") -> Table:
+    """Pictures with their digits; real ones with even noise of one grey level."""
+    if kind == "real":
+        table = Table.from_images(pictures + np.random.default_rng(0).uniform(-0.5, 0.5, pictures.shape), kind=kind)
+    else:
+        table = Table.from_images(pictures, kind="count", levels=17)
     digit = Column("digit", "categorical", levels=tuple(range(10)))
     schema = Schema((*table.schema.columns, digit), images=table.schema.images)
     return Table.from_codes(np.column_stack([table.values, labels]), schema)
@@ -157,9 +160,11 @@ def mnist() -> Iterator[Line]:
     rows = {"training rows": (table.take(np.arange(600)), table.values[:600, -1], 0.0)}
     for name, options in MNIST.items():
         if name in os.environ.get("METHODS", ";".join(MNIST)).split(";"):
-            fit, seconds = fitted(name, table, **options)
+            own = labelled(train, arrays["train_y"][:20_000], "real") if name == "diffusion" else table
+            fit, seconds = fitted(name, own, **options)
             pixels, digit = asked(fit, 60)
-            rows = {name: (labelled(pixels.reshape(-1, 28, 28), digit), digit, seconds), **rows}
+            drawn = labelled(np.round(pixels).clip(0, 16).reshape(-1, 28, 28), digit)
+            rows = {name: (drawn, digit, seconds), **rows}
     for name, (drawn, digit, seconds) in rows.items():
         found = pg.compare_samples(real.take(np.arange(1200)), drawn, features=seen, measures=list(FEATURES))
         yield {

@@ -13,7 +13,7 @@ import probgen as pg
 from probgen.data import Column, Schema, Table
 from probgen.program import accepted_options, find
 
-SMALL = {"components": 2, "latent": 2, "hidden": (16,), "factors": 1}
+SMALL = {"components": 2, "latent": 2, "hidden": (16,), "factors": 1, "layers": 1, "width": 16, "transforms": 2}
 SMALL_ENERGY = {**SMALL, "hidden": (8,)}  # few enough states to be summed one by one, thousands of times
 SCHEMA = Schema(
     (
